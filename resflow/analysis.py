@@ -1,0 +1,143 @@
+"""A run, read and analysed once: everything that its report shows, and the labels that it must carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from resflow import effects, records, results
+
+DEMO, SYNTHETIC = "demo", "synthetic"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One run's frames: a row a trial, an arm, a contrast, an epoch; `left_out` says what none of them holds."""
+
+    run: records.Run
+    design: results.Design
+    chance: results.Chance
+    trials: pd.DataFrame
+    arms: pd.DataFrame
+    effects: pd.DataFrame
+    histories: pd.DataFrame
+    left_out: tuple[str, ...]
+
+    @property
+    def completed(self) -> int:
+        return int((self.trials["status"] == "completed").sum())
+
+    @property
+    def records(self) -> list[records.Record]:
+        """The records behind the trials, in their order."""
+        known = {record.id: record for record in self.run.records}
+        return [known[trial] for trial in self.trials["id"] if trial in known]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A word that a reader must not miss, and what it means here."""
+
+    word: str
+    text: str
+
+
+def analyse(folder: Path) -> Analysis:
+    """Read a results folder and compute every table. Raises RecordError where it is none."""
+    run = records.load(folder)
+    design = results.design(run)
+    trials, left_out = results.trials(run, design)
+    chance = results.chance(run, design)
+    histories = run.histories(trials["id"]).merge(trials[["id", "status"]], on="id", how="inner")
+    return Analysis(
+        run=run,
+        design=design,
+        chance=chance,
+        trials=trials,
+        arms=effects.arm_table(trials, design, chance),
+        effects=effects.effect_table(trials, design, chance),
+        histories=histories,
+        left_out=tuple(left_out),
+    )
+
+
+def labels(analysis: Analysis) -> list[Label]:
+    """Everything that a reader could mistake for more than it is, by rule."""
+    return [*_kind(analysis), *_quality(analysis), *_gaps(analysis)]
+
+
+def _kind(analysis: Analysis) -> list[Label]:
+    found = []
+    if analysis.run.study.get("profile") == DEMO:
+        found.append(
+            Label("demonstration, not a result", "Run with profile demo: made to show the way, in minutes.")
+        )
+    sources = {str(record.data.get("source")) for record in analysis.records}
+    if SYNTHETIC in sources:
+        found.append(Label("synthetic data", "Flowers drawn from a seed, not photos."))
+    if not analysis.run.study:
+        text = (
+            "There is no study.yaml: no question, baseline or seeds are declared. Arms come from the records."
+        )
+        found.append(Label("no study", text))
+    if analysis.run.plan.empty:
+        found.append(Label("no plan", "There is no plan.csv: trials that never started cannot be counted."))
+    for key, what in (("split_hash", "splits"), ("fingerprint", "versions of the data")):
+        values = {str(record.data.get(key)) for record in analysis.records}
+        if len(values) > 1:
+            text = f"The records come from {len(values)} {what}: differences between them are not paired."
+            found.append(Label(f"different {what}", text))
+    return found
+
+
+def _quality(analysis: Analysis) -> list[Label]:
+    found, arms = [], analysis.arms
+    limited = effects.budget_limited(arms, results.residual_arms(analysis.run)) if len(arms) else []
+    if limited:
+        text = (
+            f"{join(limited)} {'ends' if len(limited) == 1 else 'end'} below {effects.BUDGET_LIMIT} training "
+            "top-1: trained for longer, these arms could rank differently."
+        )
+        found.append(Label("budget-limited", text))
+    if not len(arms):
+        return found
+    for word, text in (
+        (effects.AT, "No skill is shown, and none of these arms can be called a winner."),
+        (effects.UNRESOLVED, "More seeds are needed before any of these arms can be called a winner."),
+    ):
+        these = list(arms.loc[arms["chance"] == word, "arm"])
+        if these:
+            found.append(Label(word, f"{join(these)}. {text}"))
+    if analysis.completed and (arms["chance"] == effects.UNKNOWN).all():
+        found.append(Label("chance unknown", f"Chance is {analysis.chance.why}; it is not drawn or tested."))
+    alone = list(arms.loc[arms["n"] == 1, "arm"])
+    if alone:
+        who = "Every arm" if len(alone) == len(arms) else join(alone)
+        text = f"{who}: no interval and no test can be given, and nothing can be decided."
+        found.append(Label("one seed", text))
+    return found
+
+
+def _gaps(analysis: Analysis) -> list[Label]:
+    found, counts = [], analysis.trials["status"].value_counts()
+    total = len(analysis.trials)
+    for status, text in (
+        ("failed", "Shown below with their reasons; left out of means and pairs."),
+        (
+            "diverged",
+            "Shown below with their reasons; left out of means and pairs, which flatters their arms.",
+        ),
+        ("pruned", "Stopped early by choice; left out of means and pairs."),
+        (results.UNREADABLE, "Their records cannot be read; see below."),
+        (results.NOT_RUN, "They have no record yet: the study has not finished, and figures may change."),
+    ):
+        if counts.get(status):
+            found.append(Label(f"{counts[status]} of {total} trials {status}", text))
+    return found + [Label("left out", message) for message in analysis.left_out]
+
+
+def join(words: list[str]) -> str:
+    """a, b and c."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,208 @@
+"""Residual networks and their plain twins as tables: legal depths, blocks, parameters, multiply-adds.
+
+Pure Python. The stage tables are those of He et al. 2015 (arXiv 1512.03385): the `imagenet` family is
+Table 1, the `cifar` family section 4.2. `models/` builds exactly the blocks listed here, so the counts
+below are closed forms of the same table; a test holds both against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+
+from resflow.errors import StudyError, one_of
+
+# depth -> (block, blocks in each of the four stages); He et al. 2015, Table 1
+IMAGENET_STAGES = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
+CIFAR_DEPTHS = (20, 32, 44, 56, 110)  # the paper's own; any 6n+2 is legal
+FAMILIES = ("imagenet", "cifar")
+SHORTCUTS = ("none", "zero_pad", "projection", "projection_all")
+VARIANTS = ("v1", "v1.5")
+STEMS = ("imagenet", "low_resolution")
+FIRST_STAGE_FILTERS = {"imagenet": 64, "cifar": 16}
+BOTTLENECK_EXPANSION = 4
+LOW_RESOLUTION = 64  # below this image size `stem: auto` keeps the first stage at full resolution
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network before its head. `width` multiplies every channel count; `stem` is resolved, never auto.
+
+    Raises StudyError where the family has no such depth, shortcut, variant or stem.
+    """
+
+    family: str
+    depth: int
+    shortcut: str
+    variant: str
+    width: float
+    stem: str
+
+    def __post_init__(self) -> None:
+        for value, known, what in (
+            (self.family, FAMILIES, "family"),
+            (self.shortcut, SHORTCUTS, "shortcut"),
+            (self.variant, VARIANTS, "variant"),
+            (self.stem, STEMS, "stem"),
+        ):
+            if value not in known:
+                raise StudyError(one_of(value, known, what))
+        stages(self.family, self.depth)
+        filters = self.width * FIRST_STAGE_FILTERS[self.family]
+        if filters < 1 or filters != int(filters):
+            raise StudyError(
+                f"width {self.width} gives {filters:g} filters in the first stage: expected a multiplier that "
+                f"makes {FIRST_STAGE_FILTERS[self.family]} filters a whole number of at least 1, such as 0.25."
+            )
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution without bias and the batch normalisation after it; padding is kernel // 2 on every side."""
+
+    name: str
+    kernel: int
+    stride: int
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Convolutions in sequence, and the shortcut around them: `none`, `identity`, `zero_pad` or a Conv."""
+
+    name: str
+    convs: tuple[Conv, ...]
+    shortcut: str | Conv
+
+    @property
+    def stride(self) -> int:
+        stride = 1
+        for conv in self.convs:
+            stride *= conv.stride
+        return stride
+
+
+def stages(family: str, depth: int) -> tuple[str, tuple[int, ...]]:
+    """Return the block's kind and the number of blocks a stage. Raises StudyError for a depth without a table."""
+    if family == "imagenet":
+        if depth in IMAGENET_STAGES:
+            return IMAGENET_STAGES[depth]
+        expected = ", ".join(map(str, IMAGENET_STAGES))
+    else:
+        if depth >= 8 and depth % 6 == 2:
+            return "basic", ((depth - 2) // 6,) * 3
+        expected = f"6n+2, such as {', '.join(map(str, CIFAR_DEPTHS))}"
+    raise StudyError(f"family {family} has no depth {depth}: expected {expected}.")
+
+
+def resolve_stem(stem: str, family: str, image_size: int) -> str:
+    """Turn `auto` into a stem: the paper's for its family, and no early pooling of small images.
+
+    `imagenet` is 7x7 stride 2 and a 3x3 stride 2 max-pool; `low_resolution` is one 3x3 convolution of
+    stride 1, the stem of He et al. section 4.2.
+    """
+    if stem != "auto":
+        return stem
+    return "low_resolution" if family == "cifar" or image_size < LOW_RESOLUTION else "imagenet"
+
+
+def stem_conv(arch: Architecture) -> Conv:
+    kernel, stride = (7, 2) if arch.stem == "imagenet" else (3, 1)
+    return Conv("stem", kernel, stride, 3, _filters(arch))
+
+
+def _filters(arch: Architecture) -> int:
+    return int(arch.width * FIRST_STAGE_FILTERS[arch.family])
+
+
+def feature_channels(arch: Architecture) -> int:
+    """Channels of the backbone's last map."""
+    return list(blocks(arch))[-1].convs[-1].outputs
+
+
+def blocks(arch: Architecture) -> Iterator[Block]:
+    """Yield every block from the stem to the head, with its channels, strides and shortcut."""
+    kind, counts = stages(arch.family, arch.depth)
+    inputs = _filters(arch)
+    for stage, count in enumerate(counts, start=1):
+        filters = _filters(arch) * 2 ** (stage - 1)
+        for index in range(1, count + 1):
+            name = f"stage{stage}_block{index}"
+            stride = 2 if stage > 1 and index == 1 else 1
+            convs = _basic(name, inputs, filters, stride)
+            if kind == "bottleneck":
+                convs = _bottleneck(name, inputs, filters, stride, arch.variant)
+            outputs = convs[-1].outputs
+            yield Block(name, convs, _shortcut(arch.shortcut, name, inputs, outputs, stride))
+            inputs = outputs
+
+
+def _basic(name: str, inputs: int, filters: int, stride: int) -> tuple[Conv, ...]:
+    return (
+        Conv(f"{name}_conv1", 3, stride, inputs, filters),
+        Conv(f"{name}_conv2", 3, 1, filters, filters),
+    )
+
+
+def _bottleneck(name: str, inputs: int, filters: int, stride: int, variant: str) -> tuple[Conv, ...]:
+    first, second = (stride, 1) if variant == "v1" else (1, stride)
+    return (
+        Conv(f"{name}_conv1", 1, first, inputs, filters),
+        Conv(f"{name}_conv2", 3, second, filters, filters),
+        Conv(f"{name}_conv3", 1, 1, filters, filters * BOTTLENECK_EXPANSION),
+    )
+
+
+def _shortcut(kind: str, name: str, inputs: int, outputs: int, stride: int) -> str | Conv:
+    """He et al. 2015, section 4.1: options A (zero_pad), B (projection), C (projection_all)."""
+    if kind == "none":
+        return "none"
+    same_shape = inputs == outputs and stride == 1
+    if kind == "projection_all" or (kind == "projection" and not same_shape):
+        return Conv(f"{name}_shortcut", 1, stride, inputs, outputs)
+    return "identity" if same_shape else "zero_pad"
+
+
+def convolutions(arch: Architecture) -> Iterator[Conv]:
+    """Yield every convolution, projections included, in the order of the forward pass."""
+    yield stem_conv(arch)
+    for block in blocks(arch):
+        yield from block.convs
+        if isinstance(block.shortcut, Conv):
+            yield block.shortcut
+
+
+def parameters(arch: Architecture, classes: int) -> int:
+    """Trainable parameters with a linear head; moving statistics of batch norm are not trainable."""
+    body = sum(c.kernel**2 * c.inputs * c.outputs + 2 * c.outputs for c in convolutions(arch))
+    return body + (feature_channels(arch) + 1) * classes
+
+
+def multiply_adds(arch: Architecture, image_size: int, classes: int) -> int:
+    """Multiply-adds of the convolutions and the head in one forward pass of one square image."""
+    stem = stem_conv(arch)
+    size = ceil(image_size / stem.stride)
+    total = _macs(stem, size)
+    if arch.stem == "imagenet":
+        size = ceil(size / 2)
+    for block in blocks(arch):
+        here = size
+        for conv in block.convs:
+            here = ceil(here / conv.stride)
+            total += _macs(conv, here)
+        if isinstance(block.shortcut, Conv):
+            total += _macs(block.shortcut, here)
+        size = here
+    return total + feature_channels(arch) * classes
+
+
+def _macs(conv: Conv, output_size: int) -> int:
+    return conv.kernel**2 * conv.inputs * conv.outputs * output_size**2

@@ -1,0 +1,233 @@
+"""The decoded cache: one folder a source and image size, written whole or not at all.
+
+    <cache>/data/<source>-<size>-<key>/images.npy   (n, size, size, 3) uint8, memory-mapped by every process
+    <cache>/data/<source>-<size>-<key>/labels.npy   (n,) int64, 0-based classes
+    <cache>/data/<source>-<size>-<key>/meta.json    Meta: names, classes, digests, original sizes, memberships
+
+<cache> is the user's cache folder (`platformdirs`), or the environment's RESFLOW_CACHE. The key hashes the
+source's identity, the image size and the decoder's version, so that a changed photo makes a new folder.
+A source calls `build` with a function that lists its Contents; it is called only when nothing is cached.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import platformdirs
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from resflow.data.decode import DECODE_VERSION, Decoded
+from resflow.errors import DataError
+
+META_VERSION = 1
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a source holds, in its own order; `images` may come in any order, each name once.
+
+    `memberships` maps a split's name to one of PARTS for each image, or '' where it is in none of them;
+    the first is the default. With no memberships the split is 'stratified', drawn when loading.
+    `ignored` names files that lie beside the images and are none; `resflow data info` shows them.
+    """
+
+    names: Sequence[str]
+    labels: Sequence[int]  # 0-based
+    class_names: Sequence[str]
+    images: Iterable[Decoded]
+    memberships: Mapping[str, Sequence[str]]
+    ignored: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Meta:
+    """meta.json. `digests` are of the pixels before resizing; `originals` are (width, height)."""
+
+    version: int
+    source: str
+    identity: str
+    image_size: int
+    decode_version: int
+    class_names: list[str]
+    names: list[str]
+    digests: list[str]
+    originals: list[list[int]]
+    splits: list[str]
+    memberships: dict[str, list[str]]
+    ignored: list[str]
+
+
+def root() -> Path:
+    """Return the folder of everything that resflow can make or fetch again."""
+    return Path(os.environ.get("RESFLOW_CACHE") or platformdirs.user_cache_dir("resflow")).absolute()
+
+
+def folder_of(source: str, identity: str, image_size: int) -> Path:
+    """Return where a source's decoded images lie, whether they do yet or not."""
+    key = hashlib.sha256(f"{source} {identity} {image_size} {DECODE_VERSION}".encode()).hexdigest()[:16]
+    readable = re.sub(r"[^A-Za-z0-9_.]+", "_", source)[:40]
+    return root() / "data" / f"{readable}-{image_size}-{key}"
+
+
+def build(
+    source: str,
+    identity: str,
+    image_size: int,
+    contents: Callable[[], Contents],
+    *,
+    progress: bool = True,
+) -> Path:
+    """Return the cache folder of a source, decoding into it first where it does not exist yet.
+
+    One process decodes while others wait for its lock. Raises DataError where images are bad or the
+    disk does not take them; nothing half-written stays in place.
+    """
+    if image_size < 1:
+        raise DataError(f"image size {image_size}: expected a whole number of pixels, at least 1.")
+    final = folder_of(source, identity, image_size)
+    if final.is_dir():
+        return final
+    with (
+        writing(final.parent, f"the decoded images of {source}"),
+        locked(final.with_name(f"{final.name}.lock")),
+    ):
+        if not final.is_dir():
+            for abandoned in final.parent.glob(f".{final.name}.*"):  # of a killed process: the lock is ours
+                shutil.rmtree(abandoned, ignore_errors=True)
+            _write(final, source, identity, image_size, contents(), progress)
+    return final
+
+
+@contextmanager
+def writing(folder: Path, what: str) -> Iterator[None]:
+    """Make `folder`, and turn a disk's refusal into one clear message."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise DataError(
+            f"cannot store {what} below {folder}: {'the disk is full' if full else error}. "
+            f"{'Free space there' if full else 'Make it writable'}, or set RESFLOW_CACHE to another folder, "
+            "and run the same command again."
+        ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file, saying so if another process has to finish first."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        Console(stderr=True).print(f"Waiting for another resflow that holds {path.name} …", highlight=False)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write(final: Path, source: str, identity: str, size: int, contents: Contents, progress: bool) -> None:
+    draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        draft.mkdir()
+        with (draft / "images.npy").open("wb") as file:
+            digests, originals = _write_images(file, contents, size, f"Decoding {source}", progress)
+            _sync(file)
+        with (draft / "labels.npy").open("wb") as file:
+            np.save(file, np.asarray(contents.labels, dtype=np.int64))
+            _sync(file)
+        meta = Meta(
+            version=META_VERSION,
+            source=source,
+            identity=identity,
+            image_size=size,
+            decode_version=DECODE_VERSION,
+            class_names=list(contents.class_names),
+            names=list(contents.names),
+            digests=digests,
+            originals=originals,
+            splits=list(contents.memberships) or ["stratified"],
+            memberships={split: list(parts) for split, parts in contents.memberships.items()},
+            ignored=list(contents.ignored),
+        )
+        with (draft / "meta.json").open("wb") as file:
+            file.write(json.dumps(asdict(meta)).encode())
+            _sync(file)
+        draft.rename(final)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write_images(
+    file: BinaryIO, contents: Contents, size: int, title: str, progress: bool
+) -> tuple[list[str], list[list[int]]]:
+    """Write images.npy by plain writes: on a full disk these fail, a memory map would kill the process."""
+    names = list(contents.names)
+    positions = {name: index for index, name in enumerate(names)}
+    if len(positions) != len(names):
+        raise ValueError("a source listed the same image name twice")
+    digests, originals = [""] * len(names), [[0, 0]] * len(names)
+    shape = (size, size, 3)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), *shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+    start, missing = file.tell(), set(names)
+    for image in _shown(contents.images, len(names), title, progress):
+        if image.pixels.shape != shape or image.pixels.dtype != np.uint8:
+            raise ValueError(f"expected {shape} uint8, got {image.pixels.shape} {image.pixels.dtype}")
+        missing.remove(image.name)
+        index = positions[image.name]
+        file.seek(start + index * size * size * 3)
+        file.write(image.pixels.tobytes())
+        digests[index], originals[index] = image.digest, list(image.original)
+    if missing:
+        raise ValueError(f"a source listed {len(missing)} images that it did not deliver")
+    return digests, originals
+
+
+def _shown(images: Iterable[Decoded], total: int, title: str, progress: bool) -> Iterator[Decoded]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+        yield from bar.track(images, total=total, description=title)
+
+
+def read_meta(folder: Path) -> Meta:
+    """Read meta.json of a prepared folder. Raises DataError where it is none."""
+    path = folder / "meta.json"
+    try:
+        fields: dict[str, Any] = json.loads(path.read_bytes())
+        meta = Meta(**fields)
+    except (OSError, ValueError, TypeError) as error:
+        raise damaged(folder, error) from error
+    if meta.version != META_VERSION:
+        raise damaged(folder, f"meta version {meta.version}, expected {META_VERSION}")
+    return meta
+
+
+def damaged(folder: Path, reason: object) -> DataError:
+    """Return the error for a cache folder that cannot be read."""
+    return DataError(
+        f"{folder} is no readable cache of decoded images ({reason}). Remove that folder and run the same "
+        "command again: the images are decoded anew."
+    )

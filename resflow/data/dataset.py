@@ -1,0 +1,116 @@
+"""A prepared cache folder as arrays, and the fingerprint by which trials know their data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from resflow.data import cache
+from resflow.data import split as splitting
+from resflow.data.decode import DECODE_VERSION
+from resflow.errors import DataError, one_of
+
+
+class Source(Protocol):
+    """Where images come from. `splits` are the legal split names, the first being the default."""
+
+    name: str  # as in records; never a path
+    splits: tuple[str, ...]
+
+    def identity(self) -> str:
+        """Return the hex sha256 of all that defines images and labels, decoding nothing."""
+
+    def prepare(self, image_size: int, *, progress: bool = True) -> Path:
+        """Download where needed, decode once into the cache, and return the cache folder."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Decoded images with one split of them. `train`, `validation`, `test` are positions in `images`."""
+
+    source: str
+    identity: str
+    image_size: int
+    images: np.ndarray  # (n, size, size, 3) uint8, memory-mapped, read-only
+    labels: np.ndarray  # (n,) int64, 0-based
+    names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    split: str
+    split_hash: str
+    train: np.ndarray  # int64
+    validation: np.ndarray
+    test: np.ndarray
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+
+def fingerprint(source: Source, image_size: int, split: str = "auto", split_seed: int = 0) -> str:
+    """Return 64 hex digits that change with anything a trial sees of its data. Decodes nothing.
+
+    `split_seed` takes part only where the split is drawn from it. Raises DataError for an unknown split.
+    """
+    chosen = resolve_split(split, source.splits, source.name)
+    return fingerprint_of(source.identity(), image_size, chosen, split_seed)
+
+
+def fingerprint_of(identity: str, image_size: int, split: str, split_seed: int) -> str:
+    """Return the fingerprint of a source's identity and a resolved split."""
+    parts: dict[str, object] = {"identity": identity, "image_size": image_size, "decode": DECODE_VERSION}
+    parts["split"] = split
+    if split == splitting.STRATIFIED:
+        parts |= {"split_seed": split_seed, "split_version": splitting.SPLIT_VERSION}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def resolve_split(split: str, legal: Sequence[str], source: str) -> str:
+    """Return the split's name, with 'auto' resolved to the source's default. Raises DataError."""
+    if split == "auto":
+        return legal[0]
+    if split not in legal:
+        raise DataError(one_of(split, ("auto", *legal), f"split of {source}"))
+    return split
+
+
+def load(folder: Path, split: str = "auto", split_seed: int = 0) -> Dataset:
+    """Open a prepared cache folder; images stay on disk until they are used.
+
+    Raises DataError for an unknown split, or where the folder is damaged.
+    """
+    meta = cache.read_meta(folder)
+    chosen = resolve_split(split, meta.splits, meta.source)
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        labels = np.load(folder / "labels.npy")
+    except (OSError, ValueError, EOFError) as error:
+        raise cache.damaged(folder, error) from error
+    expected = (len(meta.names), meta.image_size, meta.image_size, 3)
+    if images.shape != expected or labels.shape != expected[:1]:
+        raise cache.damaged(folder, f"images of shape {images.shape}, expected {expected}")
+    if chosen in meta.memberships:
+        parts = meta.memberships[chosen]
+    else:
+        parts = splitting.stratified(meta.names, labels, meta.class_names, meta.digests, split_seed)
+    member = np.array(parts)
+    train, validation, test = (np.flatnonzero(member == part).astype(np.int64) for part in cache.PARTS)
+    return Dataset(
+        source=meta.source,
+        identity=meta.identity,
+        image_size=meta.image_size,
+        images=images,
+        labels=labels,
+        names=tuple(meta.names),
+        class_names=tuple(meta.class_names),
+        split=chosen,
+        split_hash=splitting.split_hash(meta.names, parts),
+        train=train,
+        validation=validation,
+        test=test,
+    )

@@ -1,0 +1,185 @@
+"""A user's own photos: one folder a class, images directly inside.
+
+Every visible file in a class folder has to be an image, whatever its name's ending says; what is not is an
+error that names it. Hidden files and the litter of desktop systems are passed over. Files beside the class
+folders (a licence, a read-me) are passed over too, and listed by `resflow data info`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+from PIL import Image
+
+from resflow.data import cache
+from resflow.data.decode import FORMATS, BadImage, decode_all
+from resflow.errors import DataError
+
+LITTER = ("thumbs.db", "desktop.ini", "__macosx")
+PARTS_SEEN = ("train", "training", "val", "valid", "validation", "test", "testing")
+EXPECTED = (
+    "Expected one folder a class with images directly inside, such as PATH/rose/1.jpg and PATH/tulip/2.png."
+)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One file: `name` is class/file; `digest` is the hex sha256 of its bytes."""
+
+    name: str
+    label: int
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What lies in a folder, sorted by name; `beside` are files at the top, which are no images."""
+
+    class_names: tuple[str, ...]
+    photos: tuple[Photo, ...]
+    beside: tuple[str, ...]
+
+
+class Folder:
+    """The source folder:PATH, called folder:<basename> so that records hold no path of a machine."""
+
+    splits: tuple[str, ...] = ("stratified",)
+
+    def __init__(self, path: str) -> None:
+        if not path:
+            raise DataError("source 'folder:' lacks its path: write folder:PATH.")
+        self._folder = Path(path).expanduser().absolute()
+        if not self._folder.is_dir():
+            raise DataError(
+                f"no folder {self._folder}: folder:PATH names a folder on this machine. {EXPECTED}"
+            )
+        self.name = f"folder:{self._folder.resolve().name}"
+
+    @cached_property
+    def _scan(self) -> Scan:
+        try:
+            return scan(self._folder)
+        except OSError as error:
+            raise DataError(f"cannot read {error.filename or self._folder}: {error.strerror}.") from error
+
+    def identity(self) -> str:
+        """Hex sha256 over every image's class, name and bytes; reads all files once, decodes none."""
+        lines = (f"{photo.name}\0{photo.digest}\n" for photo in self._scan.photos)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def prepare(self, image_size: int, *, progress: bool = True) -> Path:
+        """Decode once into the cache, and return the cache folder. Raises DataError naming all bad files."""
+        list_contents = partial(self._contents, image_size)
+        return cache.build(self.name, self.identity(), image_size, list_contents, progress=progress)
+
+    def _contents(self, image_size: int) -> cache.Contents:
+        found = self._scan
+        return cache.Contents(
+            names=[photo.name for photo in found.photos],
+            labels=[photo.label for photo in found.photos],
+            class_names=found.class_names,
+            images=decode_all(
+                ((photo.name, partial(_unchanged, photo)) for photo in found.photos), image_size
+            ),
+            memberships={},
+            ignored=found.beside,
+        )
+
+
+def _unchanged(photo: Photo) -> bytes:
+    """Read a photo again, which must still be the one that was hashed into the identity."""
+    encoded = photo.path.read_bytes()
+    if hashlib.sha256(encoded).hexdigest() != photo.digest:
+        raise BadImage("changed while it was being read")
+    return encoded
+
+
+def scan(folder: Path) -> Scan:
+    """List and hash what lies in a folder. Raises DataError where it is not one folder a class."""
+    entries = _visible(folder)
+    classes = [entry for entry in entries if entry.is_dir()]
+    beside = [entry for entry in entries if not entry.is_dir()]
+    _check_classes(folder, classes)
+    _check_beside(folder, beside)
+    photos = [photo for label, entry in enumerate(classes) for photo in _photos(entry, label)]
+    photos.sort(key=lambda photo: photo.name)
+    twice = [name for name, count in Counter(photo.name for photo in photos).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{folder} holds two files called {twice[0]!r} that differ only in how Unicode spells it."
+        )
+    return Scan(
+        tuple(_text(entry) for entry in classes), tuple(photos), tuple(_text(entry) for entry in beside)
+    )
+
+
+def _visible(folder: Path) -> list[Path]:
+    entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name.lower() not in LITTER]
+    return sorted(entries, key=_text)
+
+
+def _text(path: Path) -> str:
+    """A file's name in one Unicode spelling, so that a copy of the folder on another system has the same."""
+    name = unicodedata.normalize("NFC", path.name)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the name of {path.name!r} in {path.parent} is not valid UTF-8: rename it."
+        ) from error
+    return name
+
+
+def _check_classes(folder: Path, classes: list[Path]) -> None:
+    names = [entry.name for entry in classes]
+    if len(classes) < 2:
+        found = f"only one, '{names[0]}'" if names else "none"
+        raise DataError(f"{folder} holds {found}: at least two class folders are needed. {EXPECTED}")
+    if all(name.lower() in PARTS_SEEN for name in names):
+        raise DataError(
+            f"{folder} holds {', '.join(names)}, which look like parts of a split and not like classes. "
+            f"resflow draws the split itself: put the class folders of all parts into one. {EXPECTED}"
+        )
+    for entry in classes:
+        inside = _visible(entry)
+        if not inside:
+            raise DataError(f"class folder {entry} is empty: add images, or remove it.")
+        nested = [inner.name for inner in inside if inner.is_dir()]
+        if nested:
+            raise DataError(f"class folder {entry} holds the folder '{nested[0]}'. {EXPECTED}")
+
+
+def _check_beside(folder: Path, beside: list[Path]) -> None:
+    images = [entry.name for entry in beside if _is_image(entry)]
+    if images:
+        raise DataError(
+            f"{folder} holds {len(images)} image(s) outside the class folders, such as '{images[0]}': move "
+            f"each into its class's folder. {EXPECTED}"
+        )
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except Image.UnidentifiedImageError:
+        return False
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return True
+
+
+def _photos(folder: Path, label: int) -> list[Photo]:
+    return [Photo(f"{_text(folder)}/{_text(path)}", label, path, _sha256(path)) for path in _visible(folder)]
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"{path} is a broken link, a loop of links or no regular file: remove it.")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,130 @@
+"""What `resflow data info` tells: counts, hashes, sizes, copies; and a contact sheet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from resflow.data import cache
+from resflow.data import split as splitting
+from resflow.data.dataset import Dataset, fingerprint_of, load
+from resflow.errors import DataError
+
+NAME_WIDTH, GAP, ROWS = 150, 2, 26  # of the contact sheet: pixels, pixels, classes in one column
+Groups = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Description:
+    """A prepared source in figures.
+
+    `counts` has class name -> (train, validation, test) images; `unused` images are in no part of this
+    split. `originals` maps smallest, median and largest (by area) to (width, height) before resizing.
+    `copies` are the groups of names of pixel-identical images; those in `across_parts` stand in more than
+    one part of the split, those in `across_classes` in more than one class. An official split keeps them.
+    """
+
+    source: str
+    identity: str
+    fingerprint: str
+    image_size: int
+    split: str
+    split_hash: str
+    counts: dict[str, tuple[int, int, int]]
+    unused: int
+    originals: dict[str, tuple[int, int]]
+    copies: Groups
+    across_parts: Groups
+    across_classes: Groups
+    ignored: tuple[str, ...]
+    folder: Path
+    bytes_on_disk: int
+
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        """Images in train, validation and test."""
+        train, validation, test = zip(*self.counts.values(), strict=True)
+        return sum(train), sum(validation), sum(test)
+
+
+def describe(folder: Path, split: str = "auto", split_seed: int = 0) -> Description:
+    """Describe a prepared cache folder under one split. Raises DataError as `load` does."""
+    data, meta = load(folder, split, split_seed), cache.read_meta(folder)
+    indices = (data.train, data.validation, data.test)
+    per_part = [np.bincount(data.labels[index], minlength=data.classes) for index in indices]
+    parts = [""] * len(data.names)
+    for part, index in zip(cache.PARTS, indices, strict=True):
+        for i in index:
+            parts[i] = part
+    copies = splitting.copies(meta.digests)
+    used = [[i for i in group if parts[i]] for group in copies]
+    return Description(
+        source=data.source,
+        identity=data.identity,
+        fingerprint=fingerprint_of(data.identity, data.image_size, data.split, split_seed),
+        image_size=data.image_size,
+        split=data.split,
+        split_hash=data.split_hash,
+        counts={
+            name: (int(row[0]), int(row[1]), int(row[2]))
+            for name, row in zip(data.class_names, np.stack(per_part, axis=1), strict=True)
+        },
+        unused=parts.count(""),
+        originals=_sizes(meta.originals),
+        copies=_named(copies, data),
+        across_parts=_named(splitting.crossing(used, parts), data),
+        across_classes=_named(splitting.crossing(copies, data.labels.tolist()), data),
+        ignored=tuple(meta.ignored),
+        folder=folder,
+        bytes_on_disk=sum(path.stat().st_size for path in folder.iterdir()),
+    )
+
+
+def _sizes(originals: list[list[int]]) -> dict[str, tuple[int, int]]:
+    ordered = sorted(
+        ((width, height) for width, height in originals), key=lambda size: (size[0] * size[1], size)
+    )
+    return {"smallest": ordered[0], "median": ordered[len(ordered) // 2], "largest": ordered[-1]}
+
+
+def _named(groups: list, data: Dataset) -> Groups:
+    return tuple(tuple(data.names[i] for i in group) for group in groups)
+
+
+def contact_sheet(data: Dataset, path: Path, per_class: int = 8) -> None:
+    """Write a PNG or JPEG with up to `per_class` images of each class, evenly spaced through its images.
+
+    Raises DataError where the file cannot be written.
+    """
+    if per_class < 1:
+        raise DataError(f"{per_class} images a class: expected at least 1.")
+    cell = data.image_size + GAP
+    width = NAME_WIDTH + per_class * cell + GAP
+    columns, rows = -(-data.classes // ROWS), min(data.classes, ROWS)
+    sheet = Image.new("RGB", (columns * width, rows * cell + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
+    for label, name in enumerate(data.class_names):
+        left, top = label // ROWS * width, label % ROWS * cell + GAP
+        draw.text((left + 4, top + cell // 2), _short(name, font), "black", font, anchor="lm")
+        members = np.flatnonzero(data.labels == label)
+        chosen = members[np.linspace(0, len(members) - 1, min(per_class, len(members)), dtype=int)]
+        for column, index in enumerate(chosen):
+            sheet.paste(
+                Image.fromarray(np.asarray(data.images[index])), (left + NAME_WIDTH + column * cell, top)
+            )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+    except (OSError, ValueError) as error:  # ValueError: an unknown ending
+        raise DataError(
+            f"cannot write the contact sheet {path}: {error}. Name a .png or .jpg file."
+        ) from error
+
+
+def _short(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    while font.getlength(name) > NAME_WIDTH - 8:
+        name = name.rstrip("…")[:-1] + "…"
+    return name

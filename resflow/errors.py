@@ -1,0 +1,53 @@
+"""What can go wrong, as the user sees it.
+
+    ResflowError
+     |- StudyError        a study file, a profile or a --set says something impossible
+     |- DataError         photos, archives, folders, downloads, the decoded cache
+     |- TrainingError     a trial cannot be trained as asked
+     |- RecordError       a results folder cannot be read or written
+     `- MissingExtraError an optional part of resflow is not installed
+
+Each message says what was expected, what came, and what to do next. The command line
+prints it without a traceback and exits with code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ResflowError(Exception):
+    """Base of every error that is the user's to mend."""
+
+
+class StudyError(ResflowError):
+    """A study file, a profile or an override says something impossible."""
+
+
+class DataError(ResflowError):
+    """Images, archives, downloads or the decoded cache cannot be used."""
+
+
+class TrainingError(ResflowError):
+    """A trial cannot be trained as asked."""
+
+
+class RecordError(ResflowError):
+    """A results folder cannot be read or written."""
+
+
+class MissingExtraError(ResflowError):
+    """An optional part of resflow is not installed."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the closest known word, or an empty string."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{match[0]}'?" if match else ""
+
+
+def one_of(word: str, known: Iterable[str], what: str) -> str:
+    """Say that `word` is no `what`, what the known ones are, and which is nearest."""
+    names = [str(name) for name in known]
+    return f"unknown {what} '{word}': expected one of {', '.join(names)}.{nearest(str(word), names)}"

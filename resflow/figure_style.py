@@ -1,0 +1,149 @@
+"""How figures look: one theme, palettes that colour-blind readers can tell apart, SVG for light and dark pages."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+WIDE, NARROW = 7.4, 3.7  # inches: a page column, and a phone held upright
+# Stand-ins that `to_svg` turns into colours of the page around the figure.
+INK, MUTED, GRID = "#1a1b1c", "#6b6c6d", "#d7d8d9"
+# Hues after Okabe and Ito (2008), each at a lightness with contrast 3:1 or more on white and on #0d1117.
+PALETTE = ("#d55e00", "#1f78c8", "#0a8f6c", "#b25aa0", "#8c7a14", "#7a7f87")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (8, 2)), (0, (3, 3)))
+VERDICTS = {
+    "helps": ("#1f78c8", "^"),
+    "hurts": ("#d55e00", "v"),
+    "equivalent": ("#0a8f6c", "D"),
+    "undecided": ("#7a7f87", "o"),
+}
+LONGEST_LABEL = 34
+_STYLE = """<style>
+svg { color: #1f2328; --muted: #59636e; --grid: #d8dee4 }
+@media (prefers-color-scheme: dark) { svg { color: #e6edf3; --muted: #9aa4af; --grid: #3a424c } }
+</style>"""
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colour, marker and dashes of one series: any one of them is enough to tell it apart."""
+
+    color: str
+    marker: str
+    dashes: Any
+
+
+def styles(labels: Sequence[str]) -> dict[str, Style]:
+    """Give each label its style, in order; after six the colours come again with other dashes."""
+    count = len(PALETTE)
+    return {
+        label: Style(PALETTE[i % count], MARKERS[(i + i // count) % count], DASHES[(i + i // count) % count])
+        for i, label in enumerate(labels)
+    }
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """Draw and save inside this. Text stays text in SVG, a `$` is a dollar, and bytes repeat."""
+    settings: dict[str, Any] = {
+        **sns.axes_style("whitegrid"),
+        **sns.plotting_context("paper"),
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 9,
+        "axes.titlesize": 9.5,
+        "axes.labelsize": 9,
+        "xtick.labelsize": 8.5,
+        "ytick.labelsize": 8.5,
+        "legend.fontsize": 8.5,
+        "text.parse_math": False,
+        "axes.formatter.use_mathtext": False,
+        "axes.unicode_minus": True,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.titlecolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.edgecolor": GRID,
+        "grid.color": GRID,
+        "axes.facecolor": "none",
+        "figure.facecolor": "none",
+        "legend.frameon": False,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "resflow",
+    }
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=r"Glyph .* missing from font"
+        )  # the reader's font may have it
+        yield
+
+
+def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A grid of panels with shared axes: one column where `width` is narrow, else two, or three for many."""
+    columns = 1 if width < 5 else min(count, 2 if count <= 4 else 3)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width, height * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for spare in axes[count:]:
+        spare.set_axis_off()
+        above = axes[list(axes).index(spare) - columns]
+        above.tick_params(labelbottom=True)
+    return figure, list(axes[:count])
+
+
+def finish(axes: Axes) -> None:
+    sns.despine(ax=axes, left=True, bottom=False)
+    axes.tick_params(length=0)
+    axes.set_axisbelow(True)
+
+
+def short(label: str) -> str:
+    """A label that fits in a figure; tables carry the whole one. Matplotlib hides those that begin with _."""
+    label = label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+    return f" {label}" if label.startswith("_") else label
+
+
+def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """One legend above all panels, in as many columns as fit."""
+    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
+    fitting = int(figure.get_figwidth() / (0.62 + 0.075 * longest))
+    figure.legend(handles=handles, loc="outside upper left", ncols=max(1, min(fitting, len(handles))))
+
+
+def to_png(figure: Figure) -> bytes:
+    """Render on white, for places that show no SVG."""
+    buffer = io.BytesIO()
+    with theme():
+        figure.savefig(buffer, format="png", dpi=144, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def to_svg(figure: Figure, name: str, *, inline: bool = False) -> str:
+    """SVG whose text and grid take the page's colours; as a file it follows the reader's colour scheme.
+
+    `name` prefixes every id, so that several figures can stand in one page.
+    """
+    buffer = io.StringIO()
+    with theme():
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    text = text.replace(INK, "currentColor").replace(MUTED, "var(--muted)").replace(GRID, "var(--grid)")
+    text = text.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+    return text if inline else text.replace("<defs>", f"{_STYLE}\n <defs>", 1)

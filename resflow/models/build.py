@@ -1,0 +1,82 @@
+"""One builder for every network: the blocks of `architectures`, as a Keras model.
+
+A plain net is this builder with `shortcut: none`. It and its residual twin have the same layers under the
+same names; `initialise` draws a layer's values from (seed, layer name), so twins also start from the same
+values.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import keras
+import numpy as np
+
+from resflow.architectures import Architecture, Block, Conv, blocks, stem_conv
+from resflow.models.layers import Convolution, ZeroPadShortcut
+
+BATCH_NORM = {
+    "momentum": 0.9,
+    "epsilon": 1e-5,
+}  # as in the public PyTorch nets; 0.99 is too slow for short runs
+
+
+def build(arch: Architecture, image_size: int, classes: int, lowering: str = "native") -> keras.Model:
+    """Build the network with a linear head on global average pooling.
+
+    Input: float32 (n, image_size, image_size, 3), normalised. Output: logits (n, classes). Each stage's last
+    activation is named `stage<i>`.
+    """
+    inputs = keras.Input((image_size, image_size, 3), name="image")
+    x = _conv_bn(inputs, stem_conv(arch), lowering)
+    x = keras.layers.ReLU(name="stem_relu")(x)
+    if arch.stem == "imagenet":
+        # After a ReLU zeros pad as well as minus infinity would; both sides, as in the public nets.
+        x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
+        x = keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    for block in blocks(arch):
+        x = _block(x, block, lowering)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    outputs = keras.layers.Dense(classes, dtype="float32", name="head")(x)
+    return keras.Model(inputs, outputs, name=f"{arch.family}{arch.depth}_{arch.shortcut}")
+
+
+def _conv_bn(x: Any, conv: Conv, lowering: str) -> Any:
+    x = Convolution(conv.outputs, conv.kernel, conv.stride, lowering, name=conv.name)(x)
+    return keras.layers.BatchNormalization(**BATCH_NORM, name=f"{conv.name}_bn")(x)
+
+
+def _block(x: Any, block: Block, lowering: str) -> Any:
+    shortcut = x
+    for conv in block.convs[:-1]:
+        x = keras.layers.ReLU(name=f"{conv.name}_relu")(_conv_bn(x, conv, lowering))
+    x = _conv_bn(x, block.convs[-1], lowering)
+    if isinstance(block.shortcut, Conv):
+        shortcut = _conv_bn(shortcut, block.shortcut, lowering)
+    elif block.shortcut == "zero_pad":
+        shortcut = ZeroPadShortcut(block.convs[-1].outputs, block.stride, name=f"{block.name}_shortcut")(
+            shortcut
+        )
+    if block.shortcut != "none":
+        x = keras.layers.Add(name=f"{block.name}_add")([x, shortcut])
+    return keras.layers.ReLU(name=block.name)(x)
+
+
+def initialise(model: keras.Model, seed: int) -> None:
+    """Set every weight to its initial value for `seed`.
+
+    Kernels are normal with variance 2 / fan_in (He et al. 2015, arXiv 1502.01852, eq. 10), the head's with
+    variance 1 / fan_in since no ReLU follows it; gammas and moving variances are 1, all else 0. Each kernel
+    has a generator of its own, keyed by (seed, layer name): it does not matter which other layers exist.
+    """
+    for layer in model.layers:
+        for weight in layer.weights:
+            if weight.name == "kernel":
+                gain = 1.0 if layer.name == "head" else 2.0
+                fan_in = int(np.prod(weight.shape[:-1]))
+                generator = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(layer.name.encode())]))
+                draws = generator.standard_normal(weight.shape, dtype=np.float32)
+                weight.assign(draws * np.float32(np.sqrt(gain / fan_in)))
+            else:
+                weight.assign(np.full(weight.shape, weight.name in ("gamma", "moving_variance"), np.float32))

@@ -1,0 +1,260 @@
+"""Records: what a trial leaves on disk, and a folder of them as tidy frames.
+
+    results/<run>/trials/<id>/record.json          the Record below
+    results/<run>/trials/<id>/history.csv          a row an epoch: HISTORY_COLUMNS
+    results/<run>/trials/<id>/predictions.parquet  a row a test image: PREDICTION_COLUMNS
+
+A record appears whole or not at all: its files are written and synced in a hidden folder beside
+the final one, which one rename then puts in place. Fractions are 0..1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from resflow.errors import RecordError
+
+SCHEMA_VERSION = 1
+STATUSES = ("completed", "diverged", "failed", "pruned")
+HISTORY_COLUMNS = (
+    "epoch",  # 1, 2, …
+    "learning_rate",  # of the epoch's last step
+    "batch_loss",  # mean over the epoch's training batches, training mode, augmented, as optimised
+    "train_loss",  # cross-entropy on the clean training images, inference mode
+    "train_top1",
+    "validation_loss",
+    "validation_top1",
+    "seconds",  # wall time of the epoch, evaluation included
+)
+PREDICTION_COLUMNS = (
+    "image",  # the image's name in its source
+    "label",  # true class, 0-based
+    "predicted",  # most probable class
+    "probability",  # softmax probability of the true class
+    "rank",  # classes that score above the true one; 0 is a correct answer, < 5 a top-5 one
+)
+PLAN_KEYS = ("id", "arm", "seed")
+PLAN_NUMBERS = ("seed", "parameters", "multiply_adds", "epochs")
+_PLAN_AGAIN = "Remove it and run the study again: finished trials are kept."
+METRICS = ("test_top1", "test_top5", "test_mean_class_accuracy", "test_loss")
+
+
+class Record(BaseModel):
+    """One trial's outcome. Immutable; `metrics` is empty unless the status is completed."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)  # newer fields must not break older readers
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    study: str
+    arm: str
+    levels: dict[str, str]  # factor -> label of its level
+    seed: int
+    split_seed: int
+    status: Literal["completed", "diverged", "failed", "pruned"]
+    reason: str = ""  # one line, unless completed
+    settings: dict[str, dict[str, Any]]  # network, recipe, data: everything that was asked for
+    execution: dict[str, Any]  # device, threads, precision, jit, lowering
+    data: dict[str, Any] = {}  # source, fingerprint, split, split_hash, image_size, classes, counts
+    network: dict[str, Any] = {}  # parameters, multiply_adds, stem
+    metrics: dict[str, float] = {}  # METRICS, and train/validation figures of the chosen weights
+    best_epoch: int | None = None  # the epoch whose weights were tested
+    epochs_run: int = 0
+    seconds: float = 0.0  # wall time of the trial
+    provenance: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A record with its history and its predictions, as `train` hands it over."""
+
+    record: Record
+    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(HISTORY_COLUMNS)))
+    predictions: pd.DataFrame | None = None
+
+
+def trial_folder(run: Path, trial_id: str) -> Path:
+    return run / "trials" / trial_id
+
+
+def write(run: Path, outcome: Outcome) -> Path:
+    """Write one record, whole or not at all, and return its folder. Replaces an older one."""
+    final = trial_folder(run, outcome.record.id)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    draft = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        draft.mkdir()
+        outcome.history.to_csv(draft / "history.csv", index=False)
+        if outcome.predictions is not None:
+            outcome.predictions.to_parquet(draft / "predictions.parquet", index=False)
+        (draft / "record.json").write_text(
+            json.dumps(outcome.record.model_dump(), indent=1) + "\n", encoding="utf-8"
+        )
+        for path in [*draft.iterdir(), draft]:
+            _sync(path)
+        if final.exists():
+            shutil.rmtree(final)
+        draft.rename(final)
+        _sync(final.parent)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise RecordError(
+            f"cannot write the record of trial {outcome.record.id} below {run}: {error}. "
+            "Free space or choose another folder with --out, then run the same command again."
+        ) from error
+    return final
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(folder: Path) -> Record:
+    """Read one record folder. Raises RecordError where it is not a whole, known record."""
+    path = folder / "record.json"
+    try:
+        record = Record.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise RecordError(f"{folder} holds no record.json: it is not a trial's folder.") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        problem = error.errors()[0] if isinstance(error, ValidationError) else {"msg": error}
+        raise RecordError(
+            f"{path} is no valid record ({problem['msg']}). Remove the folder {folder} and run the study "
+            "again: only that trial will run."
+        ) from error
+    if record.schema_version > SCHEMA_VERSION:
+        raise RecordError(
+            f"{path} has schema version {record.schema_version}, this resflow reads up to {SCHEMA_VERSION}. "
+            "Upgrade resflow."
+        )
+    return record
+
+
+def finished(run: Path) -> dict[str, Record]:
+    """Return every readable record of a run by trial id; broken ones are left out (see `load`)."""
+    return {record.id: record for record in load(run).records}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A results folder as read: `records`, a message by folder name for each unreadable one, and its files.
+
+    `plan` has a row for each planned trial (id, arm, seed, factor columns, parameters, multiply_adds)
+    and is empty for a foreign folder without plan.csv. `study` is the resolved study as a mapping.
+    """
+
+    folder: Path
+    records: tuple[Record, ...]
+    broken: dict[str, str]
+    plan: pd.DataFrame
+    study: dict[str, Any]
+
+    def frame(self) -> pd.DataFrame:
+        """A row a record: id, arm, seed, status, reason, a column a factor, metrics, costs."""
+        return pd.DataFrame([_row(record) for record in self.records])
+
+    def histories(self, ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """A row an epoch of each record with a history: id, arm, seed, HISTORY_COLUMNS."""
+        wanted = None if ids is None else set(ids)
+        frames = []
+        for record in self.records:
+            path = trial_folder(self.folder, record.id) / "history.csv"
+            if (wanted is None or record.id in wanted) and path.is_file():
+                history = pd.read_csv(path)
+                frames.append(history.assign(id=record.id, arm=record.arm, seed=record.seed))
+        frames = [frame for frame in frames if not frame.empty]
+        if not frames:
+            return pd.DataFrame(columns=["id", "arm", "seed", *HISTORY_COLUMNS])
+        return pd.concat(frames, ignore_index=True)
+
+    def predictions(self, trial_id: str) -> pd.DataFrame:
+        """The test predictions of one trial: PREDICTION_COLUMNS."""
+        path = trial_folder(self.folder, trial_id) / "predictions.parquet"
+        if not path.is_file():
+            raise RecordError(f"trial {trial_id} kept no predictions: {path} does not exist.")
+        return pd.read_parquet(path)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    # A factor may be called like a column, `epochs_run` say: the column keeps its own meaning.
+    return {
+        **record.levels,
+        "id": record.id,
+        "arm": record.arm,
+        "seed": record.seed,
+        "status": record.status,
+        "reason": record.reason,
+        "parameters": record.network.get("parameters"),
+        "multiply_adds": record.network.get("multiply_adds"),
+        "epochs_run": record.epochs_run,
+        "best_epoch": record.best_epoch,
+        "seconds": record.seconds,
+        **record.metrics,
+    }
+
+
+def load(run: Path) -> Run:
+    """Read a results folder, whole or partial, ours or foreign. Raises RecordError if it is none."""
+    if not run.is_dir():
+        raise RecordError(f"no results folder at {run}. `resflow status` lists the runs below results/.")
+    trials, plan, study = run / "trials", run / "plan.csv", run / "study.yaml"
+    if not trials.is_dir() and not plan.is_file():
+        raise RecordError(f"{run} is no results folder: it holds neither plan.csv nor trials/.")
+    records, broken = [], {}
+    for folder in sorted(trials.iterdir()) if trials.is_dir() else []:
+        if folder.name.startswith(".") or not folder.is_dir():
+            continue
+        try:
+            records.append(read(folder))
+        except RecordError as error:
+            broken[folder.name] = str(error)
+    return Run(
+        folder=run,
+        records=tuple(records),
+        broken=broken,
+        plan=_read_plan(plan) if plan.is_file() else pd.DataFrame(),
+        study=_read_study(study) if study.is_file() else {},
+    )
+
+
+def _read_plan(path: Path) -> pd.DataFrame:
+    try:
+        # Labels are text: '1e-4' is no 0.0001, and an arm may be called 'none' or 'NA'.
+        plan = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise RecordError(f"{path} cannot be read as a table ({error}). {_PLAN_AGAIN}") from error
+    missing = [name for name in PLAN_KEYS if name not in plan.columns]
+    if missing:
+        raise RecordError(f"{path} lacks the columns {', '.join(missing)}. {_PLAN_AGAIN}")
+    for name in PLAN_NUMBERS:
+        if name in plan.columns:
+            plan[name] = pd.to_numeric(plan[name], errors="coerce")
+    if plan["seed"].isna().any():
+        raise RecordError(f"{path} has a seed that is no number. {_PLAN_AGAIN}")
+    return plan.astype({"seed": int})
+
+
+def _read_study(path: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML, YAMLError
+
+    try:
+        study = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        raise RecordError(f"{path} is no readable study: {error}") from error
+    if not isinstance(study, dict):
+        raise RecordError(f"{path} is no study: expected a mapping with name, question, factors and arms.")
+    return study

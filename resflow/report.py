@@ -1,0 +1,143 @@
+"""Write what a reader sees of a run: report.html, README.md, trials.csv, effects.csv and figures/.
+
+Everything is computed from the folder's records; the same records give the same bytes. Each file is
+replaced whole, so that a reader of a running study never meets half of one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from resflow import report_figures, report_tables, report_words
+from resflow.analysis import Analysis, analyse, labels
+from resflow.errors import RecordError
+from resflow.report_figures import Drawn
+
+LIMITS = (
+    "Intervals and tests are over seeds on one split of one data source: they say nothing about other data.",
+    "The t interval assumes roughly normal differences; with few seeds it is wide, and 'undecided' is no 'equal'.",
+    "Test is evaluated once, at the end of a trial; validation alone selects.",
+)
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write the report of one results folder, finished or not, and return the path of its report.html.
+
+    Raises RecordError where the folder holds no run or cannot be written.
+    """
+    analysis = analyse(run_folder)
+    drawn = report_figures.draw(analysis)
+    page = _page(analysis, drawn)
+    files = {f"figures/{figure.name}.{kind}": data for figure in drawn for kind, data in figure.files.items()}
+    files |= {
+        "trials.csv": _csv(analysis.trials),
+        "effects.csv": _csv(analysis.effects),
+        "README.md": _render("README.md.j2", **page),
+        "report.html": _render("report.html.j2", **page),
+    }
+    try:
+        for name, content in files.items():
+            _replace(run_folder / name, content)
+        for path in (run_folder / "figures").glob("*"):  # of an earlier report, when other arms had completed
+            if report_figures.OURS.fullmatch(path.name) and f"figures/{path.name}" not in files:
+                path.unlink()
+    except OSError as error:
+        raise RecordError(
+            f"cannot write the report into {run_folder}: {error}. Free space or make the folder writable, then "
+            "run `resflow report` again."
+        ) from error
+    return run_folder / "report.html"
+
+
+def write_index(run_folders: Sequence[Path], root: Path | None = None) -> Path:
+    """Write index.html over several reported runs, by default into the folder that holds them all."""
+    if not run_folders:
+        raise RecordError("no run to list: expected at least one results folder.")
+    paths = [folder.resolve() for folder in run_folders]
+    root = root.resolve() if root else Path(os.path.commonpath([path.parent for path in paths]))
+    runs = []
+    for path in paths:
+        link = os.path.relpath(path / "report.html", root).replace(os.sep, "/")
+        runs.append({**_head(analyse(path)), "folder": path.name, "link": quote(link)})
+    try:
+        _replace(root / "index.html", _render("index.html.j2", runs=runs))
+    except OSError as error:
+        raise RecordError(
+            f"cannot write {root / 'index.html'}: {error}. Make the folder writable."
+        ) from error
+    return root / "index.html"
+
+
+def _head(analysis: Analysis) -> dict[str, Any]:
+    study = analysis.run.study
+    return {
+        "name": str(study.get("name") or analysis.run.folder.resolve().name),
+        "question": str(study.get("question") or ""),
+        "answer": report_words.answer(analysis),
+        "labels": labels(analysis),
+        "completed": analysis.completed,
+        "total": len(analysis.trials),
+    }
+
+
+def _page(analysis: Analysis, drawn: list[Drawn]) -> dict[str, Any]:
+    return {
+        **_head(analysis),
+        "main": drawn[:1] if analysis.completed else [],
+        "effect_figures": [figure for figure in drawn if figure.name == "effects"],
+        "curves": [figure for figure in drawn if figure.name.startswith(("training", "validation"))],
+        "costs": [figure for figure in drawn if figure.name == "cost"],
+        "arms": report_tables.arms(analysis),
+        "effects": report_tables.effects(analysis),
+        "seeds": report_tables.seeds(analysis) if len(analysis.effects) else None,
+        "trials": report_tables.trials(analysis),
+        "how": report_tables.how(analysis),
+        "limits": LIMITS,
+        "words": report_tables.WORDS,
+    }
+
+
+def _render(template: str, **values: Any) -> bytes:
+    environment = Environment(
+        loader=PackageLoader("resflow"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = Markup  # our own figures; matplotlib has escaped their text
+    environment.filters["md"] = _markdown
+    return environment.get_template(template).render(values).encode()
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no table cell of its own."""
+    one_line = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]<>()#+|~$!&@])", r"\\\1", one_line)
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put a file in place whole; one that already holds these bytes is left alone."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

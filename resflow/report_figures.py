@@ -1,0 +1,102 @@
+"""The figures of one report: which there are values for, their captions, and their bytes in every form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from resflow import figures
+from resflow.analysis import Analysis
+from resflow.figure_style import NARROW, WIDE, to_png, to_svg
+
+OURS = re.compile(r"(accuracy|effects|cost|(training|validation)(_by_\w+)?)\.(svg|png)")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One figure as a report needs it: SVG texts for wide and for narrow pages, and files by suffix."""
+
+    name: str
+    title: str
+    caption: str
+    wide: str
+    narrow: str
+    files: dict[str, bytes]
+
+
+def draw(analysis: Analysis) -> list[Drawn]:
+    return [_render(*figure) for figure in _figures(analysis)]
+
+
+def _render(name: str, title: str, caption: str, figure: Callable[..., Figure]) -> Drawn:
+    wide, narrow = figure(width=WIDE), figure(width=NARROW)
+    return Drawn(
+        name=name,
+        title=title[:1].upper() + title[1:],
+        caption=caption,
+        wide=to_svg(wide, name, inline=True),
+        narrow=to_svg(narrow, f"{name}-narrow", inline=True),
+        files={"svg": to_svg(wide, name).encode(), "png": to_png(wide)},
+    )
+
+
+def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+    """Yield name, title, caption and drawing function, in the order of the report."""
+    a, design, metric = analysis, analysis.design, analysis.design.metric
+    if not a.completed:
+        yield from _curves(analysis)
+        return
+    marks = "Small marks are seeds, large ones their mean"
+    bars = " with its 95 % t interval." if a.arms["low"].notna().any() else "; one seed has no interval."
+    yield (
+        "accuracy",
+        f"{metric.label} by {design.scale or 'arm'}",
+        marks + bars,
+        partial(figures.accuracy, a.trials, a.arms, design, a.chance),
+    )
+    if len(a.effects) and a.effects["n"].sum():
+        yield (
+            "effects",
+            f"Differences in {metric.label}",
+            "Paired differences over seeds with 95 % t intervals; marker and colour give the verdict."
+            + (" Grey zone: the declared margin of equivalence." if design.margin is not None else ""),
+            partial(figures.effect_forest, a.effects, design),
+        )
+    yield from _curves(analysis)
+    yield (
+        "cost",
+        f"{metric.label} against parameters and time",
+        f"{marks}. Time is wall time of a trial on the hardware named below, evaluation included.",
+        partial(figures.cost, a.trials, a.arms, design),
+    )
+
+
+def _curves(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+    """Training and validation error, each twice where there are two ways to lay the panels out."""
+    design = analysis.design
+    factor = design.scale or (design.varied[0] if design.varied else "arm")
+    rest = design.others(factor)
+    ways = [(True, (factor,)), (False, rest)] if rest else [(True, ())]
+    for column, word in (("train_top1", "training"), ("validation_top1", "validation")):
+        if column not in analysis.histories or not analysis.histories[column].notna().any():
+            continue
+        caption = (
+            f"Error on the {word} images, clean and in inference mode. A thin line a seed; the mean of completed "
+            "seeds is bold."
+        )
+        names: set[str] = set()
+        for by_scale, by in ways:
+            name = "_by_".join([word, *(["_".join(_file_name(f) for f in by)] if by else [])])
+            name += "_2" if name in names else ""
+            names.add(name)
+            title = f"{word} error" + (f", a panel for each {' and '.join(by)}" if by else "")
+            drawing = partial(figures.curves, analysis.histories, design, column, panel_by_scale=by_scale)
+            yield name, title, caption, drawing
+
+
+def _file_name(factor: str) -> str:
+    return re.sub(r"\W+", "", factor, flags=re.ASCII)[:40] or "factor"

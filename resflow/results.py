@@ -1,0 +1,235 @@
+"""A results folder as a reader needs it: the design, every trial whether it ran or not, chance, and labels.
+
+Nothing is dropped in silence: a planned trial without a record is a row too, and what had to be left out
+of the statistics is a message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from resflow.errors import RecordError
+from resflow.metrics import Metric, metric
+from resflow.records import PLAN_KEYS, PLAN_NUMBERS, Record, Run
+
+NOT_RUN, UNREADABLE = "not run", "unreadable"
+OUTCOMES = ("completed", "diverged", "failed", "pruned", UNREADABLE, NOT_RUN)
+NO_SHORTCUT = "none"
+TRIAL_COLUMNS = ("id", "arm", "seed", "status", "reason", "parameters", "multiply_adds", "epochs_run")
+
+
+@dataclass(frozen=True)
+class Design:
+    """Arms in order with their levels, and what they are compared on. `baseline` is None where none is declared."""
+
+    factors: dict[str, tuple[str, ...]]  # factor -> labels in order
+    arms: dict[str, dict[str, str]]  # arm -> factor -> label
+    baseline: str | None
+    metric: Metric
+    margin: float | None = None
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Factors with at least two levels among the arms."""
+        return tuple(name for name, labels in self.factors.items() if len(labels) > 1)
+
+    @property
+    def scale(self) -> str | None:
+        """The first varied factor whose labels are all numbers, such as depth: the x axis of figures."""
+        return next((f for f in self.varied if all(_number(x) is not None for x in self.factors[f])), None)
+
+    def others(self, factor: str | None) -> tuple[str, ...]:
+        return tuple(name for name in self.varied if name != factor)
+
+    def label(self, arm: str, factors: tuple[str, ...]) -> str:
+        """An arm's labels of some factors, joined as in its name."""
+        return "-".join(self.arms[arm].get(name, "?") for name in factors)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What guessing scores on `judged_by`, in the metric's fraction; NaN where the records do not say."""
+
+    judged_by: str
+    level: float
+    why: str
+    images: int | None  # test images behind one accuracy, for the interval of a single seed
+
+
+def design(run: Run) -> Design:
+    """Read the design from study.yaml, the plan and the records, in that order of trust."""
+    study, plan = run.study, run.plan
+    declared = study.get("factors") or {}
+    names = [str(name) for name in declared] if isinstance(declared, Mapping) else []
+    known = {*PLAN_KEYS, *PLAN_NUMBERS}
+    names = names or [name for name in plan.columns if name not in known]
+    names = names or list(dict.fromkeys(f for record in run.records for f in record.levels))
+    levels = _levels(run, names, declared)
+    arms = [str(arm) for arm in study.get("arms") or [] if str(arm) in levels]
+    arms += [arm for arm in (levels if len(plan) else sorted(levels, key=_natural)) if arm not in arms]
+    if len({tuple(levels[arm].items()) for arm in arms}) < len(arms):  # arms that factors do not tell apart
+        names, levels = ["arm"], {arm: {"arm": arm} for arm in arms}
+    baseline = str(study["baseline"]) if study.get("baseline") is not None else None
+    if baseline is not None and arms and baseline not in levels:
+        raise RecordError(
+            f"the baseline '{baseline}' of {run.folder / 'study.yaml'} is no arm of this run: "
+            f"expected one of {', '.join(arms)}. Mend study.yaml."
+        )
+    return Design(
+        factors={name: _labels(name, declared, arms, levels) for name in names},
+        arms={arm: levels[arm] for arm in arms},
+        baseline=baseline,
+        metric=metric(str(study.get("metric") or "test_top1")),
+        margin=float(study["margin"]) if study.get("margin") else None,
+    )
+
+
+def _levels(run: Run, names: list[str], declared: Any) -> dict[str, dict[str, str]]:
+    """Arm -> factor -> label, for every arm of the plan, or of the records where there is no plan."""
+    known = {}
+    if isinstance(declared, Mapping) and all(isinstance(labels, Mapping) for labels in declared.values()):
+        for labels in product(*([str(label) for label in declared[name]] for name in declared)):
+            known["-".join(labels)] = dict(zip(names, labels, strict=True))
+    known |= {record.arm: dict(record.levels) for record in run.records}
+    if run.plan.empty:
+        return {record.arm: known[record.arm] for record in run.records}
+    rows = run.plan.drop_duplicates("arm").to_dict("records")
+    from_plan = {row["arm"]: {name: str(row[name]) for name in names if name in row} for row in rows}
+    return {arm: known.get(arm, levels) for arm, levels in from_plan.items()}
+
+
+def _labels(name: str, declared: Any, arms: list[str], levels: dict[str, dict[str, str]]) -> tuple[str, ...]:
+    used = dict.fromkeys(levels[arm][name] for arm in arms if name in levels[arm])
+    order = [str(label) for label in declared.get(name) or []] if isinstance(declared, Mapping) else []
+    return tuple([x for x in order if x in used] + [x for x in used if x not in order])
+
+
+def _number(label: str) -> float | None:
+    try:
+        return float(label)
+    except ValueError:
+        return None
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    parts = re.findall(r"\d+|\D+", text)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
+    """A row a trial in the order of the plan, run or not, and a message for whatever was left out.
+
+    Columns: TRIAL_COLUMNS, best_epoch, seconds, and every metric of the records (NaN unless completed).
+    Without plan.csv the trials are those that have a record.
+    """
+    left_out: list[str] = []
+    records = run.frame()
+    if records.empty:
+        records = pd.DataFrame(columns=[*TRIAL_COLUMNS, "best_epoch", "seconds"])
+    factors = {factor for record in run.records for factor in record.levels}
+    metrics = sorted({name for record in run.records for name in record.metrics})
+    records = records[[*TRIAL_COLUMNS, "best_epoch", "seconds", *metrics]]
+    if run.plan.empty:
+        records, doubles = _latest(run, records)
+        if doubles:
+            left_out.append(
+                f"{doubles} older record(s) of an arm and seed that ran more than once: the latest is used."
+            )
+        table = records
+    else:
+        strangers = records[~records["id"].isin(run.plan["id"])]
+        if len(strangers):
+            left_out.append(
+                f"{len(strangers)} record(s) that plan.csv does not list: {', '.join(sorted(strangers['id']))}."
+            )
+        table = run.plan[[c for c in TRIAL_COLUMNS if c in run.plan.columns and c not in factors]].merge(
+            records.drop(columns=["arm", "seed"]), on="id", how="left", suffixes=("_planned", "")
+        )
+        for name in ("parameters", "multiply_adds"):
+            if f"{name}_planned" in table:
+                table[name] = table[name].fillna(table.pop(f"{name}_planned"))
+        absent = table["status"].isna()
+        broken = table["id"].isin(list(run.broken))
+        table.loc[absent, "status"] = np.where(broken[absent], UNREADABLE, NOT_RUN)
+        table.loc[absent & broken, "reason"] = "its record cannot be read"
+        table["reason"] = table["reason"].fillna("")
+    left_out += [f"unreadable record: {message}" for message in run.broken.values()]
+    return _typed(table, plan), left_out
+
+
+def _latest(run: Run, records: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    finished = {record.id: str(record.provenance.get("finished", "")) for record in run.records}
+    newest = records.assign(_at=records["id"].map(finished)).sort_values(["_at", "id"], kind="stable")
+    kept = newest.drop_duplicates(["arm", "seed"], keep="last").drop(columns="_at")
+    return kept, len(records) - len(kept)
+
+
+def _typed(table: pd.DataFrame, plan: Design) -> pd.DataFrame:
+    table = table.assign(**{c: pd.NA for c in (*TRIAL_COLUMNS, "best_epoch", "seconds") if c not in table})
+    for name in ("parameters", "multiply_adds", "epochs_run", "best_epoch"):
+        table[name] = pd.to_numeric(table[name], errors="coerce").round().astype("Int64")
+    if plan.metric.column not in table:
+        table[plan.metric.column] = np.nan
+    fixed = [*TRIAL_COLUMNS, "best_epoch", "seconds"]
+    metrics = [name for name in table.columns if name not in fixed]
+    table[["seconds", *metrics]] = table[["seconds", *metrics]].astype(float)
+    table.loc[table["status"] != "completed", metrics] = np.nan
+    order = {arm: index for index, arm in enumerate(plan.arms)}
+    table = table.assign(_arm=table["arm"].map(order)).sort_values(["_arm", "seed"], kind="stable")
+    return table[[*fixed, *metrics]].reset_index(drop=True)
+
+
+def chance(run: Run, plan: Design) -> Chance:
+    """The score of guessing: 1/classes, or the share of the largest test class where that is more.
+
+    The latter is what a network scores that gives one answer to every image (the no-information rate).
+    """
+    completed = [record for record in run.records if record.status == "completed"]
+    data = next((record.data for record in completed if record.data.get("classes")), {})
+    judged_by = plan.metric.judged_by or plan.metric.column
+    images = _count(data.get(judged_by.split("_")[0]))
+    if not data or not plan.metric.judged_by:
+        return Chance(
+            judged_by, np.nan, "unknown: no completed trial says how many classes there are", images
+        )
+    classes = _count(data["classes"]) or 1
+    answers = 5 if judged_by.endswith("top5") else 1
+    uniform = min(1.0, answers / classes)
+    why = f"{answers}/{classes} classes"
+    if judged_by == "test_top1":
+        share = _largest_class(run, completed)
+        if share > uniform + 1e-9:
+            return Chance(judged_by, share, f"the share of the largest test class; {why} is less", images)
+    return Chance(judged_by, uniform, why, images)
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, (list, tuple, dict)):
+        return len(value)
+    return int(value) if isinstance(value, (int, float)) and value > 0 else None
+
+
+def _largest_class(run: Run, completed: list[Record]) -> float:
+    for record in completed:
+        try:
+            labels = run.predictions(record.id)["label"]
+        except (RecordError, OSError, KeyError, ValueError):
+            continue  # an optional file: 1/classes stands without it
+        return float(labels.value_counts(normalize=True).max()) if len(labels) else 0.0
+    return 0.0
+
+
+def residual_arms(run: Run) -> set[str]:
+    """Arms whose networks have shortcuts."""
+    return {
+        record.arm
+        for record in run.records
+        if record.settings.get("network", {}).get("shortcut", NO_SHORTCUT) != NO_SHORTCUT
+    }

@@ -1,0 +1,242 @@
+"""Trials -> Ray Tune -> records. With tune_bridge the only module that imports Ray.
+
+Workers train; one recorder process on the driver's machine writes what they hand over, so workers need no
+shared file system for records. The state of a run is its records: what has one is never run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Ray phones home and prints a dashboard's address unless told otherwise; resflow has no telemetry.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # records are resflow's own
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+from ray import tune
+from ray.tune import Callback, CLIReporter
+
+from resflow import provenance, records
+from resflow.errors import TrainingError
+from resflow.records import Outcome, Record
+from resflow.trial import Trial
+
+log = logging.getLogger("resflow.runner")
+
+
+@dataclass
+class Progress:
+    """What a screen shows of a run: `running` maps a trial's id to its last epoch's row."""
+
+    trials: Sequence[Trial]
+    done: dict[str, Record] = field(default_factory=dict)
+    running: dict[str, dict[str, float]] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def seconds_left(self) -> float | None:
+        """Work left over the rate so far of multiply-adds a second, None before the first epoch ends."""
+        finished = sum(t.work() for t in self.trials if t.id in self.done)
+        part = {t.id: self.running.get(t.id, {}).get("epoch", 0) / t.recipe.epochs for t in self.trials}
+        total = sum(t.work() for t in self.trials)
+        worked = finished + sum(part[t.id] * t.work() for t in self.trials if t.id not in self.done)
+        return (time.monotonic() - self.started) * (total - worked) / worked if worked else None
+
+
+def execute(
+    run: Path, trials: Sequence[Trial], folders: dict[str, Path], state: Path, show: Callable[[Progress], Any]
+) -> list[Record]:
+    """Run every trial that has no record yet, the longest first, and return the new records.
+
+    `folders` maps a trial's id to its prepared data; `state` is the ignored folder for logs and Ray's files;
+    `show` is called with the Progress whenever it changes. A failing trial becomes a record; the others go on.
+    """
+    known = records.finished(run) if run.is_dir() else {}
+    waiting = sorted((t for t in trials if t.id not in known), key=lambda t: -t.work())
+    if not waiting:
+        return []
+    progress = Progress(waiting)
+    with _session(waiting):
+        recorder = ray.remote(num_cpus=0)(_Recorder).remote(str(run.absolute()))
+        logs = (state / "logs").absolute()
+        logs.mkdir(parents=True, exist_ok=True)
+        task = tune.with_parameters(
+            _train_one,
+            trials={t.id: t for t in waiting},
+            folders={key: str(path.absolute()) for key, path in folders.items()},
+            recorder=recorder,
+            logs=str(logs),
+        )
+        tuner = tune.Tuner(
+            tune.with_resources(task, _resources(waiting[0])),
+            param_space={"trial": tune.grid_search([t.id for t in waiting])},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                name=f"{run.name}-{int(time.time())}",
+                storage_path=str((state / "ray").absolute()),
+                verbose=0,
+                progress_reporter=_Silent(),
+                callbacks=[_Watcher(run, {t.id: t for t in waiting}, progress, show)],
+                failure_config=tune.FailureConfig(max_failures=0, fail_fast=False),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        tuner.fit()
+    return list(progress.done.values())
+
+
+def visible() -> dict[str, float]:
+    """Start Ray on this machine and return the resources that it sees."""
+    with _local_ray(provenance.processors()):
+        return {key: float(value) for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU", "memory")}
+
+
+def _resources(trial: Trial) -> dict[str, float]:
+    execution = trial.execution
+    return {"cpu": execution.threads, "gpu": 1} if execution.device == "gpu" else {"cpu": execution.threads}
+
+
+@contextmanager
+def _session(trials: Sequence[Trial]) -> Iterator[None]:
+    """Ray for the length of a run. Raises TrainingError where a trial asks for more than there is."""
+    threads = trials[0].execution.threads
+    cores = provenance.processors()
+    if threads > cores:
+        raise TrainingError(
+            f"a trial asks for {threads} CPU threads, this machine has {cores}: lower it with --set threads={cores}."
+        )
+    with _local_ray(cores):
+        if trials[0].execution.device == "gpu" and not ray.cluster_resources().get("GPU"):
+            raise TrainingError(
+                "device gpu was asked for, but Ray sees no GPU. `resflow doctor` tells what TensorFlow and Ray "
+                "see; --set device=cpu trains on the CPU."
+            )
+        yield
+
+
+@contextmanager
+def _local_ray(cores: int) -> Iterator[None]:
+    ray.init(
+        num_cpus=cores,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0"}},
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class _Recorder:
+    """Writes records on the driver's machine, one at a time."""
+
+    def __init__(self, run: str) -> None:
+        self.run = Path(run)
+
+    def write(self, outcome: Outcome) -> None:
+        records.write(self.run, outcome)
+
+
+def _train_one(
+    config: dict[str, str], trials: dict[str, Trial], folders: dict[str, str], recorder: Any, logs: str
+) -> None:
+    """One trial inside a worker: train, hand the outcome to the recorder, log to a file of its own."""
+    trial = trials[config["trial"]]
+    handler = logging.FileHandler(Path(logs) / f"{trial.id}.log", encoding="utf-8", delay=False)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("resflow")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        logger.info("trial %s: arm %s, seed %d, worker process %d", trial.id, trial.arm, trial.seed, os.getpid())
+        from resflow import train
+
+        _configure_once(train, trial)
+        outcome = train.run(trial, Path(folders[trial.id]), on_epoch=lambda row: tune.report(dict(row)))
+        ray.get(recorder.write.remote(outcome))
+        tune.report({"status": outcome.record.status})
+    except Exception:
+        logger.exception("the worker failed")
+        raise
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+_configured: list[Any] = []  # the execution spec of this worker process
+
+
+def _configure_once(train: Any, trial: Trial) -> None:
+    if not _configured:
+        train.configure(trial.execution)
+        _configured.append(trial.execution)
+    elif _configured != [trial.execution]:
+        raise TrainingError("a worker was given trials of two execution specs: one study has one.")
+
+
+class _Silent(CLIReporter):
+    """Tune's own tables stay off the screen."""
+
+    def should_report(self, trials: Any, done: bool = False) -> bool:
+        return False
+
+
+class _Watcher(Callback):
+    """Follows Tune's trials for the screen, and turns a worker's death into a failed record."""
+
+    def __init__(
+        self, run: Path, trials: dict[str, Trial], progress: Progress, show: Callable[[Progress], Any]
+    ) -> None:
+        self.run, self.trials, self.progress, self.show = run, trials, progress, show
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.progress.running[trial.config["trial"]] = {}
+        self.show(self.progress)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        if "epoch" in result and "status" not in result:
+            self.progress.running[trial.config["trial"]] = result
+        self.show(self.progress)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._ended(trial.config["trial"], "the worker ended without a record")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        lines = (trial.get_error().args[0] if trial.get_error() else "the worker died").strip().splitlines()
+        self._ended(trial.config["trial"], f"the worker died: {lines[-1] if lines else 'no message'}")
+
+    def _ended(self, trial_id: str, otherwise: str) -> None:
+        folder = records.trial_folder(self.run, trial_id)
+        if not folder.is_dir():
+            records.write(self.run, Outcome(_failed(self.trials[trial_id], otherwise)))
+        self.progress.running.pop(trial_id, None)
+        self.progress.done[trial_id] = records.read(folder)
+        self.show(self.progress)
+
+
+def _failed(trial: Trial, reason: str) -> Record:
+    return Record(
+        id=trial.id,
+        study=trial.study,
+        arm=trial.arm,
+        levels=trial.levels,
+        seed=trial.seed,
+        split_seed=trial.split_seed,
+        status="failed",
+        reason=reason[:300],
+        settings=trial.settings(),
+        execution=trial.execution.model_dump(),
+        network={"parameters": trial.parameters, "multiply_adds": trial.multiply_adds},
+        provenance={"finished": provenance.now(), **provenance.environment()},
+    )

@@ -1,0 +1,122 @@
+"""Every setting of a trial, by section. Each name is unique across sections, so that a factor or `--set`
+can name it alone. Pydantic checks types and ranges; the descriptions feed the editors' JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
+
+
+class Network(Section):
+    """The network, as in He et al. 2015 (arXiv 1512.03385)."""
+
+    family: Literal["imagenet", "cifar"] = Field(
+        "imagenet", description="stage table: Table 1 or section 4.2"
+    )
+    depth: PositiveInt = Field(18, description="imagenet 18/34/50/101/152; cifar 6n+2")
+    shortcut: Literal["none", "zero_pad", "projection", "projection_all"] = Field(
+        "projection", description="none is the plain twin; options A, B, C of section 4.1"
+    )
+    variant: Literal["v1", "v1.5"] = Field(
+        "v1.5", description="stride in a bottleneck's first 1x1, or its 3x3"
+    )
+    width: float = Field(1.0, gt=0, le=8, description="multiplier of every channel count")
+    stem: Literal["auto", "imagenet", "low_resolution"] = Field(
+        "auto", description="auto: low_resolution (3x3, no pooling) below 64 pixels and in the cifar family"
+    )
+
+
+class Augmentation(Section):
+    """Random views of training images, drawn anew each epoch. Nothing is drawn where all is zero."""
+
+    flip: bool = Field(False, description="mirror left to right with probability one half")
+    rotation: float = Field(0.0, ge=0, le=180, description="uniform within ± degrees")
+    shear: float = Field(0.0, ge=0, lt=1, description="uniform within ±, tangent of the shear angle")
+    zoom: float = Field(0.0, ge=0, lt=1, description="scale uniform within 1 ±")
+    crop_padding: int = Field(
+        0, ge=0, le=64, description="pad by so many pixels, then crop the old size at random"
+    )
+
+
+class Recipe(Section):
+    """How a network is trained."""
+
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd has Nesterov-free momentum")
+    learning_rate: float = Field(0.1, gt=0, description="peak rate, after warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; Adam's are 0.9 and 0.999")
+    weight_decay: float = Field(
+        1e-4, ge=0, description="of kernels only; an L2 gradient in sgd and adam, decoupled in adamw"
+    )
+    schedule: Literal["constant", "cosine", "step", "plateau"] = "cosine"
+    warmup_epochs: int = Field(0, ge=0, description="linear from 0 to the peak rate")
+    milestones: tuple[Fraction, ...] = Field(
+        (0.5, 0.75), description="step: fractions of the epochs after which the rate drops"
+    )
+    decay_factor: float = Field(
+        0.1, gt=0, lt=1, description="step and plateau: what the rate is multiplied by"
+    )
+    plateau_patience: PositiveInt = Field(
+        5, description="plateau: epochs without a lower validation loss before a drop"
+    )
+    epochs: PositiveInt = 90
+    batch_size: PositiveInt = 32
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    early_stopping: PositiveInt | None = Field(
+        None, description="epochs without a lower validation loss before the end"
+    )
+    test_weights: Literal["last", "best"] = Field(
+        "last",
+        description="weights that are tested: the last epoch's, or those of the lowest validation loss",
+    )
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _warmup_is_shorter_than_training(self) -> Recipe:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be fewer than epochs {self.epochs}")
+        return self
+
+
+class Data(Section):
+    """Which images, at which size, split how."""
+
+    source: str = Field(
+        "synthetic", min_length=1, description="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH"
+    )
+    split: Literal["auto", "generated", "official", "article", "stratified"] = Field(
+        "auto", description="auto: the source's own default"
+    )
+    image_size: int = Field(64, ge=16, le=512, description="pixels of a side, after resizing and centre crop")
+
+
+class Execution(Section):
+    """How trials are computed: equal for all arms, decided before the first starts, part of each trial's id."""
+
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: gpu where the machine has one")
+    threads: PositiveInt = Field(
+        1, description="CPU threads a trial; many trials of one thread beat one of many"
+    )
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    jit: bool = Field(False, description="compile the training step with XLA")
+    lowering: Literal["table", "native"] = Field(
+        "table", description="convolutions on CPUs by the measured table"
+    )
+
+
+SECTIONS: dict[str, type[Section]] = {"network": Network, "recipe": Recipe, "data": Data}
+
+
+def section_of(setting: str) -> str | None:
+    """Return the section that holds a setting, None for an unknown one."""
+    return next((name for name, model in SECTIONS.items() if setting in model.model_fields), None)
+
+
+def setting_names() -> list[str]:
+    return [field for model in SECTIONS.values() for field in model.model_fields]

@@ -1,0 +1,148 @@
+"""A study as trials: arms x seeds, each with an execution spec and an id hashed from what changes its outcome."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from resflow import architectures, provenance
+from resflow.settings import Data, Execution, Network, Recipe
+from resflow.study import Study
+
+NUMERICS_VERSION = 1  # raise by hand when the same settings begin to give other numbers
+TRAINING_COST = 3  # a training step costs a forward pass and a backward pass of twice its multiply-adds
+# Multiply-adds a second and thread, by what a trial computes on: measured on two cores of an AMD EPYC (AVX-512) with
+# `resflow study depth --profile cpu`; only the estimate of time in `plan` uses it, until a record of the run tells better.
+ASSUMED_RATE = {"cpu": 1.2e10, "gpu": 1e12}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run to be."""
+
+    id: str
+    study: str
+    arm: str
+    levels: dict[str, str]
+    seed: int
+    split_seed: int
+    network: Network
+    recipe: Recipe
+    data: Data
+    fingerprint: str  # of the images, labels and split
+    execution: Execution  # device resolved
+    classes: int
+    train_images: int
+    parameters: int
+    multiply_adds: int  # one forward pass of one image
+
+    @property
+    def architecture(self) -> architectures.Architecture:
+        return architecture(self.network, self.data)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that was asked for, as the record keeps it."""
+        return {name: getattr(self, name).model_dump(mode="json") for name in ("network", "recipe", "data")}
+
+    def work(self) -> float:
+        """Multiply-adds of the whole training, the evaluations of each epoch on as many images twice included."""
+        return self.multiply_adds * self.train_images * self.recipe.epochs * (TRAINING_COST + 2)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a trial must know of its data before anything is decoded."""
+
+    fingerprint: str
+    classes: int
+    train_images: int
+
+
+def architecture(network: Network, data: Data) -> architectures.Architecture:
+    stem = architectures.resolve_stem(network.stem, network.family, data.image_size)
+    return architectures.Architecture(**{**network.model_dump(), "stem": stem})
+
+
+def resolve_execution(asked: Execution) -> Execution:
+    """Settle `device: auto`. Lowerings are a CPU matter: cuDNN chooses its own on GPUs."""
+    device = asked.device if asked.device != "auto" else ("gpu" if provenance.gpus() else "cpu")
+    lowering = asked.lowering if device == "cpu" else "native"
+    return asked.model_copy(update={"device": device, "lowering": lowering})
+
+
+def expand(study: Study, facts: Callable[[Data], DataFacts]) -> list[Trial]:
+    """Return every trial, arm by arm within a seed, so that the first seed is compared first."""
+    execution = resolve_execution(study.file.execution)
+    known = {arm.data: facts(arm.data) for arm in study.arms}
+    return [
+        _trial(study, arm, seed, known[arm.data], execution) for seed in study.seeds for arm in study.arms
+    ]
+
+
+def _trial(study: Study, arm: Any, seed: int, data: DataFacts, execution: Execution) -> Trial:
+    arch = architecture(arm.network, arm.data)
+    return Trial(
+        id=trial_id(
+            arm.network, arm.recipe, arm.data, data.fingerprint, seed, study.file.split_seed, execution
+        ),
+        study=study.name,
+        arm=arm.name,
+        levels=arm.levels,
+        seed=seed,
+        split_seed=study.file.split_seed,
+        network=arm.network,
+        recipe=arm.recipe,
+        data=arm.data,
+        fingerprint=data.fingerprint,
+        execution=execution,
+        classes=data.classes,
+        train_images=data.train_images,
+        parameters=architectures.parameters(arch, data.classes),
+        multiply_adds=architectures.multiply_adds(arch, arm.data.image_size, data.classes),
+    )
+
+
+def trial_id(
+    network: Network,
+    recipe: Recipe,
+    data: Data,
+    fingerprint: str,
+    seed: int,
+    split_seed: int,
+    execution: Execution,
+) -> str:
+    """Hash what changes the outcome: settings, data, seeds, execution, numerics; never a name, path or profile.
+
+    Settings at their defaults stay out, so that a setting added later leaves old ids valid; who changes a
+    default raises NUMERICS_VERSION.
+    """
+    outcome = {
+        "numerics": NUMERICS_VERSION,
+        "data": fingerprint,
+        "seed": seed,
+        "split_seed": split_seed,
+        **{
+            name: section.model_dump(mode="json", exclude_defaults=True)
+            for name, section in (("network", network), ("recipe", recipe), ("execution", execution))
+        },
+    }
+    return hashlib.sha256(json.dumps(outcome, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def plan_rows(trials: list[Trial]) -> list[dict[str, Any]]:
+    """A row a trial: id, arm, seed, a column a factor, parameters, multiply_adds, epochs."""
+    return [
+        {
+            "id": trial.id,
+            "arm": trial.arm,
+            "seed": trial.seed,
+            **trial.levels,
+            "parameters": trial.parameters,
+            "multiply_adds": trial.multiply_adds,
+            "epochs": trial.recipe.epochs,
+        }
+        for trial in trials
+    ]
