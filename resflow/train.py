@@ -175,7 +175,7 @@ def run(trial: Trial, folder: Path, on_epoch: OnEpoch | None = None) -> Outcome:
     A loss that is no number makes a record `diverged`, an exception one that is `failed`; both keep the
     history so far and the reason, and the log has the traceback.
     """
-    started, clock = provenance.now(), time.perf_counter()
+    started, clock = {"started": provenance.now(), **provenance.environment()}, time.perf_counter()
     history: list[dict[str, float]] = []
     facts: dict[str, Any] = {}
     predicted = None
@@ -209,7 +209,7 @@ def run(trial: Trial, folder: Path, on_epoch: OnEpoch | None = None) -> Outcome:
         },
         epochs_run=len(history),
         seconds=round(time.perf_counter() - clock, 3),
-        provenance={"started": started, "finished": provenance.now(), **provenance.environment()},
+        provenance={**started, "finished": provenance.now()},
         **facts,
     )
     return Outcome(record, pd.DataFrame(history, columns=list(HISTORY_COLUMNS)), predicted)
