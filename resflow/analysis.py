@@ -14,7 +14,7 @@ DEMO, SYNTHETIC = "demo", "synthetic"
 
 @dataclass(frozen=True)
 class Analysis:
-    """One run's frames: a row a trial, an arm, a contrast, an epoch; `left_out` says what none of them holds."""
+    """One run's frames: a row a trial, an arm, a contrast, an epoch; `left_out` says what none holds."""
 
     run: records.Run
     design: results.Design
@@ -71,16 +71,12 @@ def labels(analysis: Analysis) -> list[Label]:
 def _kind(analysis: Analysis) -> list[Label]:
     found = []
     if analysis.run.study.get("profile") == DEMO:
-        found.append(
-            Label("demonstration, not a result", "Run with profile demo: made to show the way, in minutes.")
-        )
+        found.append(Label("demonstration, not a result", "Run with profile demo: made to show the way, in minutes."))
     sources = {str(record.data.get("source")) for record in analysis.records}
     if SYNTHETIC in sources:
         found.append(Label("synthetic data", "Flowers drawn from a seed, not photos."))
     if not analysis.run.study:
-        text = (
-            "There is no study.yaml: no question, baseline or seeds are declared. Arms come from the records."
-        )
+        text = "There is no study.yaml: no question, baseline or seeds are declared. Arms come from the records."
         found.append(Label("no study", text))
     if analysis.run.plan.empty:
         found.append(Label("no plan", "There is no plan.csv: trials that never started cannot be counted."))
@@ -97,8 +93,9 @@ def _quality(analysis: Analysis) -> list[Label]:
     limited = effects.budget_limited(arms, results.residual_arms(analysis.run)) if len(arms) else []
     if limited:
         text = (
-            f"{join(limited)} {'ends' if len(limited) == 1 else 'end'} below {effects.BUDGET_LIMIT} training "
-            "top-1: trained for longer, these arms could rank differently."
+            f"{join(limited)} {'ends' if len(limited) == 1 else 'end'} below "
+            f"{100 * effects.BUDGET_LIMIT:.0f} % training top-1: trained for longer, "
+            "these arms could rank differently."
         )
         found.append(Label("budget-limited", text))
     if not len(arms):

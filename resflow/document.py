@@ -100,11 +100,7 @@ def scalar(text: str) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return (
-        "an empty file"
-        if value is None
-        else f"a {'list' if isinstance(value, list) else type(value).__name__}"
-    )
+    return "an empty file" if value is None else f"a {'list' if isinstance(value, list) else type(value).__name__}"
 
 
 def _plain(node: Any, path: Path_, origins: dict[Path_, str], shown: str) -> Any:

@@ -11,9 +11,7 @@ import pandas as pd
 from resflow import stats
 from resflow.results import NOT_RUN, OUTCOMES, Chance, Design
 
-BASELINE = (
-    "baseline"  # the family of contrasts with the baseline arm; other families are named after a factor
-)
+BASELINE = "baseline"  # the family of contrasts with the baseline arm; other families are named after a factor
 BUDGET_LIMIT = 0.5  # training top-1 below which a residual arm was not trained to the end
 ABOVE, AT, UNRESOLVED, UNKNOWN = "above chance", "at chance", "interval includes chance", "chance unknown"
 
@@ -32,9 +30,7 @@ def contrasts(design: Design) -> list[Contrast]:
     """All declared contrasts: every arm against the baseline, then each factor within the others' levels."""
     found = []
     if design.baseline is not None:
-        found = [
-            Contrast(BASELINE, arm, design.baseline, {}) for arm in design.arms if arm != design.baseline
-        ]
+        found = [Contrast(BASELINE, arm, design.baseline, {}) for arm in design.arms if arm != design.baseline]
     if len(design.varied) > 1 or design.baseline is None:
         for factor in design.varied:
             found += within(design, factor)
@@ -206,7 +202,7 @@ def _why(difference: stats.Mean, word: str, better: str, above: dict[str, bool])
 
 
 def budget_limited(arms: pd.DataFrame, residual: set[str]) -> list[str]:
-    """Arms with shortcuts whose mean training top-1 ends below BUDGET_LIMIT: the run was too short for them."""
+    """Arms with shortcuts whose mean training top-1 ends below BUDGET_LIMIT: trained too briefly."""
     low = arms["arm"].isin(list(residual)) & (arms["train_top1"] < BUDGET_LIMIT)
     return list(arms.loc[low, "arm"])
 

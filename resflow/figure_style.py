@@ -1,16 +1,17 @@
-"""How figures look: one theme, palettes that colour-blind readers can tell apart, SVG for light and dark pages."""
+"""How figures look: one theme, a palette safe for colour-blind readers, SVG for light and dark pages."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,7 +30,7 @@ VERDICTS = {
     "equivalent": ("#0a8f6c", "D"),
     "undecided": ("#7a7f87", "o"),
 }
-LONGEST_LABEL = 34
+LONGEST_LABEL, LONGEST_NARROW = 34, 20
 _STYLE = """<style>
 svg { color: #1f2328; --muted: #59636e; --grid: #d8dee4 }
 @media (prefers-color-scheme: dark) { svg { color: #e6edf3; --muted: #9aa4af; --grid: #3a424c } }
@@ -57,7 +58,7 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
 @contextmanager
 def theme() -> Iterator[None]:
     """Draw and save inside this. Text stays text in SVG, a `$` is a dollar, and bytes repeat."""
-    settings: dict[str, Any] = {
+    settings: Any = {
         **sns.axes_style("whitegrid"),
         **sns.plotting_context("paper"),
         "font.family": "sans-serif",
@@ -81,13 +82,12 @@ def theme() -> Iterator[None]:
         "axes.facecolor": "none",
         "figure.facecolor": "none",
         "legend.frameon": False,
+        "legend.handlelength": 2.8,
         "svg.fonttype": "none",
         "svg.hashsalt": "resflow",
     }
     with mpl.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=r"Glyph .* missing from font"
-        )  # the reader's font may have it
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")  # the reader's font may have it
         yield
 
 
@@ -110,10 +110,20 @@ def finish(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def short(label: str) -> str:
+def short(label: str, width: float = WIDE) -> str:
     """A label that fits in a figure; tables carry the whole one. Matplotlib hides those that begin with _."""
-    label = label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
+    longest = LONGEST_LABEL if width >= 5 else LONGEST_NARROW
+    label = label if len(label) <= longest else label[: longest - 1] + "…"
     return f" {label}" if label.startswith("_") else label
+
+
+def limit(axis_limits: Callable[..., object], values: np.ndarray, unit: str) -> None:
+    """Limits around finite values; a percentage's axis ends at 0 and 100, though an interval may run on."""
+    values = values[np.isfinite(values)]
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+    pad = 0.06 * (high - low) or 1.0
+    low, high = low - pad, high + pad
+    axis_limits(*((max(low, 0.0), min(high, 101.0)) if unit == "%" else (low, high)))
 
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:

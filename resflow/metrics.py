@@ -1,4 +1,4 @@
-"""What each metric is called, which way is better, and how it is shown: one table for statistics and figures."""
+"""What each metric is called, which way is better and how it is shown: one table for all of resflow."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ METRICS = {
 
 
 def metric(column: str) -> Metric:
-    """Return the metric of a column; one that the table does not know is shown raw, higher taken as better."""
+    """Return a column's metric; one that the table does not know is shown raw, higher taken as better."""
     return METRICS.get(column, Metric(column, column.replace("_", " ")))

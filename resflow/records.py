@@ -97,9 +97,7 @@ def write(run: Path, outcome: Outcome) -> Path:
         outcome.history.to_csv(draft / "history.csv", index=False)
         if outcome.predictions is not None:
             outcome.predictions.to_parquet(draft / "predictions.parquet", index=False)
-        (draft / "record.json").write_text(
-            json.dumps(outcome.record.model_dump(), indent=1) + "\n", encoding="utf-8"
-        )
+        (draft / "record.json").write_text(json.dumps(outcome.record.model_dump(), indent=1) + "\n", encoding="utf-8")
         for path in [*draft.iterdir(), draft]:
             _sync(path)
         if final.exists():

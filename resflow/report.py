@@ -25,7 +25,7 @@ from resflow.report_figures import Drawn
 
 LIMITS = (
     "Intervals and tests are over seeds on one split of one data source: they say nothing about other data.",
-    "The t interval assumes roughly normal differences; with few seeds it is wide, and 'undecided' is no 'equal'.",
+    "The t interval assumes roughly normal differences; with few seeds it is wide: undecided is not equal.",
     "Test is evaluated once, at the end of a trial; validation alone selects.",
 )
 
@@ -53,8 +53,8 @@ def write_report(run_folder: Path) -> Path:
                 path.unlink()
     except OSError as error:
         raise RecordError(
-            f"cannot write the report into {run_folder}: {error}. Free space or make the folder writable, then "
-            "run `resflow report` again."
+            f"cannot write the report into {run_folder}: {error}. Free space or make the folder writable, "
+            "then run `resflow report` again."
         ) from error
     return run_folder / "report.html"
 
@@ -72,9 +72,7 @@ def write_index(run_folders: Sequence[Path], root: Path | None = None) -> Path:
     try:
         _replace(root / "index.html", _render("index.html.j2", runs=runs))
     except OSError as error:
-        raise RecordError(
-            f"cannot write {root / 'index.html'}: {error}. Make the folder writable."
-        ) from error
+        raise RecordError(f"cannot write {root / 'index.html'}: {error}. Make the folder writable.") from error
     return root / "index.html"
 
 
@@ -123,7 +121,7 @@ def _render(template: str, **values: Any) -> bytes:
 def _markdown(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no table cell of its own."""
     one_line = " ".join(text.split())
-    return re.sub(r"([\\`*_{}\[\]<>()#+|~$!&@])", r"\\\1", one_line)
+    return re.sub(r"([\\`*_{}\[\]<>#|~$!&])", r"\\\1", one_line)
 
 
 def _csv(frame: pd.DataFrame) -> bytes:

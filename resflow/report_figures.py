@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from resflow import figures
 from resflow.analysis import Analysis
+from resflow.figure_curves import curves
 from resflow.figure_style import NARROW, WIDE, to_png, to_svg
 
 OURS = re.compile(r"(accuracy|effects|cost|(training|validation)(_by_\w+)?)\.(svg|png)")
@@ -85,8 +86,8 @@ def _curves(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
         if column not in analysis.histories or not analysis.histories[column].notna().any():
             continue
         caption = (
-            f"Error on the {word} images, clean and in inference mode. A thin line a seed; the mean of completed "
-            "seeds is bold."
+            f"Error on the {word} images, clean and in inference mode. A thin line a seed; the mean of "
+            "completed seeds is bold."
         )
         names: set[str] = set()
         for by_scale, by in ways:
@@ -94,8 +95,8 @@ def _curves(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
             name += "_2" if name in names else ""
             names.add(name)
             title = f"{word} error" + (f", a panel for each {' and '.join(by)}" if by else "")
-            drawing = partial(figures.curves, analysis.histories, design, column, panel_by_scale=by_scale)
-            yield name, title, caption, drawing
+            frame = analysis.histories
+            yield name, title, caption, partial(curves, frame, design, column, panel_by_scale=by_scale)
 
 
 def _file_name(factor: str) -> str:

@@ -1,4 +1,4 @@
-"""The tables of a report as text cells, for HTML and for Markdown alike: per cent and points, never fractions."""
+"""The tables of a report as text, for HTML and Markdown alike: per cent and points, never fractions."""
 
 from __future__ import annotations
 
@@ -31,37 +31,35 @@ class Table:
 
 
 def _table(title: str, rows: Iterable[dict[str, str]], text: Iterable[str], note: str = "") -> Table:
+    """Columns in the order of the first row; one that is empty in every row is left out."""
     rows = list(rows)
-    header = tuple(rows[0]) if rows else ()
-    return Table(title, header, tuple(tuple(row.values()) for row in rows), frozenset(text), note)
+    header = tuple(name for name in (rows[0] if rows else ()) if any(row[name] for row in rows))
+    cells = tuple(tuple(row[name] for name in header) for row in rows)
+    return Table(title, header, cells, frozenset(text), note)
 
 
 def arms(analysis: Analysis) -> Table:
     """An arm a row: what completed, the metric, the effect against the baseline, and what it cost."""
     metric, table = analysis.design.metric, analysis.effects
-    against = (
-        table[table["family"] == BASELINE].set_index("arm")
-        if len(table)
-        else pd.DataFrame(columns=["verdict"])
-    )
-    rows = [_arm(analysis, arm, against) for arm in analysis.arms.to_dict("records")]
+    against = table[table["family"] == BASELINE].set_index("arm") if len(table) else pd.DataFrame(columns=["verdict"])
+    rows = [_arm(analysis, arm, against) for _, arm in analysis.arms.iterrows()]
     notes = [f"Means over seeds with 95 % t intervals; {metric.label} of each trial is measured once."]
     if len(against):
         notes.append(
-            f"Effects are paired differences from {analysis.design.baseline} over the seeds that both completed, "
-            f"Holm-adjusted over {len(against)} contrasts."
+            f"Effects are paired differences from {analysis.design.baseline} over the seeds that both "
+            f"completed, Holm-adjusted over {len(against)} contrasts."
         )
     return _table("Arms", rows, {"Arm", "Not completed", "Verdict", "Note"}, " ".join(notes))
 
 
-def _arm(analysis: Analysis, arm: dict[str, Any], against: pd.DataFrame) -> dict[str, str]:
+def _arm(analysis: Analysis, arm: pd.Series, against: pd.DataFrame) -> dict[str, str]:
     metric = analysis.design.metric
     unit = f" ({metric.unit})" if metric.unit else ""
     gaps = [f"{arm[name.replace(' ', '_')]} {name}" for name in OUTCOMES[1:] if arm[name.replace(" ", "_")]]
     cells = {
         "Arm": arm["arm"],
         "Seeds": f"{arm['completed']}/{arm['planned']}",
-        "Not completed": ", ".join(gaps) or "none",
+        "Not completed": ", ".join(gaps),
         metric.label.capitalize() + unit: level(metric, arm["mean"]),
         "95 % interval": level_interval(metric, arm["low"], arm["high"]),
     }
@@ -93,7 +91,7 @@ def _effect_cells(analysis: Analysis, row: pd.Series | None) -> dict[str, str]:
 
 
 def effects(analysis: Analysis) -> list[Table]:
-    """A table a family of contrasts: the baseline's, and one for each factor at fixed levels of the others."""
+    """A table a family of contrasts: the baseline's, and one a factor at fixed levels of the others."""
     table = analysis.effects
     families = list(dict.fromkeys(table["family"])) if len(table) else []
     return [_family(analysis, family, table[table["family"] == family]) for family in families]
@@ -109,22 +107,19 @@ def _family(analysis: Analysis, family: str, mine: pd.DataFrame) -> Table:
         cells |= {"Pairs": f"{row['n']}/{row['n'] + row['missing']}"}
         cells |= _effect_cells(analysis, pd.Series(row))
         word = cells.pop("Verdict")
-        smallest = (
-            f" (≥ {p_value(row['p_sign_flip_smallest'])})" if known(row["p_sign_flip_smallest"]) else ""
-        )
+        smallest = f" (≥ {p_value(row['p_sign_flip_smallest'])})" if known(row["p_sign_flip_smallest"]) else ""
         cells |= {"t test p": p_value(row["p"]), "Sign-flip p": p_value(row["p_sign_flip"]) + smallest}
         if design.margin is not None:
             cells["TOST p"] = p_value(row["p_equivalence"])
         rows.append(cells | {"Verdict": word, "Note": row["note"]})
     title = f"Against {design.baseline}" if family == BASELINE else f"{family}, the rest equal"
     note = (
-        f"Holm over these {len(mine)} contrasts; one that also stands in another table takes the larger of its "
-        "adjusted p. Sign-flip: exact, a sensitivity line; in brackets the smallest p that so many pairs allow."
+        f"Holm over these {len(mine)} contrasts; one that also stands in another table takes the larger "
+        "of its adjusted p. Sign-flip: exact, a sensitivity line; in brackets the smallest p that so "
+        "many pairs allow."
     )
     if design.margin is not None:
-        note += (
-            f" Equivalent: within ±{number(metric.scale * design.margin)} {metric.difference_unit} by TOST."
-        )
+        note += f" Equivalent: within ±{number(metric.scale * design.margin)} {metric.difference_unit} by TOST."
     return _table(title, rows, {"Contrast", "At", "Verdict", "Note"}, note)
 
 
@@ -140,14 +135,10 @@ def seeds(analysis: Analysis) -> Table:
             f"seed {seed}": number(design.metric.scale * float(value), signed=True)
             for seed, value in zip(frame.columns, values, strict=True)
         }
-        rows.append(
-            cells | {"Mean": number(design.metric.scale * stats.mean_interval(values).mean, signed=True)}
-        )
+        rows.append(cells | {"Mean": number(design.metric.scale * stats.mean_interval(values).mean, signed=True)})
     unit = design.metric.difference_unit
     note = f"In {unit}. " if unit else ""
-    return _table(
-        "Paired differences by seed", rows, {"Contrast"}, f"{note}– where one of the two did not complete."
-    )
+    return _table("Paired differences by seed", rows, {"Contrast"}, f"{note}– where one of the two did not complete.")
 
 
 def trials(analysis: Analysis) -> Table:
@@ -201,10 +192,7 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
             "; ".join(f"{name}: {', '.join(labels)}" for name, labels in analysis.design.factors.items()),
         ),
     ]
-    rows += [
-        (f"{group.capitalize()} settings", _settings(analysis, group))
-        for group in ("network", "recipe", "data")
-    ]
+    rows += [(f"{group.capitalize()} settings", _settings(analysis, group)) for group in ("network", "recipe", "data")]
     rows += [
         ("Execution", _mapping([r.execution for r in kept])),
         ("Stem", _join([r.network for r in kept], "stem")),
@@ -226,7 +214,8 @@ def command(analysis: Analysis) -> str:
         return str(study["command"])
     if not study:
         return ""
-    return f"resflow study {shlex.quote(f'results/{analysis.run.folder.resolve().name}/study.yaml')} --out NEW-FOLDER"
+    file = f"results/{analysis.run.folder.resolve().name}/study.yaml"
+    return f"resflow study {shlex.quote(file)} --out NEW-FOLDER"
 
 
 def _values(values: Iterable[Any]) -> str:

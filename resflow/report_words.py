@@ -13,7 +13,12 @@ from resflow.metrics import Metric
 from resflow.results import Design
 
 NONE = "–"
-DECISIONS = ("helps", "hurts", "equivalent", "undecided")
+VERBS = {  # verdict -> of one, of several
+    "helps": ("helps", "help"),
+    "hurts": ("hurts", "hurt"),
+    "equivalent": ("is equivalent", "are equivalent"),
+    "undecided": ("is undecided", "are undecided"),
+}
 LONG = 6  # contrasts in one sentence; in longer ones the undecided are only counted
 
 
@@ -58,9 +63,7 @@ def count(value: object) -> str:
     amount = float(str(value))
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if amount >= size:
-            return (
-                f"{amount / size:.3g} {letter}" if amount < 999.5 * size else f"{amount / size:.0f} {letter}"
-            )
+            return f"{amount / size:.3g} {letter}" if amount < 999.5 * size else f"{amount / size:.0f} {letter}"
     return f"{amount:g}"
 
 
@@ -93,10 +96,10 @@ def answer(analysis: Analysis) -> list[str]:
 
 
 def _against_baseline(analysis: Analysis) -> str:
-    design, arms = analysis.design, analysis.arms.set_index("arm")
-    mean = level(design.metric, float(arms.loc[design.baseline, "mean"]))
-    said = _verdicts(analysis.effects, design, lambda row: str(row["arm"]))
+    design, arms = analysis.design, analysis.arms
+    mean = level(design.metric, float(arms.loc[arms["arm"] == design.baseline, "mean"].iloc[0]))
     unit = f" {design.metric.unit}" if design.metric.unit else ""
+    said = _named(analysis.effects, design, lambda row: str(row["arm"]))
     return f"Against {design.baseline} ({design.metric.label} {mean}{unit}), {said}."
 
 
@@ -106,39 +109,53 @@ def _within(table: pd.DataFrame, family: str, design: Design) -> list[str]:
     level_of = {arm: labels[family] for arm, labels in design.arms.items()}
     mine = mine.assign(_level=mine["arm"].map(level_of), _reference=mine["reference"].map(level_of))
     if mine["_level"].nunique() <= mine["context"].nunique():
-        groups = mine.groupby(["_level", "_reference"], sort=False)
         return [
-            f"{first} instead of {second}: {_verdicts(rows, design, lambda row: 'at ' + str(row['context']))}."
-            for (first, second), rows in groups
+            f"{family} {first} instead of {second} {_placed(rows, design)}."
+            for (first, second), rows in mine.groupby(["_level", "_reference"], sort=False)
         ]
     return [
-        f"With {context}, against {family} {reference}: "
-        f"{_verdicts(rows, design, lambda row: f'{family} ' + str(row['_level']))}."
+        f"With {context}, against {family} {reference}, "
+        f"{_named(rows, design, lambda row: f'{family} ' + str(row['_level']))}."
         for (context, reference), rows in mine.groupby(["context", "_reference"], sort=False)
     ]
 
 
-def _verdicts(rows: pd.DataFrame, design: Design, name: Callable[[pd.Series], str]) -> str:
-    parts = []
-    for word in DECISIONS:
+def _placed(rows: pd.DataFrame, design: Design) -> str:
+    """helps at depth 34 (…) and at depth 50 (…); is undecided at depth 18 (…)"""
+    items = _items(rows, design, lambda row: "at " + str(row["context"]))
+    return "; ".join(f"{VERBS[word][0]} {text}" for word, text, _ in items)
+
+
+def _named(rows: pd.DataFrame, design: Design, name: Callable[[pd.Series], str]) -> str:
+    """depth 34 (…) and depth 50 (…) hurt; depth 18 (…) is undecided"""
+    items = _items(rows, design, name)
+    return "; ".join(f"{text} {VERBS[word][0 if number_of == 1 else 1]}" for word, text, number_of in items)
+
+
+def _items(rows: pd.DataFrame, design: Design, name: Callable[[pd.Series], str]) -> list[tuple[str, str, int]]:
+    """(verdict, what has it, how many have), the decided first. The first item says units and interval."""
+    found, first = [], True
+    for word in VERBS:
         these = rows[rows["verdict"] == word]
-        if these.empty:
-            continue
-        if word == "undecided" and len(rows) > LONG:
-            parts.append(f"{len(these)} undecided")
-        else:
-            said = [f"{name(row)} ({_size(row, design)})" for _, row in these.iterrows()]
-            parts.append(f"{word} {join(said)}")
-    return "; ".join(parts)
+        if len(these) and word == "undecided" and len(rows) > LONG:
+            found.append((word, f"{len(these)} of {len(rows)}", len(these)))
+        elif len(these):
+            said = []
+            for _, row in these.iterrows():
+                said.append(f"{name(row)} ({_size(row, design, first)})")
+                first = first and not known(row["low"])
+            found.append((word, join(said), len(these)))
+    return found
 
 
-def _size(row: pd.Series, design: Design) -> str:
+def _size(row: pd.Series, design: Design, first: bool) -> str:
     metric, scale = design.metric, design.metric.scale
     if not known(row["difference"]):
         return str(row["note"])
-    unit = f" {metric.difference_unit}" if metric.difference_unit else ""
+    unit = f" {metric.difference_unit}" if metric.difference_unit and (first or not known(row["low"])) else ""
     size = f"{number(scale * row['difference'], signed=True)}{unit}"
     if not known(row["low"]):
-        return f"{size}, {row['note']}"
-    size += f", 95 % interval {interval(scale * row['low'], scale * row['high'], signed=True)}"
+        return f"{size}, {row['note'].split(':')[0]}"  # why there is no interval, in short
+    limits = interval(scale * row["low"], scale * row["high"], signed=True)
+    size += f", {'95 % interval ' if first else ''}{limits}"
     return f"{size}; {row['note']}" if row["note"] else size

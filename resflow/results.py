@@ -27,7 +27,7 @@ TRIAL_COLUMNS = ("id", "arm", "seed", "status", "reason", "parameters", "multipl
 
 @dataclass(frozen=True)
 class Design:
-    """Arms in order with their levels, and what they are compared on. `baseline` is None where none is declared."""
+    """Arms in order with their levels, and what they are compared on. The baseline may be undeclared."""
 
     factors: dict[str, tuple[str, ...]]  # factor -> labels in order
     arms: dict[str, dict[str, str]]  # arm -> factor -> label
@@ -94,7 +94,7 @@ def design(run: Run) -> Design:
 def _levels(run: Run, names: list[str], declared: Any) -> dict[str, dict[str, str]]:
     """Arm -> factor -> label, for every arm of the plan, or of the records where there is no plan."""
     known = {}
-    if isinstance(declared, Mapping) and all(isinstance(labels, Mapping) for labels in declared.values()):
+    if isinstance(declared, Mapping) and declared and all(isinstance(labels, Mapping) for labels in declared.values()):
         for labels in product(*([str(label) for label in declared[name]] for name in declared)):
             known["-".join(labels)] = dict(zip(names, labels, strict=True))
     known |= {record.arm: dict(record.levels) for record in run.records}
@@ -146,9 +146,8 @@ def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
     else:
         strangers = records[~records["id"].isin(run.plan["id"])]
         if len(strangers):
-            left_out.append(
-                f"{len(strangers)} record(s) that plan.csv does not list: {', '.join(sorted(strangers['id']))}."
-            )
+            names = ", ".join(sorted(strangers["id"]))
+            left_out.append(f"{len(strangers)} record(s) that plan.csv does not list: {names}.")
         table = run.plan[[c for c in TRIAL_COLUMNS if c in run.plan.columns and c not in factors]].merge(
             records.drop(columns=["arm", "seed"]), on="id", how="left", suffixes=("_planned", "")
         )
@@ -172,7 +171,10 @@ def _latest(run: Run, records: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def _typed(table: pd.DataFrame, plan: Design) -> pd.DataFrame:
-    table = table.assign(**{c: pd.NA for c in (*TRIAL_COLUMNS, "best_epoch", "seconds") if c not in table})
+    table = table.copy()
+    for name in (*TRIAL_COLUMNS, "best_epoch", "seconds"):
+        if name not in table:
+            table[name] = pd.NA
     for name in ("parameters", "multiply_adds", "epochs_run", "best_epoch"):
         table[name] = pd.to_numeric(table[name], errors="coerce").round().astype("Int64")
     if plan.metric.column not in table:
@@ -196,9 +198,7 @@ def chance(run: Run, plan: Design) -> Chance:
     judged_by = plan.metric.judged_by or plan.metric.column
     images = _count(data.get(judged_by.split("_")[0]))
     if not data or not plan.metric.judged_by:
-        return Chance(
-            judged_by, np.nan, "unknown: no completed trial says how many classes there are", images
-        )
+        return Chance(judged_by, np.nan, "unknown: no completed trial says how many classes there are", images)
     classes = _count(data["classes"]) or 1
     answers = 5 if judged_by.endswith("top5") else 1
     uniform = min(1.0, answers / classes)

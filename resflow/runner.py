@@ -204,7 +204,9 @@ class _Watcher(Callback):
         self.progress.running[trial.config["trial"]] = {}
         self.show(self.progress)
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         if "epoch" in result and "status" not in result:
             self.progress.running[trial.config["trial"]] = result
         self.show(self.progress)

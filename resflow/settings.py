@@ -17,16 +17,12 @@ class Section(BaseModel):
 class Network(Section):
     """The network, as in He et al. 2015 (arXiv 1512.03385)."""
 
-    family: Literal["imagenet", "cifar"] = Field(
-        "imagenet", description="stage table: Table 1 or section 4.2"
-    )
+    family: Literal["imagenet", "cifar"] = Field("imagenet", description="stage table: Table 1 or section 4.2")
     depth: PositiveInt = Field(18, description="imagenet 18/34/50/101/152; cifar 6n+2")
     shortcut: Literal["none", "zero_pad", "projection", "projection_all"] = Field(
         "projection", description="none is the plain twin; options A, B, C of section 4.1"
     )
-    variant: Literal["v1", "v1.5"] = Field(
-        "v1.5", description="stride in a bottleneck's first 1x1, or its 3x3"
-    )
+    variant: Literal["v1", "v1.5"] = Field("v1.5", description="stride in a bottleneck's first 1x1, or its 3x3")
     width: float = Field(1.0, gt=0, le=8, description="multiplier of every channel count")
     stem: Literal["auto", "imagenet", "low_resolution"] = Field(
         "auto", description="auto: low_resolution (3x3, no pooling) below 64 pixels and in the cifar family"
@@ -40,9 +36,7 @@ class Augmentation(Section):
     rotation: float = Field(0.0, ge=0, le=180, description="uniform within ± degrees")
     shear: float = Field(0.0, ge=0, lt=1, description="uniform within ±, tangent of the shear angle")
     zoom: float = Field(0.0, ge=0, lt=1, description="scale uniform within 1 ±")
-    crop_padding: int = Field(
-        0, ge=0, le=64, description="pad by so many pixels, then crop the old size at random"
-    )
+    crop_padding: int = Field(0, ge=0, le=64, description="pad by so many pixels, then crop the old size at random")
 
 
 class Recipe(Section):
@@ -59,9 +53,7 @@ class Recipe(Section):
     milestones: tuple[Fraction, ...] = Field(
         (0.5, 0.75), description="step: fractions of the epochs after which the rate drops"
     )
-    decay_factor: float = Field(
-        0.1, gt=0, lt=1, description="step and plateau: what the rate is multiplied by"
-    )
+    decay_factor: float = Field(0.1, gt=0, lt=1, description="step and plateau: what the rate is multiplied by")
     plateau_patience: PositiveInt = Field(
         5, description="plateau: epochs without a lower validation loss before a drop"
     )
@@ -100,14 +92,10 @@ class Execution(Section):
     """How trials are computed: equal for all arms, decided before the first starts, part of each trial's id."""
 
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: gpu where the machine has one")
-    threads: PositiveInt = Field(
-        1, description="CPU threads a trial; many trials of one thread beat one of many"
-    )
+    threads: PositiveInt = Field(1, description="CPU threads a trial; many trials of one thread beat one of many")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     jit: bool = Field(False, description="compile the training step with XLA")
-    lowering: Literal["table", "native"] = Field(
-        "table", description="convolutions on CPUs by the measured table"
-    )
+    lowering: Literal["table", "native"] = Field("table", description="convolutions on CPUs by the measured table")
 
 
 SECTIONS: dict[str, type[Section]] = {"network": Network, "recipe": Recipe, "data": Data}

@@ -32,7 +32,7 @@ log = logging.getLogger("resflow.train")
 OnEpoch = Callable[[dict[str, float]], None]
 
 
-class Diverged(Exception):
+class Diverged(Exception):  # noqa: N818  (an outcome, not an error)
     """The loss is no longer a number."""
 
 
@@ -98,8 +98,7 @@ class Learner:
             coefficient = self.optimizer.scale_loss(tf.constant(self.decay))
             decayed = {id(v) for v in self.decayed}
             gradients = [
-                g + coefficient * v.value if id(v) in decayed else g
-                for g, v in zip(gradients, variables, strict=True)
+                g + coefficient * v.value if id(v) in decayed else g for g, v in zip(gradients, variables, strict=True)
             ]
         self.optimizer.apply(gradients, variables)
         return loss
@@ -267,8 +266,14 @@ def _fit(
         learner.model.set_weights(kept)
     logits = learner.predict(dataset, dataset.test, threads)
     tested = score(logits, dataset.labels[dataset.test])
-    of_chosen = {key: history[chosen - 1][key] for key in ("train_loss", "train_top1", "validation_loss", "validation_top1")}
-    return chosen, {**{f"test_{key}": value for key, value in tested.items()}, **of_chosen}, predictions(logits, dataset)
+    of_chosen = {
+        key: history[chosen - 1][key] for key in ("train_loss", "train_top1", "validation_loss", "validation_top1")
+    }
+    return (
+        chosen,
+        {**{f"test_{key}": value for key, value in tested.items()}, **of_chosen},
+        predictions(logits, dataset),
+    )
 
 
 def _train_epoch(learner: Learner, trial: Trial, dataset: Dataset, epoch: int, rates: list[float]) -> float:
@@ -276,7 +281,10 @@ def _train_epoch(learner: Learner, trial: Trial, dataset: Dataset, epoch: int, r
     batches = pipeline.training_batches(
         dataset, recipe.augmentation, trial.seed, epoch, recipe.batch_size, trial.execution.threads
     )
-    losses = [learner.step(images, labels, rate) for (images, labels), rate in zip(batches, map(tf.constant, rates), strict=True)]
+    losses = [
+        learner.step(images, labels, rate)
+        for (images, labels), rate in zip(batches, map(tf.constant, rates), strict=True)
+    ]
     mean = float(np.mean([loss.numpy() for loss in losses]))
     if not np.isfinite(mean):
         raise Diverged(f"the training loss is no number in epoch {epoch}")
@@ -285,7 +293,7 @@ def _train_epoch(learner: Learner, trial: Trial, dataset: Dataset, epoch: int, r
 
 def _evaluate(learner: Learner, dataset: Dataset, threads: int) -> dict[str, float]:
     """Loss and top-1 on the clean training images and on the validation images, in inference mode."""
-    row = {}
+    row: dict[str, float] = {}
     for part in ("train", "validation"):
         index = getattr(dataset, part)
         scores = score(learner.predict(dataset, index, threads), dataset.labels[index])

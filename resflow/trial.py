@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from resflow import architectures, provenance
+from resflow.architectures import Architecture
 from resflow.settings import Data, Execution, Network, Recipe
-from resflow.study import Study
+from resflow.study import Arm, Study
 
 NUMERICS_VERSION = 1  # raise by hand when the same settings begin to give other numbers
 TRAINING_COST = 3  # a training step costs a forward pass and a backward pass of twice its multiply-adds
 # Multiply-adds a second and thread, by what a trial computes on: measured on two cores of an AMD EPYC (AVX-512) with
-# `resflow study depth --profile cpu`; only the estimate of time in `plan` uses it, until a record of the run tells better.
+# `resflow study depth --profile cpu`; only `plan`'s estimate of time uses it, until a record of the run tells better.
 ASSUMED_RATE = {"cpu": 1.2e10, "gpu": 1e12}
 
 
@@ -30,18 +31,15 @@ class Trial:
     seed: int
     split_seed: int
     network: Network
+    architecture: Architecture  # the network, its stem resolved
     recipe: Recipe
-    data: Data
+    data: Data  # its source by name, without a path
     fingerprint: str  # of the images, labels and split
     execution: Execution  # device resolved
     classes: int
     train_images: int
     parameters: int
     multiply_adds: int  # one forward pass of one image
-
-    @property
-    def architecture(self) -> architectures.Architecture:
-        return architecture(self.network, self.data)
 
     def settings(self) -> dict[str, Any]:
         """Everything that was asked for, as the record keeps it."""
@@ -56,14 +54,10 @@ class Trial:
 class DataFacts:
     """What a trial must know of its data before anything is decoded."""
 
+    source: str  # the source's name, without a path
     fingerprint: str
     classes: int
     train_images: int
-
-
-def architecture(network: Network, data: Data) -> architectures.Architecture:
-    stem = architectures.resolve_stem(network.stem, network.family, data.image_size)
-    return architectures.Architecture(**{**network.model_dump(), "stem": stem})
 
 
 def resolve_execution(asked: Execution) -> Execution:
@@ -77,25 +71,22 @@ def expand(study: Study, facts: Callable[[Data], DataFacts]) -> list[Trial]:
     """Return every trial, arm by arm within a seed, so that the first seed is compared first."""
     execution = resolve_execution(study.file.execution)
     known = {arm.data: facts(arm.data) for arm in study.arms}
-    return [
-        _trial(study, arm, seed, known[arm.data], execution) for seed in study.seeds for arm in study.arms
-    ]
+    return [_trial(study, arm, seed, known[arm.data], execution) for seed in study.seeds for arm in study.arms]
 
 
-def _trial(study: Study, arm: Any, seed: int, data: DataFacts, execution: Execution) -> Trial:
-    arch = architecture(arm.network, arm.data)
+def _trial(study: Study, arm: Arm, seed: int, data: DataFacts, execution: Execution) -> Trial:
+    arch = arm.architecture()
     return Trial(
-        id=trial_id(
-            arm.network, arm.recipe, arm.data, data.fingerprint, seed, study.file.split_seed, execution
-        ),
+        id=trial_id(arm.network, arm.recipe, arm.data, data.fingerprint, seed, study.file.split_seed, execution),
         study=study.name,
         arm=arm.name,
         levels=arm.levels,
         seed=seed,
         split_seed=study.file.split_seed,
         network=arm.network,
+        architecture=arch,
         recipe=arm.recipe,
-        data=arm.data,
+        data=arm.data.model_copy(update={"source": data.source}),
         fingerprint=data.fingerprint,
         execution=execution,
         classes=data.classes,

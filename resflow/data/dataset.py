@@ -29,6 +29,9 @@ class Source(Protocol):
     def prepare(self, image_size: int, *, progress: bool = True) -> Path:
         """Download where needed, decode once into the cache, and return the cache folder."""
 
+    def outline(self, split: str) -> tuple[int, int] | None:
+        """Return (classes, training images) of a split where they are known without the images, else None."""
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -79,9 +79,7 @@ class Downloader:
                 failures = 0 if _size(part) > reached else failures + 1
                 reached = max(reached, _size(part))
                 if failures >= self.tries:
-                    raise DataError(
-                        _failed(url, f"{error}; tried {failures} times without getting further")
-                    ) from error
+                    raise DataError(_failed(url, f"{error}; tried {failures} times without getting further")) from error
                 pause = self.pause * 2 ** max(failures - 1, 0)
                 show(description=f"{part.stem}: {error}; again in {pause:g} s")
                 time.sleep(pause)
@@ -127,9 +125,7 @@ def _size(path: Path) -> int:
 def _start(answer: requests.Response, url: str, part: Path, have: int) -> int:
     """Return the position at which the answer's body begins. Raises for an answer that is no body."""
     status = answer.status_code
-    if status == HTTPStatus.PARTIAL_CONTENT and answer.headers.get("Content-Range", "").startswith(
-        f"bytes {have}-"
-    ):
+    if status == HTTPStatus.PARTIAL_CONTENT and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
         return have
     if status == HTTPStatus.OK:
         return 0  # a whole file, or a server without Range: from the start
@@ -148,9 +144,7 @@ def _no_connection(error: Exception) -> str:
         return "the server stopped sending"
     unresolved = any(sign in text for sign in ("NameResolution", "Name or service", "getaddrinfo"))
     return (
-        "the host's name is not known here: is there a network?"
-        if unresolved
-        else f"no connection ({_cause(error)})"
+        "the host's name is not known here: is there a network?" if unresolved else f"no connection ({_cause(error)})"
     )
 
 
@@ -209,9 +203,7 @@ def _http_address(url: str, variable: str) -> str:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise DataError(
-            f"{variable} is no http address: expected one such as https://mirror.example/flowers/."
-        )
+        raise DataError(f"{variable} is no http address: expected one such as https://mirror.example/flowers/.")
     return url
 
 

@@ -205,9 +205,7 @@ def disc(plane: Plane, radius: float, colour: Colour, rim: Colour, grain: float 
     spiral = np.sin(inner.angle * 13 + t * 16) * np.sin(inner.angle * 8 - t * 14)
     light = (1.1 - 0.35 * t * t) * (1 + np.float32(grain) * spiral)
     inner.canvas.shade(inner.window, 0.35 * edge(radius * 1.15 - inner.r, inner.soft + 0.12))
-    inner.canvas.paint(
-        inner.window, mix(colour, rim, t**3) * light[..., None], edge(radius - inner.r, inner.soft)
-    )
+    inner.canvas.paint(inner.window, mix(colour, rim, t**3) * light[..., None], edge(radius - inner.r, inner.soft))
 
 
 def ring(plane: Plane, radius: float, colour: Colour, throat: Colour) -> None:

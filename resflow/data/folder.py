@@ -22,9 +22,7 @@ from resflow.errors import DataError
 
 LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 PARTS_SEEN = ("train", "training", "val", "valid", "validation", "test", "testing")
-EXPECTED = (
-    "Expected one folder a class with images directly inside, such as PATH/rose/1.jpg and PATH/tulip/2.png."
-)
+EXPECTED = "Expected one folder a class with images directly inside, such as PATH/rose/1.jpg and PATH/tulip/2.png."
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,7 @@ class Folder:
             raise DataError("source 'folder:' lacks its path: write folder:PATH.")
         self._folder = Path(path).expanduser().absolute()
         if not self._folder.is_dir():
-            raise DataError(
-                f"no folder {self._folder}: folder:PATH names a folder on this machine. {EXPECTED}"
-            )
+            raise DataError(f"no folder {self._folder}: folder:PATH names a folder on this machine. {EXPECTED}")
         self.name = f"folder:{self._folder.resolve().name}"
 
     @cached_property
@@ -73,6 +69,9 @@ class Folder:
         lines = (f"{photo.name}\0{photo.digest}\n" for photo in self._scan.photos)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    def outline(self, split: str) -> tuple[int, int] | None:
+        return None  # copies have to be found first
+
     def prepare(self, image_size: int, *, progress: bool = True) -> Path:
         """Decode once into the cache, and return the cache folder. Raises DataError naming all bad files."""
         list_contents = partial(self._contents, image_size)
@@ -84,9 +83,7 @@ class Folder:
             names=[photo.name for photo in found.photos],
             labels=[photo.label for photo in found.photos],
             class_names=found.class_names,
-            images=decode_all(
-                ((photo.name, partial(_unchanged, photo)) for photo in found.photos), image_size
-            ),
+            images=decode_all(((photo.name, partial(_unchanged, photo)) for photo in found.photos), image_size),
             memberships={},
             ignored=found.beside,
         )
@@ -111,12 +108,8 @@ def scan(folder: Path) -> Scan:
     photos.sort(key=lambda photo: photo.name)
     twice = [name for name, count in Counter(photo.name for photo in photos).items() if count > 1]
     if twice:
-        raise DataError(
-            f"{folder} holds two files called {twice[0]!r} that differ only in how Unicode spells it."
-        )
-    return Scan(
-        tuple(_text(entry) for entry in classes), tuple(photos), tuple(_text(entry) for entry in beside)
-    )
+        raise DataError(f"{folder} holds two files called {twice[0]!r} that differ only in how Unicode spells it.")
+    return Scan(tuple(_text(entry) for entry in classes), tuple(photos), tuple(_text(entry) for entry in beside))
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -130,9 +123,7 @@ def _text(path: Path) -> str:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise DataError(
-            f"the name of {path.name!r} in {path.parent} is not valid UTF-8: rename it."
-        ) from error
+        raise DataError(f"the name of {path.name!r} in {path.parent} is not valid UTF-8: rename it.") from error
     return name
 
 

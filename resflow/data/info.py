@@ -84,9 +84,7 @@ def describe(folder: Path, split: str = "auto", split_seed: int = 0) -> Descript
 
 
 def _sizes(originals: list[list[int]]) -> dict[str, tuple[int, int]]:
-    ordered = sorted(
-        ((width, height) for width, height in originals), key=lambda size: (size[0] * size[1], size)
-    )
+    ordered = sorted(((width, height) for width, height in originals), key=lambda size: (size[0] * size[1], size))
     return {"smallest": ordered[0], "median": ordered[len(ordered) // 2], "largest": ordered[-1]}
 
 
@@ -112,16 +110,12 @@ def contact_sheet(data: Dataset, path: Path, per_class: int = 8) -> None:
         members = np.flatnonzero(data.labels == label)
         chosen = members[np.linspace(0, len(members) - 1, min(per_class, len(members)), dtype=int)]
         for column, index in enumerate(chosen):
-            sheet.paste(
-                Image.fromarray(np.asarray(data.images[index])), (left + NAME_WIDTH + column * cell, top)
-            )
+            sheet.paste(Image.fromarray(np.asarray(data.images[index])), (left + NAME_WIDTH + column * cell, top))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path)
     except (OSError, ValueError) as error:  # ValueError: an unknown ending
-        raise DataError(
-            f"cannot write the contact sheet {path}: {error}. Name a .png or .jpg file."
-        ) from error
+        raise DataError(f"cannot write the contact sheet {path}: {error}. Name a .png or .jpg file.") from error
 
 
 def _short(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -60,9 +61,7 @@ class Oxford:
         downloader: Downloader | None = None,
     ) -> None:
         self.name = name
-        self.splits: tuple[str, ...] = (
-            ("official",) if name == "oxford_flowers102" else ("official", "article")
-        )
+        self.splits: tuple[str, ...] = ("official",) if name == "oxford_flowers102" else ("official", "article")
         self.data_dir = data_dir
         self._registry = dict(registry)
         self._downloader = downloader
@@ -89,6 +88,13 @@ class Oxford:
         folder = cache.root() / "downloads" / "oxford_flowers102"
         fetch_files(OFFICIAL_URL, URL_VARIABLE, self._registry, folder, self._downloader, progress=progress)
         return folder
+
+    def outline(self, split: str) -> tuple[int, int] | None:
+        """Return (classes, training images): official photos train ten a class, the article's are counted."""
+        if self.data_dir is not None:
+            return None  # the folder's own files decide
+        classes = CLASSES[self.name]
+        return classes, 10 * classes if split == "official" else Counter(_article().values())["train"]
 
     def prepare(self, image_size: int, *, progress: bool = True) -> Path:
         """Download, decode once into the cache, and return the cache folder. Raises DataError."""

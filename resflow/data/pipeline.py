@@ -90,7 +90,9 @@ def training_batches(
     if table is not None:
         rows = tf.data.Dataset.from_tensor_slices(table[chosen])
         batches = tf.data.Dataset.zip(batches, rows).map(
-            lambda batch, row: (transform(batch[0], row), batch[1]), num_parallel_calls=threads, deterministic=True
+            lambda batch, row: (transform(batch[0], row), batch[1]),
+            num_parallel_calls=threads,
+            deterministic=True,
         )
     return iter(_bounded(batches, threads))
 

@@ -224,9 +224,7 @@ def centre(plane: Plane, sort: str, petal: Colour, rng: Generator) -> None:
         drawing.ring(plane, 0.24 * size, warm if rng.random() < 0.5 else petal_colour(rng), dark)
     elif sort == "stamens":
         pale = hsv(0.2, 0.25, 0.9)
-        drawing.stamens(
-            plane, int(rng.integers(5, 11)), 0.3 * size, pale, warm if rng.random() < 0.6 else dark
-        )
+        drawing.stamens(plane, int(rng.integers(5, 11)), 0.3 * size, pale, warm if rng.random() < 0.6 else dark)
     else:
         drawing.disc(plane, 0.12 * size, petal * np.float32(0.85), petal * np.float32(0.55), grain=0.4)
 

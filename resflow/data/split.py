@@ -77,9 +77,7 @@ def stratified(
 
 
 def _enough(groups: Counter[int], class_names: Sequence[str]) -> None:
-    few = [
-        f"'{name}' ({groups[label]})" for label, name in enumerate(class_names) if groups[label] < len(PARTS)
-    ]
+    few = [f"'{name}' ({groups[label]})" for label, name in enumerate(class_names) if groups[label] < len(PARTS)]
     if few:
         raise DataError(
             f"a stratified split needs at least {len(PARTS)} different images in each class, one for each of "

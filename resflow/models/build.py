@@ -55,9 +55,7 @@ def _block(x: Any, block: Block, lowering: str) -> Any:
     if isinstance(block.shortcut, Conv):
         shortcut = _conv_bn(shortcut, block.shortcut, lowering)
     elif block.shortcut == "zero_pad":
-        shortcut = ZeroPadShortcut(block.convs[-1].outputs, block.stride, name=f"{block.name}_shortcut")(
-            shortcut
-        )
+        shortcut = ZeroPadShortcut(block.convs[-1].outputs, block.stride, name=f"{block.name}_shortcut")(shortcut)
     if block.shortcut != "none":
         x = keras.layers.Add(name=f"{block.name}_add")([x, shortcut])
     return keras.layers.ReLU(name=block.name)(x)

@@ -22,9 +22,7 @@ class Convolution(keras.layers.Layer):
     fast as TensorFlow's own backward convolution.
     """
 
-    def __init__(
-        self, filters: int, kernel: int, stride: int, lowering: str = "native", **kwargs: Any
-    ) -> None:
+    def __init__(self, filters: int, kernel: int, stride: int, lowering: str = "native", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.stride, self.lowering = filters, kernel, stride, lowering
 

@@ -1,0 +1,49 @@
+# Two commands do everything: `make demo` and `make test`. `make help` explains the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), sys.version' || \
+	  { echo "resflow needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || { echo "python3-venv is missing: apt install python3-venv make"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+setup: $(READY) ## make .venv and install resflow with all it needs, from the lock file
+
+demo: $(READY) ## run the depth study on drawn flowers and write its report: minutes on two cores
+	$(BIN)/resflow study depth --profile demo
+
+test: $(READY) ## run the tests: under ten minutes on two cores
+	$(BIN)/python -m pytest -q
+
+test-all: $(READY) ## run the tests that take long as well
+	$(BIN)/python -m pytest -q -m "long or not long"
+
+check: $(READY) ## lint, format, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY) ## write the lock file anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra train --group dev \
+	  --generate-hashes --no-header pyproject.toml --output-file requirements.lock
+
+clean: ## remove the environment and what tools left behind; never results
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,342 @@
+"""The command line. Commands are thin: each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from resflow.errors import MissingExtraError, RecordError, ResflowError, StudyError
+
+app = typer.Typer(
+    name="resflow",
+    help="Ablations of residual networks on flower photos, with intervals that can be trusted.",
+    epilog="A first run: resflow study depth --profile demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Study = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file")]
+Profile = Annotated[str | None, typer.Option("--profile", "-p", help="a named set of overrides: demo, cpu, paper")]
+Source = Annotated[
+    str | None,
+    typer.Option("--data", "-d", help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH"),
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="how many seeds: 1, 2, …, N")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="override a setting, such as epochs=5; repeatable"),
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="the run's folder [default: results/STUDY-PROFILE-DATA]")]
+
+
+def main() -> None:
+    """Run the command line; the user's errors end as one message and exit code 2."""
+    try:
+        app()
+    except ResflowError as error:
+        from rich.console import Console
+
+        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    if version:
+        from resflow import __version__
+
+        print(f"resflow {__version__}")
+        raise typer.Exit
+
+
+def _settings(pairs: list[str] | None) -> dict[str, Any]:
+    from resflow.document import scalar
+
+    settings = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise StudyError(f"--set {pair}: expected KEY=VALUE, such as --set epochs=5.")
+        settings[key.strip()] = scalar(value)
+    return settings
+
+
+def _needs_training() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("tensorflow", "keras", "ray") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"training needs {' and '.join(missing)}, which this installation lacks: it can plan and report only. "
+            "Install the rest with: pip install 'resflow[train]' (or 'resflow[gpu]' for NVIDIA GPUs)."
+        )
+
+
+@app.command(epilog="Example: resflow study depth --profile cpu --data oxford_flowers102 --seeds 3")
+def study(
+    name: Study,
+    profile: Profile = None,
+    data: Source = None,
+    data_dir: DataDir = None,
+    seeds: Seeds = None,
+    set_: Set = None,
+    out: Out = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
+) -> None:
+    """Run what a study has no record of yet, then write its report."""
+    from resflow import planning, records, screens
+
+    if dry_run:
+        _show_plan(planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=False))
+        return
+    _needs_training()
+    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out)
+    planning.write(plan)
+    known = records.finished(plan.run)
+    waiting = [t for t in plan.trials if t.id not in known]
+    screens.console.print(
+        f"[bold]{plan.study.name}[/]: {len(plan.study.arms)} arms × {len(plan.study.seeds)} seeds = "
+        f"{len(plan.trials)} trials, {len(plan.trials) - len(waiting)} of them done before. Records: {plan.run}/",
+        highlight=False,
+    )
+    if waiting:
+        from resflow import runner
+
+        with screens.watching(len(waiting)) as show:
+            runner.execute(plan.run, waiting, plan.folders, plan.state, show)
+    _finish(plan)
+
+
+def _finish(plan: Any) -> None:
+    """Write the report and say what came of the run."""
+    from collections import Counter
+
+    from resflow import records, report, screens
+
+    path = report.write_report(plan.run)
+    known = records.finished(plan.run)
+    mine = [known[t.id] for t in plan.trials if t.id in known]
+    screens.console.print(screens.statuses(Counter(record.status for record in mine)))
+    for record in mine:
+        if record.status in ("failed", "diverged"):
+            log = plan.state / "logs" / f"{record.id}.log"
+            screens.console.print(
+                f"{record.arm} seed {record.seed} {record.status}: {record.reason}\n  log: {log}",
+                markup=False,
+            )
+    missing = len(plan.trials) - len(mine)
+    if missing:
+        screens.console.print(f"{missing} trials have no record yet. Go on with: {plan.command}", markup=False)
+    screens.console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: resflow plan depth --profile cpu --format csv > plan.csv")
+def plan(
+    name: Study,
+    profile: Profile = None,
+    data: Source = None,
+    data_dir: DataDir = None,
+    seeds: Seeds = None,
+    set_: Set = None,
+    out: Out = None,
+    format_: Annotated[str, typer.Option("--format", "-f", help="table, json or csv")] = "table",
+) -> None:
+    """Show every trial before it runs: its arm, seed, size, and an estimate of its time."""
+    from resflow import planning
+    from resflow.errors import one_of
+
+    if format_ not in ("table", "json", "csv"):
+        raise StudyError(f"--format: {one_of(format_, ('table', 'json', 'csv'), 'format')}")
+    _show_plan(planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=False), format_)
+
+
+def _show_plan(plan: Any, format_: str = "table") -> None:
+    from resflow import planning, records, screens, trial
+
+    known = records.finished(plan.run) if plan.run.is_dir() else {}
+    seconds, basis = planning.seconds(plan.trials, known)
+    if format_ != "table":
+        import pandas as pd
+
+        rows = [{**row, "estimated_seconds": round(seconds[row["id"]], 1)} for row in trial.plan_rows(plan.trials)]
+        frame = pd.DataFrame(rows)
+        print(
+            frame.to_csv(index=False) if format_ == "csv" else frame.to_json(orient="records", indent=1),
+            end="",
+        )
+        return
+    left = [t for t in plan.trials if t.id not in known]
+    slots = planning.slots(plan.trials)
+    wall = max([sum(seconds[t.id] for t in left) / slots, *(seconds[t.id] for t in left)], default=0.0)
+    screens.console.print(screens.plan_table(plan.trials, seconds))
+    screens.console.print(
+        f"\n{plan.study.file.question}\n{len(plan.trials)} trials, {len(left)} to run, {slots} at a time: about "
+        f"{screens.duration(wall)} ({basis}). Baseline: {plan.study.baseline.name}. Records: {plan.run}/",
+        markup=False,
+        highlight=False,
+    )
+
+
+@app.command("list", epilog="Example: resflow list")
+def list_() -> None:
+    """List the built-in studies."""
+    from resflow import screens
+    from resflow import study as studies
+
+    rows = []
+    for name in studies.builtin():
+        loaded, profiles = studies.load(name), studies.open_document(name).values.get("profiles", {})
+        rows.append([name, len(loaded.arms), loaded.baseline.name, ", ".join(profiles), loaded.file.question])
+    screens.console.print(screens.table(("study", "arms", "baseline", "profiles", "question"), rows, right=("arms",)))
+
+
+@app.command(epilog="Example: resflow status depth-demo-synthetic")
+def status(
+    run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
+) -> None:
+    """Show what has run and what has not."""
+    from resflow import screens
+
+    if run is None:
+        rows = [screens.status_rows(folder)[0] for folder in _runs()]
+        screens.console.print(screens.table(("run", "trials", "state"), rows, right=("trials",)))
+        return
+    summary, rows = screens.status_rows(_run_folder(run))
+    screens.console.print(
+        screens.table(("trial", "arm", "seed", "state", "test top-1", "reason"), rows, right=("seed",))
+    )
+    screens.console.print(summary[2])
+
+
+def _runs() -> list[Path]:
+    """Every run below results/. Raises RecordError where there is none."""
+    from resflow import planning
+
+    found = sorted(path.parent for path in planning.RESULTS.glob("*/study.yaml"))
+    if not found:
+        raise RecordError("no run below results/ yet: start one, such as `resflow study depth --profile demo`.")
+    return found
+
+
+def _run_folder(run: str) -> Path:
+    from resflow import planning
+
+    below = planning.RESULTS / run
+    return below if below.is_dir() else Path(run)
+
+
+@app.command(epilog="Example: resflow report depth-demo-synthetic")
+def report(
+    runs: Annotated[list[str] | None, typer.Argument(help="runs by name or folder [default: all]")] = None,
+) -> None:
+    """Turn records into report.html, README.md, tables and figures; of several runs, with an index page."""
+    from resflow import report as reports
+
+    folders = [_run_folder(run) for run in runs] if runs else _runs()
+    for folder in folders:
+        print(f"Report: {reports.write_report(folder)}")
+    if len(folders) > 1:
+        print(f"Index: {reports.write_index(folders)}")
+
+
+@app.command(epilog="Example: resflow init mine.yaml && resflow study ./mine.yaml --dry-run")
+def init(
+    path: Annotated[Path, typer.Argument(help="the file to write")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="replace the file if it exists")] = False,
+) -> None:
+    """Write a commented study to start from."""
+    from importlib import resources
+
+    if path.exists() and not force:
+        raise StudyError(f"{path} exists already: choose another name, or replace it with --force.")
+    try:
+        path.write_text((resources.files("resflow") / "templates" / "starter.yaml").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error}. Choose a folder that exists and can be written.") from error
+    print(f"Wrote {path}. Look at its trials with: resflow plan {path if path.is_absolute() else f'./{path}'}")
+
+
+@app.command(epilog="Example: resflow schema > study.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of study files, for editors."""
+    import json
+
+    from resflow.study import StudyFile
+
+    print(json.dumps(StudyFile.model_json_schema(), indent=1))
+
+
+@app.command(epilog="Example: resflow doctor")
+def doctor(
+    start_ray: Annotated[bool, typer.Option("--ray/--no-ray", help="start Ray to ask what it sees")] = True,
+) -> None:
+    """Say what this machine offers: versions, GPUs as TensorFlow and Ray see them, caches and their sizes."""
+    from resflow import upkeep
+
+    for line in upkeep.examine(start_ray):
+        print(line)
+
+
+@app.command(epilog="Example: resflow clean --what logs --yes")
+def clean(
+    what: Annotated[str, typer.Option("--what", help="images, downloads, logs or all")] = "all",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> None:
+    """Remove what resflow can make again: decoded images, downloads, logs and Ray's files; never results."""
+    from resflow import screens, upkeep
+
+    places = upkeep.places(what)
+    for place in places:
+        print(f"{place.path}  {screens.count(place.size)}B  {place.what}")
+    if not places:
+        print("Nothing to remove.")
+    elif yes or typer.confirm("Remove these?"):
+        for place in places:
+            place.remove()
+
+
+@data_app.command(epilog="Example: resflow data fetch oxford_flowers102 --image-size 64")
+def fetch(
+    source: Annotated[str, typer.Argument(help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH")],
+    data_dir: DataDir = None,
+    image_size: Annotated[int, typer.Option("--image-size", min=16, max=512, help="pixels of a side")] = 64,
+) -> None:
+    """Download a source where needed, check it, and decode it into the cache."""
+    from resflow.data import open_source
+
+    print(f"Ready: {open_source(source, data_dir).prepare(image_size)}")
+
+
+@data_app.command(epilog="Example: resflow data info oxford_flowers10 --split article --contact-sheet sheet.png")
+def info(
+    source: Annotated[str, typer.Argument(help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH")],
+    data_dir: DataDir = None,
+    split: Annotated[str, typer.Option("--split", help="auto, official, article, stratified or generated")] = "auto",
+    split_seed: Annotated[int, typer.Option("--split-seed", min=0, help="draws a stratified split")] = 0,
+    image_size: Annotated[int, typer.Option("--image-size", min=16, max=512, help="pixels of a side")] = 64,
+    contact_sheet: Annotated[
+        Path | None, typer.Option("--contact-sheet", help="write some images of each class here")
+    ] = None,
+) -> None:
+    """Show counts a class and a split, the split's hash, image sizes and copies."""
+    from resflow import screens
+    from resflow.data import info as facts
+    from resflow.data import load, open_source
+
+    folder = open_source(source, data_dir).prepare(image_size)
+    screens.console.print(screens.data_page(facts.describe(folder, split, split_seed)))
+    if contact_sheet is not None:
+        facts.contact_sheet(load(folder, split, split_seed), contact_sheet)
+        print(f"Contact sheet: {contact_sheet}")

@@ -1,0 +1,74 @@
+"""Error over epochs, as He et al. 2015, Figure 4: degradation is about training error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from resflow.figure_style import WIDE, Style, finish, legend, limit, panels, short, styles, theme
+from resflow.results import Design
+
+ERRORS = {"train_top1": "training error (%)", "validation_top1": "validation error (%)"}
+
+
+def curves(
+    histories: pd.DataFrame, design: Design, column: str, *, panel_by_scale: bool, width: float = WIDE
+) -> Figure:
+    """Error over epochs in inference mode, as He et al. 2015, Figure 4: a thin line a seed, the mean bold.
+
+    `histories` has id, arm, seed, status, epoch and `column` (a top-1). With `panel_by_scale` a panel a depth
+    and a colour a shortcut, else a panel a shortcut and a colour a depth. The mean is drawn over the epochs
+    that every completed seed reached.
+    """
+    outer, inner = _split(design, panel_by_scale)
+    names = list(dict.fromkeys(outer[arm] for arm in design.arms))
+    colours = styles(list(dict.fromkeys(inner[arm] for arm in design.arms)))
+    with theme():
+        figure, grid = panels(len(names), width, 2.35)
+        for axes, name in zip(grid, names, strict=True):
+            for arm in (arm for arm in design.arms if outer[arm] == name):
+                _curve(axes, histories[histories["arm"] == arm], column, colours[inner[arm]])
+            axes.set_title(short(name), loc="left")
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            finish(axes)
+        errors = 100 * (1 - histories[column].to_numpy(dtype=float))
+        limit(grid[0].set_ylim, np.append(errors, 0.0), "%")
+        for axes in grid:
+            spec = axes.get_subplotspec()
+            if spec is not None and spec.is_first_col():
+                axes.set_ylabel(ERRORS[column])
+        grid[-1].set_xlabel("epoch")
+        handles = [
+            Line2D([], [], color=s.color, linestyle=s.dashes, lw=2, label=short(n)) for n, s in colours.items() if n
+        ]
+        if handles:
+            legend(figure, handles)
+    return figure
+
+
+def _split(design: Design, panel_by_scale: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """Arm -> panel title, and arm -> label of its colour."""
+    factor = design.scale or (design.varied[0] if design.varied else None)
+    rest = design.others(factor)
+    of_factor = {arm: design.label(arm, (factor,)) if factor else arm for arm in design.arms}
+    of_rest = {arm: design.label(arm, rest) for arm in design.arms}
+    if not rest:
+        return dict.fromkeys(design.arms, ""), of_factor
+    if panel_by_scale:
+        return {arm: f"{factor} {label}" for arm, label in of_factor.items()}, of_rest
+    return of_rest, of_factor
+
+
+def _curve(axes: Axes, mine: pd.DataFrame, column: str, style: Style) -> None:
+    for _, run in mine.groupby("id", sort=True):
+        error = 100 * (1 - run[column])
+        axes.plot(run["epoch"], error, color=style.color, lw=0.7, alpha=0.5)
+    done = mine[mine["status"] == "completed"]
+    if done.empty:
+        return
+    wide = done.pivot_table(index="epoch", columns="id", values=column).dropna()
+    axes.plot(wide.index, 100 * (1 - wide.mean(axis=1)), color=style.color, linestyle=style.dashes, lw=2)

@@ -1,0 +1,157 @@
+"""From what the user typed to trials with their data and their run's folder: shared by every command that plans."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from resflow import data, study, trial
+from resflow.data.dataset import resolve_split
+from resflow.errors import RecordError
+from resflow.records import Record
+from resflow.settings import Data
+from resflow.study import Study
+from resflow.trial import DataFacts, Trial
+
+RESULTS, STATE = Path("results"), Path(".resflow")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study that is ready to run: its trials, where their data lies (by trial id), its run's folder."""
+
+    study: Study
+    trials: list[Trial]
+    folders: dict[str, Path]  # empty where the data was not to be prepared
+    run: Path
+    command: str
+
+    @property
+    def state(self) -> Path:
+        """The ignored folder of logs and Ray's files."""
+        return STATE / self.run.name
+
+
+def make(
+    name: str,
+    profile: str | None = None,
+    source: str | None = None,
+    data_dir: Path | None = None,
+    seeds: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    prepare: bool = True,
+) -> Plan:
+    """Resolve a study and expand it into trials.
+
+    With `prepare` the data is downloaded and decoded where needed; without it only what is known anyway is
+    used, where that suffices. Raises StudyError and DataError.
+    """
+    overrides: dict[str, Any] = {}
+    if source is not None:
+        overrides |= {"data.source": source, "data.split": "auto"}
+    if seeds is not None:
+        overrides["seeds"] = seeds
+    loaded = study.load(name, profile, {**overrides, **(settings or {})})
+    located: dict[str, Path] = {}  # by fingerprint
+    trials = trial.expand(loaded, lambda wanted: _facts(wanted, loaded.file.split_seed, data_dir, prepare, located))
+    folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
+    run = out or RESULTS / _run_name(loaded, trials, settings or {})
+    return Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
+
+
+def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, located: dict[str, Path]) -> DataFacts:
+    source = data.open_source(wanted.source, data_dir)
+    split = resolve_split(wanted.split, source.splits, source.name)
+    fingerprint = data.fingerprint(source, wanted.image_size, split, split_seed)
+    known = None if prepare else source.outline(split)
+    if known is None:
+        located[fingerprint] = source.prepare(wanted.image_size)
+        dataset = data.load(located[fingerprint], split, split_seed)
+        known = dataset.classes, len(dataset.train)
+    return DataFacts(source.name, fingerprint, *known)
+
+
+def _run_name(loaded: Study, trials: Sequence[Trial], settings: Mapping[str, Any]) -> str:
+    """study-profile-data, and a short hash of what `--set` changed."""
+    source = re.sub(r"[^A-Za-z0-9_]+", "_", trials[0].data.source)
+    parts = [loaded.name, loaded.profile or "full", source]
+    if settings:
+        parts.append(hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6])
+    return "-".join(parts)
+
+
+def _command(
+    name: str,
+    profile: str | None,
+    source: str | None,
+    seeds: int | None,
+    settings: Mapping[str, Any],
+    out: Path | None,
+) -> str:
+    """The command that gives this run again, without the paths of this machine's data."""
+    words = ["resflow study", name]
+    words += ["--profile " + profile] if profile else []
+    words += ["--data " + source] if source else []
+    words += [f"--seeds {seeds}"] if seeds else []
+    words += [f"--set '{key}={json.dumps(value)}'" for key, value in settings.items()]
+    words += [f"--out {out}"] if out else []
+    return " ".join(words)
+
+
+def write(plan: Plan) -> None:
+    """Write plan.csv and study.yaml into the run's folder. Raises RecordError where that cannot be."""
+    notes = {**plan.study.resolved(), "command": plan.command}
+    text = io.StringIO()
+    yaml = YAML(pure=True)
+    yaml.default_flow_style = None
+    yaml.width = 110
+    yaml.dump(notes, text)
+    try:
+        plan.run.mkdir(parents=True, exist_ok=True)
+        _replace(plan.run / "plan.csv", pd.DataFrame(trial.plan_rows(plan.trials)).to_csv(index=False))
+        _replace(plan.run / "study.yaml", text.getvalue())
+    except OSError as error:
+        raise RecordError(
+            f"cannot write into {plan.run}: {error}. Make it writable, or choose another folder with --out."
+        ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def slots(trials: Sequence[Trial]) -> int:
+    """Trials that run at a time on this machine."""
+    from resflow import provenance
+
+    execution = trials[0].execution
+    return max(1, provenance.gpus() if execution.device == "gpu" else provenance.processors() // execution.threads)
+
+
+def seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[dict[str, float], str]:
+    """Estimate each trial's seconds, and say from what.
+
+    The rate (multiply-adds a second) is that of the run's own finished trials, or else a measured figure of
+    another machine.
+    """
+    done = [(t, records[t.id]) for t in trials if t.id in records and records[t.id].status == "completed"]
+    spent = sum(record.seconds for _, record in done)
+    if spent:
+        rate, basis = sum(t.work() for t, _ in done) / spent, f"from {len(done)} finished trials of this run"
+    else:
+        rate = trial.ASSUMED_RATE[trials[0].execution.device]
+        basis = f"assuming {rate:.1e} multiply-adds a second; better once a trial has finished here"
+    return {t.id: t.work() / rate for t in trials}, basis

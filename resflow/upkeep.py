@@ -1,0 +1,102 @@
+"""What a machine offers and what resflow keeps on it: `resflow doctor` and `resflow clean`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from resflow import planning, provenance
+from resflow.data import cache
+from resflow.errors import ResflowError, one_of
+
+# In a process of its own: TensorFlow keeps the GPUs that it has once looked at.
+ASK_TENSORFLOW = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Files that resflow can make again. `remove` deletes them; results are never a Place."""
+
+    path: Path
+    what: str
+    size: int  # bytes
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path)
+
+
+def places(what: str = "all") -> list[Place]:
+    """Return what is there of `images`, `downloads`, `logs`, or all three. Raises ResflowError for another word."""
+    known = {
+        "images": (cache.root() / "data", "decoded images"),
+        "downloads": (cache.root() / "downloads", "downloaded archives"),
+        "logs": (planning.STATE, "logs of trials and Ray's files"),
+    }
+    if what != "all" and what not in known:
+        raise ResflowError(one_of(what, [*known, "all"], "part of what resflow keeps"))
+    chosen = known.values() if what == "all" else [known[what]]
+    return [Place(path, said, _size(path)) for path, said in chosen if path.is_dir()]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def examine(start_ray: bool = True) -> Iterator[str]:
+    """Yield the lines of `resflow doctor`."""
+    environment = provenance.environment()
+    yield f"Python       {environment['python']} on {environment['system']}"
+    yield f"Processor    {environment['cpu']}, {provenance.processors()} cores for this process"
+    yield f"Memory       {environment['memory_gb']} GB"
+    for package, version in environment["versions"].items():
+        yield f"{package:<12} {version}"
+    driver = provenance.gpus()
+    yield f"GPUs         {driver} by the NVIDIA driver"
+    seen = _tensorflow_gpus()
+    yield f"             {'TensorFlow is not installed' if seen is None else f'{seen} by TensorFlow'}"
+    if start_ray:
+        ray = _ray_resources()
+        if ray is None:
+            yield "             Ray is not installed"
+        else:
+            yield f"             {ray.get('GPU', 0):g} by Ray, which offers {ray.get('CPU', 0):g} cores"
+            if seen is not None and seen != ray.get("GPU", 0):
+                yield (
+                    "PROBLEM      TensorFlow and Ray see different numbers of GPUs: trials on the GPUs that "
+                    "TensorFlow lacks would fail. Install the extra 'gpu' (pip install 'resflow[gpu]')."
+                )
+    yield f"Cache        {cache.root()} (RESFLOW_CACHE moves it)"
+    kept = places()
+    for place in kept:
+        yield f"             {place.size / 1e6:,.1f} MB of {place.what} in {place.path}"
+    if not kept:
+        yield "             nothing kept yet"
+
+
+def _tensorflow_gpus() -> int | None:
+    if find_spec("tensorflow") is None:
+        return None
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK_TENSORFLOW],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    if asked.returncode:
+        last = asked.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise ResflowError(f"TensorFlow is installed but does not import: {last[0]}. Reinstall 'resflow[train]'.")
+    return int(asked.stdout.split()[-1])
+
+
+def _ray_resources() -> dict[str, float] | None:
+    if find_spec("ray") is None:
+        return None
+    from resflow import runner
+
+    return runner.visible()
