@@ -334,8 +334,11 @@ def info(
     from resflow import screens
     from resflow.data import info as facts
     from resflow.data import load, open_source
+    from resflow.data.dataset import resolve_split
 
-    folder = open_source(source, data_dir).prepare(image_size)
+    opened = open_source(source, data_dir)
+    resolve_split(split, opened.splits, source)  # an unknown one is told before anything is decoded
+    folder = opened.prepare(image_size)
     screens.console.print(screens.data_page(facts.describe(folder, split, split_seed)))
     if contact_sheet is not None:
         facts.contact_sheet(load(folder, split, split_seed), contact_sheet)

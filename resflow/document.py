@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from resflow.errors import StudyError
 
 Path_ = tuple[Any, ...]
+TAG = "tag:yaml.org,2002:"
+SCALARS = {f"{TAG}{kind}" for kind in ("str", "int", "float", "bool", "null")}
+DEEPEST, MOST_VALUES = 32, 100_000  # no study comes near; aliases that multiply like a bomb stop here
 
 
 class Document:
@@ -23,7 +28,7 @@ class Document:
 
     def origin(self, path: Path_) -> str:
         """Where the value at `path`, or the nearest thing around it, was written."""
-        for end in range(len(path), 0, -1):
+        for end in range(len(path), -1, -1):
             if path[:end] in self._origins:
                 return self._origins[path[:end]]
         return self.source
@@ -69,65 +74,134 @@ def read(path: Path, shown: str | None = None) -> Document:
     """Read a YAML 1.2 file. Raises StudyError with file and line where it cannot be read."""
     shown = shown or str(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"cannot read {shown}: {error}") from error
-    return parse(text, shown)
+        written = path.read_bytes()
+        return parse(written.decode(), shown)
+    except FileNotFoundError as error:
+        raise StudyError(
+            f"{shown}: there is no such file. `resflow init` writes one to start from, `resflow list` names the "
+            "built-in studies."
+        ) from error
+    except OSError as error:
+        raise StudyError(f"{shown}: cannot be read: {error.strerror}. Expected a YAML file.") from error
+    except UnicodeDecodeError as error:
+        line = written.count(b"\n", 0, error.start) + 1
+        raise StudyError(f"{shown}:{line}: this is no UTF-8 text ({error.reason}): save the file as UTF-8.") from error
 
 
 def parse(text: str, shown: str) -> Document:
-    """Read YAML text. Duplicate keys, tags and anything but a mapping at the top are errors."""
-    try:
-        loaded = YAML(typ="rt", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
-        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
-        where = f"{shown}:{mark.line + 1}" if mark else shown
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise StudyError(f"{where}: this is no valid YAML: {problem}.") from error
-    if not isinstance(loaded, CommentedMap):
-        raise StudyError(f"{shown}:1: expected a mapping such as 'name: my-study', got {_kind(loaded)}.")
-    origins: dict[Path_, str] = {}
-    return Document(_plain(loaded, (), origins, shown), origins, shown)
+    """Read YAML text. Duplicate keys, tags and anything but a mapping at the top are errors.
+
+    A key is text as it is written, so that 18 and 1e-4 may be labels.
+    """
+    values, origins = _tree(text, shown)
+    if not isinstance(values, dict):
+        raise StudyError(f"{shown}:1: expected a mapping such as 'name: my-study', got {_kind(values)}.")
+    return Document(values, origins, shown)
 
 
 def scalar(text: str) -> Any:
     """Read the value of `--set key=value` as YAML; what is no YAML is a string."""
     try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+        return _tree(text, "--set")[0]
+    except StudyError:
         return text
-    return value
 
 
 def _kind(value: Any) -> str:
-    return "an empty file" if value is None else f"a {'list' if isinstance(value, list) else type(value).__name__}"
+    return "an empty file" if value is None else "a list" if isinstance(value, list) else f"'{str(value)[:60]}'"
 
 
-def _plain(node: Any, path: Path_, origins: dict[Path_, str], shown: str) -> Any:
-    """Turn ruamel's nodes to dicts, lists and scalars, noting each key's line."""
-    if isinstance(node, CommentedMap):
-        result = {}
-        for key, value in node.items():
-            origins[(*path, key)] = f"{shown}:{_line(node.lc.key, key, node.lc.line)}"
-            result[key] = _plain(value, (*path, key), origins, shown)
-        return result
-    if isinstance(node, CommentedSeq):
-        for index in range(len(node)):
-            origins[(*path, index)] = f"{shown}:{_line(node.lc.item, index, node.lc.line)}"
-        return [_plain(value, (*path, index), origins, shown) for index, value in enumerate(node)]
-    if isinstance(node, bool) or node is None:
-        return node
-    for kind in (int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    raise StudyError(
-        f"{origins.get(path, shown)}: {'.'.join(map(str, path))} is a {type(node).__name__}: expected text, a "
-        "number, true or false, a list or a mapping (quote it if it is text)."
-    )
-
-
-def _line(place: Any, key: Any, fallback: int) -> int:
+def _tree(text: str, shown: str) -> tuple[Any, dict[Path_, str]]:
+    builder = _Builder(shown)
     try:
-        return int(place(key)[0]) + 1
-    except (KeyError, TypeError):  # merge keys (<<) carry no place of their own
-        return fallback + 1
+        _check_depth(text, shown)
+        root = YAML(typ="safe", pure=True).compose(text)
+        return (None if root is None else builder.build(root, ())), builder.origins
+    except MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise StudyError(f"{shown}{line}: this is no valid YAML: {error.problem}.") from error
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise StudyError(f"{shown}:{line}: this is no valid YAML: {error.reason}.") from error
+    except YAMLError as error:
+        raise StudyError(f"{shown}: this is no valid YAML: {str(error).splitlines()[0]}.") from error
+
+
+def _check_depth(text: str, shown: str) -> None:
+    """Refuse deep nesting before the parser's own recursion meets it."""
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEEPEST:
+            raise StudyError(f"{shown}:{event.start_mark.line + 1}: nested deeper than {DEEPEST} levels.")
+
+
+class _Builder:
+    """Turns YAML's nodes to dicts, lists and scalars, noting the line of each key and item in `origins`."""
+
+    def __init__(self, shown: str) -> None:
+        self.shown, self.origins, self.count = shown, dict[Path_, str](), 0
+        self.constructor = YAML(typ="safe", pure=True).constructor
+
+    def build(self, node: Node, path: Path_) -> Any:
+        """Return the value at `path`. Raises StudyError for tags, duplicate keys and too much of anything."""
+        self._count(node, path)
+        self.origins.setdefault(path, self._place(node))
+        if isinstance(node, MappingNode) and node.tag == f"{TAG}map":
+            return self._mapping(node, path)
+        if isinstance(node, SequenceNode) and node.tag == f"{TAG}seq":
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, ScalarNode) and node.tag in SCALARS:
+            try:
+                return self.constructor.construct_object(node)
+            except ValueError as error:
+                raise self._error(node, f"{_shown(path)} cannot be read: {error}.") from error
+        raise self._error(
+            node,
+            f"{_shown(path)} is a {node.tag.removeprefix(TAG)}: expected text, a number, true or false, a list or a "
+            "mapping (quote it if it is text).",
+        )
+
+    def _mapping(self, node: MappingNode, path: Path_) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, value, merged in self._pairs(node, path):
+            name = key.value
+            if name not in result:
+                self.origins[(*path, name)] = self._place(key)
+                result[name] = self.build(value, (*path, name))
+            elif not merged:
+                raise self._error(
+                    key, f"{_shown((*path, name))} stands there twice (first at {self.origins[(*path, name)]})."
+                )
+        return result
+
+    def _pairs(self, node: MappingNode, path: Path_, merges: int = 0) -> Iterator[tuple[ScalarNode, Node, bool]]:
+        """Yield a mapping's own keys and values, then those that `<<: *another` brings in."""
+        others: list[Node] = []
+        for key, value in node.value:
+            self._count(key, path, merges)
+            if not isinstance(key, ScalarNode):
+                raise self._error(key, "a key is a list or a mapping: expected text.")
+            if key.value == "<<" and not key.style:
+                others += value.value if isinstance(value, SequenceNode) else [value]
+            else:
+                yield key, value, merges > 0
+        for other in others:
+            if not isinstance(other, MappingNode):
+                raise self._error(other, "expected a mapping after '<<'.")
+            yield from self._pairs(other, path, merges + 1)
+
+    def _count(self, node: Node, path: Path_, merges: int = 0) -> None:
+        self.count += 1
+        if self.count > MOST_VALUES or len(path) + merges > DEEPEST:
+            raise self._error(node, f"more than {MOST_VALUES:,} values or {DEEPEST} levels: does an alias hold itself?")
+
+    def _place(self, node: Node) -> str:
+        return f"{self.shown}:{node.start_mark.line + 1}"
+
+    def _error(self, node: Node, message: str) -> StudyError:
+        return StudyError(f"{self._place(node)}: {message}")
+
+
+def _shown(path: Path_) -> str:
+    return ".".join(map(str, path)) or "the file"

@@ -133,6 +133,13 @@ def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=max(1, min(fitting, len(handles))))
 
 
+def settle(figure: Figure) -> None:
+    """Lay the figure out once, so that saving it in several formats does not do so again."""
+    with theme():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def to_png(figure: Figure) -> bytes:
     """Render on white, for places that show no SVG."""
     buffer = io.BytesIO()
@@ -141,8 +148,8 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def to_svg(figure: Figure, name: str, *, inline: bool = False) -> str:
-    """SVG whose text and grid take the page's colours; as a file it follows the reader's colour scheme.
+def to_svg(figure: Figure, name: str) -> str:
+    """SVG to stand in a page: text and grid take the page's `color`, `--muted` and `--grid`.
 
     `name` prefixes every id, so that several figures can stand in one page.
     """
@@ -155,5 +162,9 @@ def to_svg(figure: Figure, name: str, *, inline: bool = False) -> str:
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     text = text.replace(INK, "currentColor").replace(MUTED, "var(--muted)").replace(GRID, "var(--grid)")
-    text = text.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
-    return text if inline else text.replace("<defs>", f"{_STYLE}\n <defs>", 1)
+    return text.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+
+
+def standalone(svg: str) -> str:
+    """The same SVG as a file of its own, which follows the reader's colour scheme."""
+    return svg.replace("<defs>", f"{_STYLE}\n <defs>", 1)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,13 +101,14 @@ def _command(
     out: Path | None,
 ) -> str:
     """The command that gives this run again, without the paths of this machine's data."""
-    words = ["resflow study", name]
-    words += ["--profile " + profile] if profile else []
-    words += ["--data " + source] if source else []
-    words += [f"--seeds {seeds}"] if seeds else []
-    words += [f"--set '{key}={json.dumps(value)}'" for key, value in settings.items()]
-    words += [f"--out {out}"] if out else []
-    return " ".join(words)
+    words = ["resflow", "study", name]
+    words += ["--profile", profile] if profile else []
+    words += ["--data", source] if source else []
+    words += ["--seeds", str(seeds)] if seeds else []
+    for key, value in settings.items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    words += ["--out", str(out)] if out else []
+    return shlex.join(words)
 
 
 def write(plan: Plan) -> None:

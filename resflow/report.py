@@ -89,6 +89,7 @@ def _head(analysis: Analysis) -> dict[str, Any]:
 
 
 def _page(analysis: Analysis, drawn: list[Drawn]) -> dict[str, Any]:
+    compared = len(analysis.effects) > 0 and bool(analysis.effects["n"].any())
     return {
         **_head(analysis),
         "main": drawn[:1] if analysis.completed else [],
@@ -96,8 +97,8 @@ def _page(analysis: Analysis, drawn: list[Drawn]) -> dict[str, Any]:
         "curves": [figure for figure in drawn if figure.name.startswith(("training", "validation"))],
         "costs": [figure for figure in drawn if figure.name == "cost"],
         "arms": report_tables.arms(analysis),
-        "effects": report_tables.effects(analysis),
-        "seeds": report_tables.seeds(analysis) if len(analysis.effects) else None,
+        "effects": report_tables.effects(analysis) if compared else [],
+        "seeds": report_tables.seeds(analysis) if compared else None,
         "trials": report_tables.trials(analysis),
         "how": report_tables.how(analysis),
         "limits": LIMITS,

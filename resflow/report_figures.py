@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from resflow import figures
 from resflow.analysis import Analysis
 from resflow.figure_curves import curves
-from resflow.figure_style import NARROW, WIDE, to_png, to_svg
+from resflow.figure_style import NARROW, WIDE, settle, standalone, to_png, to_svg
 
 OURS = re.compile(r"(accuracy|effects|cost|(training|validation)(_by_\w+)?)\.(svg|png)")
 
@@ -35,13 +35,15 @@ def draw(analysis: Analysis) -> list[Drawn]:
 
 def _render(name: str, title: str, caption: str, figure: Callable[..., Figure]) -> Drawn:
     wide, narrow = figure(width=WIDE), figure(width=NARROW)
+    settle(wide)
+    svg = to_svg(wide, name)
     return Drawn(
         name=name,
         title=title[:1].upper() + title[1:],
         caption=caption,
-        wide=to_svg(wide, name, inline=True),
-        narrow=to_svg(narrow, f"{name}-narrow", inline=True),
-        files={"svg": to_svg(wide, name).encode(), "png": to_png(wide)},
+        wide=svg,
+        narrow=to_svg(narrow, f"{name}-narrow"),
+        files={"svg": standalone(svg).encode(), "png": to_png(wide)},
     )
 
 

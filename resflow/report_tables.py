@@ -13,6 +13,7 @@ import pandas as pd
 from resflow import stats
 from resflow.analysis import Analysis
 from resflow.effects import ABOVE, BASELINE, UNKNOWN, contrasts, seed_differences
+from resflow.metrics import metric
 from resflow.report_words import count, duration, interval, known, level, level_interval, number, p_value
 from resflow.results import OUTCOMES
 
@@ -40,10 +41,10 @@ def _table(title: str, rows: Iterable[dict[str, str]], text: Iterable[str], note
 
 def arms(analysis: Analysis) -> Table:
     """An arm a row: what completed, the metric, the effect against the baseline, and what it cost."""
-    metric, table = analysis.design.metric, analysis.effects
+    measure, table = analysis.design.metric, analysis.effects
     against = table[table["family"] == BASELINE].set_index("arm") if len(table) else pd.DataFrame(columns=["verdict"])
     rows = [_arm(analysis, arm, against) for _, arm in analysis.arms.iterrows()]
-    notes = [f"Means over seeds with 95 % t intervals; {metric.label} of each trial is measured once."]
+    notes = [f"Means over seeds with 95 % t intervals; {measure.label} of each trial is measured once."]
     if len(against):
         notes.append(
             f"Effects are paired differences from {analysis.design.baseline} over the seeds that both "
@@ -179,12 +180,7 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ),
         ("Split hash", _join(data, "split_hash")),
         ("Data fingerprint", _join(data, "fingerprint")),
-        (
-            "Chance",
-            f"{level(analysis.design.metric, analysis.chance.level)} %: {analysis.chance.why}"
-            if known(analysis.chance.level)
-            else analysis.chance.why,
-        ),
+        ("Chance", _chance(analysis)),
         ("Seeds", ", ".join(str(seed) for seed in sorted(analysis.trials["seed"].unique()))),
         ("Profile", str(study.get("profile") or "none")),
         (
@@ -205,6 +201,14 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ("Command", command(analysis)),
     ]
     return [(key, value) for key, value in rows if value]
+
+
+def _chance(analysis: Analysis) -> str:
+    chance = analysis.chance
+    if not known(chance.level):
+        return chance.why
+    judged = metric(chance.judged_by)
+    return f"{judged.label} {level(judged, chance.level)} {judged.unit}: {chance.why}"
 
 
 def command(analysis: Analysis) -> str:

@@ -123,20 +123,30 @@ def _within(table: pd.DataFrame, family: str, design: Design) -> list[str]:
 def _placed(rows: pd.DataFrame, design: Design) -> str:
     """helps at depth 34 (…) and at depth 50 (…); is undecided at depth 18 (…)"""
     items = _items(rows, design, lambda row: "at " + str(row["context"]))
-    return "; ".join(f"{VERBS[word][0]} {text}" for word, text, _ in items)
+    said = [f"{VERBS[word][0]} {text}" for word, text, _ in items]
+    return "; ".join([*said, *_unpaired(rows)])
 
 
 def _named(rows: pd.DataFrame, design: Design, name: Callable[[pd.Series], str]) -> str:
     """depth 34 (…) and depth 50 (…) hurt; depth 18 (…) is undecided"""
     items = _items(rows, design, name)
-    return "; ".join(f"{text} {VERBS[word][0 if number_of == 1 else 1]}" for word, text, number_of in items)
+    said = [f"{text} {VERBS[word][0 if many == 1 else 1]}" for word, text, many in items]
+    return "; ".join([*said, *_unpaired(rows)])
+
+
+def _unpaired(rows: pd.DataFrame) -> list[str]:
+    """What to say of contrasts without a seed that completed in both arms."""
+    count = int((rows["n"] == 0).sum())
+    if not count:
+        return []
+    return [f"{count} of {len(rows)} {'has' if count == 1 else 'have'} no pair of seeds"]
 
 
 def _items(rows: pd.DataFrame, design: Design, name: Callable[[pd.Series], str]) -> list[tuple[str, str, int]]:
     """(verdict, what has it, how many have), the decided first. The first item says units and interval."""
     found, first = [], True
     for word in VERBS:
-        these = rows[rows["verdict"] == word]
+        these = rows[(rows["verdict"] == word) & (rows["n"] > 0)]
         if len(these) and word == "undecided" and len(rows) > LONG:
             found.append((word, f"{len(these)} of {len(rows)}", len(these)))
         elif len(these):
@@ -150,8 +160,6 @@ def _items(rows: pd.DataFrame, design: Design, name: Callable[[pd.Series], str])
 
 def _size(row: pd.Series, design: Design, first: bool) -> str:
     metric, scale = design.metric, design.metric.scale
-    if not known(row["difference"]):
-        return str(row["note"])
     unit = f" {metric.difference_unit}" if metric.difference_unit and (first or not known(row["low"])) else ""
     size = f"{number(scale * row['difference'], signed=True)}{unit}"
     if not known(row["low"]):

@@ -125,6 +125,7 @@ def _session(trials: Sequence[Trial]) -> Iterator[None]:
 @contextmanager
 def _local_ray(cores: int) -> Iterator[None]:
     ray.init(
+        address="local",  # never somebody's cluster that RAY_ADDRESS or `ray start` left to be found
         num_cpus=cores,
         include_dashboard=False,
         log_to_driver=False,
@@ -215,8 +216,7 @@ class _Watcher(Callback):
         self._ended(trial.config["trial"], "the worker ended without a record")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        lines = (trial.get_error().args[0] if trial.get_error() else "the worker died").strip().splitlines()
-        self._ended(trial.config["trial"], f"the worker died: {lines[-1] if lines else 'no message'}")
+        self._ended(trial.config["trial"], f"the worker failed: {_last_line(trial.error_file)}")
 
     def _ended(self, trial_id: str, otherwise: str) -> None:
         folder = records.trial_folder(self.run, trial_id)
@@ -225,6 +225,18 @@ class _Watcher(Callback):
         self.progress.running.pop(trial_id, None)
         self.progress.done[trial_id] = records.read(folder)
         self.show(self.progress)
+
+
+def _last_line(path: str | None) -> str:
+    """Of what Tune wrote about an error: the exception, below its traceback.
+
+    `path` lies in Tune's staging folder; `Trial.get_error` reads a copy that may not have been made yet.
+    """
+    try:
+        lines = Path(path or "").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1].strip() if lines else "Ray gave no reason"
 
 
 def _failed(trial: Trial, reason: str) -> Record:

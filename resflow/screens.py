@@ -143,7 +143,9 @@ class _View:
             for key, row in running.items()
         ]
         columns = ("running", "seed", "epoch", "training top-1", "validation top-1")
-        return Group(ProgressBar(self.total, len(done), width=60), head, table(columns, rows, right=columns[1:]))
+        bar = Table.grid()  # a bar alone would not end its line
+        bar.add_row(ProgressBar(self.total, len(done), width=min(60, console.width)))
+        return Group(bar, head, table(columns, rows, right=columns[1:]))
 
 
 def _percent(value: float | None) -> str:

@@ -11,7 +11,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
 
 
 class Network(Section):
@@ -51,7 +51,7 @@ class Recipe(Section):
     schedule: Literal["constant", "cosine", "step", "plateau"] = "cosine"
     warmup_epochs: int = Field(0, ge=0, description="linear from 0 to the peak rate")
     milestones: tuple[Fraction, ...] = Field(
-        (0.5, 0.75), description="step: fractions of the epochs after which the rate drops"
+        (0.5, 0.75), strict=False, description="step: fractions of the epochs after which the rate drops"
     )
     decay_factor: float = Field(0.1, gt=0, lt=1, description="step and plateau: what the rate is multiplied by")
     plateau_patience: PositiveInt = Field(

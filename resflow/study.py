@@ -155,11 +155,13 @@ def load(name: str, profile: str | None = None, overrides: Mapping[str, Any] | N
     checked = _validated(doc)
     for known in checked.profiles:
         _check_profile_keys(doc, known)
-        if known != profile:
-            resolve(doc.profile(known), known)  # a profile with a mistake is found before it is needed
+        try:  # a profile with a mistake is found before it is needed
+            resolve(doc.profile(known), known)
+        except StudyError as error:
+            raise StudyError(f"{error} (with profile '{known}' laid over the study)") from error
     if profile is not None:
         if profile not in checked.profiles:
-            raise StudyError(f"{doc.source}: {one_of(profile, checked.profiles, 'profile')}")
+            raise StudyError(f"{doc.origin(('profiles',))}: {one_of(profile, checked.profiles, 'profile')}")
         doc = doc.profile(profile)
     doc = doc.without("profiles")
     for key, value in (overrides or {}).items():
@@ -274,7 +276,7 @@ def _blame(
 def _no_two_arms_alike(doc: Document, arms: Sequence[Arm]) -> None:
     seen: dict[str, str] = {}
     for arm in arms:
-        key = json.dumps([getattr(arm, section).model_dump(mode="json") for section in SECTIONS], sort_keys=True)
+        key = repr((arm.architecture(), arm.recipe, arm.data))  # `auto` and what it stands for are one
         if key in seen:
             raise StudyError(
                 f"{doc.origin(('factors',))}: arms {seen[key]} and {arm.name} are the same trial: their levels "

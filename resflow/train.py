@@ -37,7 +37,7 @@ class Diverged(Exception):  # noqa: N818  (an outcome, not an error)
 
 
 def configure(execution: Execution) -> None:
-    """Set threads, memory growth, determinism and precision. Must run before TensorFlow's first computation.
+    """Set threads, memory growth and determinism. Must run before TensorFlow's first computation.
 
     Raises TrainingError where the process computed already under other settings, or has no GPU where one
     was asked for.
@@ -59,7 +59,6 @@ def configure(execution: Execution) -> None:
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"TensorFlow was in use before this trial set it up: {error}") from error
     tf.config.experimental.enable_op_determinism()
-    keras.mixed_precision.set_global_policy(execution.precision)
 
 
 class Learner:
@@ -67,6 +66,8 @@ class Learner:
 
     def __init__(self, trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> None:
         recipe, size = trial.recipe, trial.data.image_size
+        # For each trial anew: `clear_session` after the one before it put the policy back to float32.
+        keras.mixed_precision.set_global_policy(trial.execution.precision)
         self.model = models.build(trial.architecture, size, trial.classes, trial.execution.lowering)
         models.initialise(self.model, trial.seed)
         self.optimizer = _optimizer(recipe)

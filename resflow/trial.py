@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -70,14 +71,15 @@ def resolve_execution(asked: Execution) -> Execution:
 def expand(study: Study, facts: Callable[[Data], DataFacts]) -> list[Trial]:
     """Return every trial, arm by arm within a seed, so that the first seed is compared first."""
     execution = resolve_execution(study.file.execution)
-    known = {arm.data: facts(arm.data) for arm in study.arms}
+    known = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may hash files
     return [_trial(study, arm, seed, known[arm.data], execution) for seed in study.seeds for arm in study.arms]
 
 
 def _trial(study: Study, arm: Arm, seed: int, data: DataFacts, execution: Execution) -> Trial:
     arch = arm.architecture()
+    parameters, multiply_adds = _size(arch, arm.data.image_size, data.classes)
     return Trial(
-        id=trial_id(arm.network, arm.recipe, arm.data, data.fingerprint, seed, study.file.split_seed, execution),
+        id=trial_id(arm.network, arm.recipe, data.fingerprint, seed, study.file.split_seed, execution),
         study=study.name,
         arm=arm.name,
         levels=arm.levels,
@@ -91,15 +93,19 @@ def _trial(study: Study, arm: Arm, seed: int, data: DataFacts, execution: Execut
         execution=execution,
         classes=data.classes,
         train_images=data.train_images,
-        parameters=architectures.parameters(arch, data.classes),
-        multiply_adds=architectures.multiply_adds(arch, arm.data.image_size, data.classes),
+        parameters=parameters,
+        multiply_adds=multiply_adds,
     )
+
+
+@functools.cache  # equal for every seed of an arm
+def _size(arch: Architecture, image_size: int, classes: int) -> tuple[int, int]:
+    return architectures.parameters(arch, classes), architectures.multiply_adds(arch, image_size, classes)
 
 
 def trial_id(
     network: Network,
     recipe: Recipe,
-    data: Data,
     fingerprint: str,
     seed: int,
     split_seed: int,

@@ -28,7 +28,10 @@ class Place:
     size: int  # bytes
 
     def remove(self) -> None:
-        shutil.rmtree(self.path)
+        try:
+            shutil.rmtree(self.path)
+        except OSError as error:
+            raise ResflowError(f"cannot remove {self.path}: {error}. Remove it by hand.") from error
 
 
 def places(what: str = "all") -> list[Place]:

@@ -28,9 +28,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def contents(
-    order: list[int] | None = None, before: Callable[[int], None] = lambda i: None
-) -> cache.Contents:
+def contents(order: list[int] | None = None, before: Callable[[int], None] = lambda i: None) -> cache.Contents:
     def images() -> Iterator[Decoded]:
         for i in order or range(COUNT):
             before(i)

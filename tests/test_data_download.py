@@ -119,9 +119,7 @@ def whole(source: Oxford, server: Server, downloads: Path) -> bool:
     """Everything arrived as served, and nothing else is left in the folder of downloads."""
     source.fetch(progress=False)
     left = {path.name for path in downloads.iterdir()} - {"downloads.lock"}
-    return left == set(server.files) and all(
-        (downloads / n).read_bytes() == c for n, c in server.files.items()
-    )
+    return left == set(server.files) and all((downloads / n).read_bytes() == c for n, c in server.files.items())
 
 
 def test_download_decode_and_load(source: Oxford, server: Server, capsys: pytest.CaptureFixture) -> None:
@@ -149,9 +147,7 @@ def test_cut_connection_goes_on_where_it_stopped(source: Oxford, server: Server,
     assert half - CHUNK < starts[0] <= half < starts[1]
 
 
-def test_many_cuts_that_each_bring_bytes_are_outlived(
-    source: Oxford, server: Server, downloads: Path
-) -> None:
+def test_many_cuts_that_each_bring_bytes_are_outlived(source: Oxford, server: Server, downloads: Path) -> None:
     server.faults = ["cut"] * 6  # more than the tries
     assert whole(source, server, downloads)
 
@@ -181,9 +177,7 @@ def test_server_without_range_that_always_cuts_is_given_up(source: Oxford, serve
 
 
 @pytest.mark.parametrize("fault", ["503", "500", "429"])
-def test_passing_server_trouble_is_waited_for(
-    source: Oxford, server: Server, downloads: Path, fault: str
-) -> None:
+def test_passing_server_trouble_is_waited_for(source: Oxford, server: Server, downloads: Path, fault: str) -> None:
     server.faults = [fault, fault]
     assert whole(source, server, downloads)
 
@@ -213,9 +207,7 @@ def test_stale_part_of_another_file_is_fetched_again(
     assert whole(source, server, downloads)
 
 
-def test_file_that_was_damaged_on_disk_is_fetched_again(
-    source: Oxford, server: Server, downloads: Path
-) -> None:
+def test_file_that_was_damaged_on_disk_is_fetched_again(source: Oxford, server: Server, downloads: Path) -> None:
     assert whole(source, server, downloads)
     (downloads / ARCHIVE).write_bytes(b"damaged")
     assert whole(source, server, downloads)
@@ -259,9 +251,7 @@ def test_no_name_service(source: Oxford, monkeypatch: pytest.MonkeyPatch) -> Non
         source.fetch(progress=False)
 
 
-def test_proxy_that_does_not_answer(
-    source: Oxford, closed_port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxy_that_does_not_answer(source: Oxford, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://someone:secret@127.0.0.1:{closed_port}")
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("NO_PROXY", "")

@@ -46,8 +46,7 @@ def test_a_folder_becomes_a_dataset(photos: Path) -> None:
     assert (data.source, data.class_names, data.split) == ("folder:photos", ("rose", "tulip"), "stratified")
     assert str(photos) not in "".join(data.names)
     assert all(
-        data.class_names[label] == name.split("/")[0]
-        for label, name in zip(data.labels, data.names, strict=True)
+        data.class_names[label] == name.split("/")[0] for label, name in zip(data.labels, data.names, strict=True)
     )
     assert (len(data.train), len(data.validation), len(data.test)) == (12, 4, 4)
     assert data.split_hash != load(source.prepare(8), split_seed=1).split_hash
@@ -73,10 +72,7 @@ def test_moving_a_photo_to_another_class_changes_the_identity(photos: Path) -> N
 
 def test_split_does_not_depend_on_the_image_size(photos: Path) -> None:
     source = open_source(f"folder:{photos}")
-    assert (
-        load(source.prepare(8, progress=False)).split_hash
-        == load(source.prepare(16, progress=False)).split_hash
-    )
+    assert load(source.prepare(8, progress=False)).split_hash == load(source.prepare(16, progress=False)).split_hash
 
 
 def test_copies_stay_on_one_side_and_are_counted(photos: Path) -> None:

@@ -23,9 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path / "cache"))
     names = [f"{i}.png" for i in range(8)]
     images = (Decoded.drawn(name, drawn(seed, 16, 16)) for name, seed in zip(names, DRAWN_AS, strict=True))
-    made = cache.Contents(
-        names, LABELS, ("rose", "a tulip with a very long name indeed"), images, {"given": PARTS}
-    )
+    made = cache.Contents(names, LABELS, ("rose", "a tulip with a very long name indeed"), images, {"given": PARTS})
     return cache.build("drawn", "1", 16, lambda: made, progress=False)
 
 

@@ -27,9 +27,7 @@ def images(draw: st.DrawFn) -> tuple[list[str], list[int], list[str]]:
 @given(images(), st.integers(0, 5))
 def test_copies_stay_together_and_every_class_is_everywhere(images: tuple, seed: int) -> None:
     names, labels, digests = images
-    groups = {
-        label: {d for other, d in zip(labels, digests, strict=True) if other == label} for label in range(3)
-    }
+    groups = {label: {d for other, d in zip(labels, digests, strict=True) if other == label} for label in range(3)}
     try:
         parts = stratified(names, labels, NAMES, digests, seed)
     except DataError:
@@ -51,19 +49,14 @@ def test_order_of_the_files_does_not_matter(images: tuple, random: object) -> No
     except DataError:
         return
     again = stratified(
-        *(
-            [values[i] for i in order] if values is not NAMES else NAMES
-            for values in (names, labels, NAMES, digests)
-        ),
+        *([values[i] for i in order] if values is not NAMES else NAMES for values in (names, labels, NAMES, digests)),
         0,
     )
     assert again == [parts[i] for i in order]
     assert split_hash(names, parts) == split_hash([names[i] for i in order], again)
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"), [(3, (1, 1, 1)), (5, (3, 1, 1)), (10, (6, 2, 2)), (101, (61, 20, 20))]
-)
+@pytest.mark.parametrize(("size", "expected"), [(3, (1, 1, 1)), (5, (3, 1, 1)), (10, (6, 2, 2)), (101, (61, 20, 20))])
 def test_fractions_without_copies(size: int, expected: tuple[int, int, int]) -> None:
     names = [str(i) for i in range(2 * size)]
     labels = [i % 2 for i in range(2 * size)]

@@ -113,9 +113,7 @@ def test_odd_sizes_can_be_drawn(size: int) -> None:
 
 
 def test_seed_part_and_index_each_change_the_scene() -> None:
-    pictures = [
-        picture(*key, 32) for key in ((1, "train", 0), (2, "train", 0), (1, "test", 0), (1, "train", 10))
-    ]
+    pictures = [picture(*key, 32) for key in ((1, "train", 0), (2, "train", 0), (1, "test", 0), (1, "train", 10))]
     assert len({image.tobytes() for image in pictures}) == 4
 
 

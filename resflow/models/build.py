@@ -25,8 +25,8 @@ BATCH_NORM = {
 def build(arch: Architecture, image_size: int, classes: int, lowering: str = "native") -> keras.Model:
     """Build the network with a linear head on global average pooling.
 
-    Input: float32 (n, image_size, image_size, 3), normalised. Output: logits (n, classes). Each stage's last
-    activation is named `stage<i>`.
+    Input: float32 (n, image_size, image_size, 3), normalised. Output: logits (n, classes). A block's
+    last activation has the block's name, `stage<i>_block<j>`.
     """
     inputs = keras.Input((image_size, image_size, 3), name="image")
     x = _conv_bn(inputs, stem_conv(arch), lowering)

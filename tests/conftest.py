@@ -1,0 +1,29 @@
+"""What every test shares: a cache of its own, and TensorFlow set up once for the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+# Time limits are the run's (pytest-timeout): on a shared machine one slow example is no failure.
+settings.register_profile("resflow", deadline=None)
+settings.load_profile("resflow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test touches the user's cache; a test's own RESFLOW_CACHE stands over this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESFLOW_CACHE", str(tmp_path_factory.mktemp("session-cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tensorflow_on_one_thread() -> None:
+    """TensorFlow's threads belong to the process: the first test that computes settles them for all."""
+    from resflow import train
+    from resflow.settings import Execution
+
+    train.configure(Execution(device="cpu"))

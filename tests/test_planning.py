@@ -1,0 +1,159 @@
+"""From a command to a plan: the run's folder, the command that repeats it, its files, its estimate."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resflow import planning, records, study
+from resflow.errors import DataError, RecordError, StudyError
+from resflow.records import Record
+
+TEXT = """\
+name: mine
+question: q
+baseline: plain-18
+factors:
+  shortcut: {plain: none, residual: zero_pad}
+  depth: [18, 34]
+execution: {device: cpu}
+recipe: {epochs: 4}
+seeds: 2
+profiles: {fast: {recipe: {epochs: 1}}}
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(TEXT)
+    return "./mine.yaml"
+
+
+def make(name: str, **options: Any) -> planning.Plan:
+    return planning.make(name, prepare=False, **options)
+
+
+def test_a_run_is_named_after_study_profile_and_data(mine: str) -> None:
+    assert make(mine).run == Path("results/mine-full-synthetic")
+    assert make(mine, profile="fast").run == Path("results/mine-fast-synthetic")
+    assert make(mine, out=Path("there/x")).run == Path("there/x")
+
+
+def test_what_set_changes_is_in_the_name(mine: str) -> None:
+    runs = [make(mine, settings=given).run.name for given in ({"epochs": 2}, {"epochs": 3}, {"epochs": 2})]
+    assert runs[0] == runs[2] != runs[1]
+    assert all(len(run.removeprefix("mine-full-synthetic-")) == 6 for run in runs)
+    assert make(mine, settings={"epochs": 2, "width": 0.5}).run == make(mine, settings={"width": 0.5, "epochs": 2}).run
+
+
+def test_the_command_repeats_the_run(mine: str) -> None:
+    plan = make(mine, profile="fast", source="synthetic", seeds=3, settings={"epochs": 2}, out=Path("x"))
+    assert plan.command == (
+        "resflow study ./mine.yaml --profile fast --data synthetic --seeds 3 --set epochs=2 --out x"
+    )
+    assert [t.seed for t in plan.trials] == [1] * 4 + [2] * 4 + [3] * 4
+    assert {t.recipe.epochs for t in plan.trials} == {2}
+
+
+@pytest.mark.parametrize("value", [5, 1e-4, "it's", True, None, [18, 34], {"a b": 18}, 'say "x"', "$HOME `x`"], ids=str)
+def test_the_command_survives_the_shell(value: Any, mine: str) -> None:
+    import shlex
+
+    from resflow.document import scalar
+
+    command = planning._command("a b.yaml", None, "folder:/my photos", None, {"epochs": value}, Path("my run"))
+    words = shlex.split(command)
+    assert words[2] == "a b.yaml"
+    assert words[words.index("--data") + 1] == "folder:/my photos"
+    assert words[words.index("--out") + 1] == "my run"
+    assert scalar(words[words.index("--set") + 1].removeprefix("epochs=")) == value
+
+
+def test_plan_and_study_are_written_and_read_again(mine: str) -> None:
+    plan = make(mine, profile="fast")
+    planning.write(plan)
+    with (plan.run / "plan.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [t.id for t in plan.trials]
+    assert list(rows[0]) == ["id", "arm", "seed", "shortcut", "depth", "parameters", "multiply_adds", "epochs"]
+    run = records.load(plan.run)
+    assert run.study["command"] == plan.command
+    assert (run.study["profile"], run.study["seeds"]) == ("fast", [1, 2])
+    again = planning.make(str(plan.run / "study.yaml"), prepare=False)
+    assert [t.id for t in again.trials] == [t.id for t in plan.trials]
+    assert sorted(path.name for path in plan.run.iterdir()) == ["plan.csv", "study.yaml"]
+
+
+def test_a_folder_that_cannot_be_written_is_told(mine: str) -> None:
+    Path("file").write_text("")
+    with pytest.raises(RecordError, match="--out"):
+        planning.write(make(mine, out=Path("file/run")))
+
+
+def test_planning_prepares_no_data_that_it_need_not(mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path / "cache"))
+    plan = make(mine)
+    assert not (tmp_path / "cache").exists()
+    assert plan.folders == {}
+    assert {t.classes for t in plan.trials} == {10}
+
+
+def test_wrong_data_is_told(mine: str) -> None:
+    with pytest.raises(DataError, match="unknown data source 'nope'"):
+        make(mine, source="nope")
+    with pytest.raises(DataError, match="split"):
+        make(mine, settings={"split": "official"})
+    with pytest.raises(DataError, match="--data-dir"):
+        make(mine, data_dir=Path())
+
+
+def test_a_study_is_found_by_name_or_path_and_nothing_else(mine: str) -> None:
+    for name in ("mine", "dept"):
+        with pytest.raises(StudyError, match=r"unknown study .*\./"):
+            make(name)
+    assert study.open_document("mine.yaml").values["name"] == "mine"
+
+
+def _done(t: Any, seconds: float, status: str = "completed") -> Record:
+    return Record(
+        id=t.id,
+        study=t.study,
+        arm=t.arm,
+        levels=t.levels,
+        seed=t.seed,
+        split_seed=0,
+        status=status,  # type: ignore[arg-type]
+        settings={},
+        execution={},
+        seconds=seconds,
+    )
+
+
+def test_the_estimate_comes_from_finished_trials(mine: str) -> None:
+    trials = make(mine).trials
+    first = trials[0]
+    guessed, basis = planning.seconds(trials, {})
+    assert basis.startswith("assuming")
+    assert guessed[trials[1].id] / guessed[first.id] == pytest.approx(trials[1].work() / first.work())
+    estimated, basis = planning.seconds(trials, {first.id: _done(first, 100)})
+    assert basis == "from 1 finished trials of this run"
+    assert estimated[first.id] == pytest.approx(100)
+    assert estimated[trials[1].id] == pytest.approx(100 * trials[1].work() / first.work())
+    for useless in ({first.id: _done(first, 100, "failed")}, {"other": _done(first, 100)}):
+        assert planning.seconds(trials, useless) == (guessed, planning.seconds(trials, {})[1])
+
+
+def test_many_trials_share_what_they_can(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand seeds look at the data and count the parameters of each arm once."""
+    from resflow import architectures, trial
+
+    trial._size.cache_clear()
+    counted: list[Any] = []
+    real = architectures.parameters
+    monkeypatch.setattr(architectures, "parameters", lambda *given: counted.append(given) or real(*given))
+    assert len(make(mine, seeds=1000).trials) == 4000
+    assert len(counted) == 4

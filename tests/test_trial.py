@@ -1,0 +1,234 @@
+"""Trials and their ids: equal where the outcome is, different where anything that changes it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resflow import document, planning, study, trial
+from resflow.settings import Augmentation, Data, Execution, Network, Recipe
+from resflow.trial import DataFacts, Trial, trial_id
+
+FACTS = DataFacts("synthetic", "f" * 64, 10, 800)
+CPU = Execution(device="cpu")
+TEXT = """\
+name: mine
+question: q
+baseline: plain-18
+factors:
+  shortcut: {plain: none, residual: zero_pad}
+  depth: [18, 34]
+execution: {device: cpu}
+seeds: 2
+"""
+# One value that is not the default of each setting. A new setting without one fails below.
+OTHERS: dict[type, dict[str, Any]] = {
+    Network: {
+        "family": "cifar",
+        "depth": 34,
+        "shortcut": "none",
+        "variant": "v1",
+        "width": 0.5,
+        "stem": "imagenet",
+    },
+    Recipe: {
+        "optimizer": "adam",
+        "learning_rate": 0.05,
+        "momentum": 0.8,
+        "weight_decay": 0.0,
+        "schedule": "step",
+        "warmup_epochs": 1,
+        "milestones": (0.5,),
+        "decay_factor": 0.5,
+        "plateau_patience": 3,
+        "epochs": 3,
+        "batch_size": 16,
+        "label_smoothing": 0.1,
+        "early_stopping": 2,
+        "test_weights": "best",
+        "augmentation": Augmentation(flip=True),
+    },
+    Execution: {
+        "device": "gpu",
+        "threads": 2,
+        "precision": "mixed_bfloat16",
+        "jit": True,
+        "lowering": "native",
+    },
+    Augmentation: {"flip": True, "rotation": 5.0, "shear": 0.1, "zoom": 0.1, "crop_padding": 2},
+}
+
+
+def identify(**changed: Any) -> str:
+    parts: dict[str, Any] = {
+        "network": Network(),
+        "recipe": Recipe(),
+        "fingerprint": "f" * 64,
+        "seed": 1,
+        "split_seed": 0,
+        "execution": Execution(),
+    }
+    return trial_id(**{**parts, **changed})
+
+
+def expand(text: str = TEXT) -> list[Trial]:
+    return trial.expand(study.resolve(document.parse(text, "mine.yaml")), lambda data: FACTS)
+
+
+def test_the_id_is_pinned() -> None:
+    # Records on disk carry such ids. Where one changes on purpose, raise NUMERICS_VERSION and pin the new one.
+    assert trial.NUMERICS_VERSION == 1
+    assert identify() == "cce35378ef5c"
+    changed = identify(
+        network=Network(depth=34, shortcut="zero_pad", width=0.25),
+        recipe=Recipe(learning_rate=0.05, epochs=30, augmentation=Augmentation(flip=True)),
+        seed=2,
+    )
+    assert changed == "2f5e5bc84172"
+
+
+def test_defaults_are_pinned() -> None:
+    """Defaults stay out of ids: a changed one would give old ids to new outcomes. Raise NUMERICS_VERSION with it."""
+    assert trial.NUMERICS_VERSION == 1
+    assert Network().model_dump() == {
+        "family": "imagenet",
+        "depth": 18,
+        "shortcut": "projection",
+        "variant": "v1.5",
+        "width": 1.0,
+        "stem": "auto",
+    }
+    assert Recipe().model_dump() == {
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "schedule": "cosine",
+        "warmup_epochs": 0,
+        "milestones": (0.5, 0.75),
+        "decay_factor": 0.1,
+        "plateau_patience": 5,
+        "epochs": 90,
+        "batch_size": 32,
+        "label_smoothing": 0.0,
+        "early_stopping": None,
+        "test_weights": "last",
+        "augmentation": {"flip": False, "rotation": 0.0, "shear": 0.0, "zoom": 0.0, "crop_padding": 0},
+    }
+    assert Execution().model_dump() == {
+        "device": "auto",
+        "threads": 1,
+        "precision": "float32",
+        "jit": False,
+        "lowering": "table",
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "field"), [(model, field) for model in OTHERS for field in model.model_fields], ids=lambda part: str(part)
+)
+def test_every_setting_is_part_of_the_id(model: type, field: str) -> None:
+    value = OTHERS[model][field]
+    assert value != model.model_fields[field].default
+    if model is Augmentation:
+        assert identify(recipe=Recipe(augmentation=Augmentation(**{field: value}))) != identify()
+    else:
+        assert identify(**{model.__name__.lower(): model(**{field: value})}) != identify()
+
+
+@pytest.mark.parametrize("changed", [{"seed": 2}, {"split_seed": 1}, {"fingerprint": "e" * 64}], ids=str)
+def test_data_and_seeds_are_part_of_the_id(changed: dict[str, Any]) -> None:
+    assert identify(**changed) != identify()
+
+
+def test_seed_and_split_seed_are_never_one_number() -> None:
+    assert identify(seed=0, split_seed=1) != identify(seed=1, split_seed=0)
+
+
+def test_spelled_out_defaults_are_no_part_of_the_id() -> None:
+    assert identify(recipe=Recipe(epochs=90, momentum=0.9)) == identify()
+    assert identify(recipe=Recipe(learning_rate=1)) == identify(recipe=Recipe(learning_rate=1.0))
+
+
+def test_the_same_trials_under_other_names_in_another_order_keep_their_ids() -> None:
+    ids = {(t.network, t.seed): t.id for t in expand()}
+    other = (
+        TEXT.replace("name: mine", "name: other")
+        .replace("question: q", "question: another")
+        .replace("{plain: none, residual: zero_pad}", "{b: zero_pad, a: none}")
+        .replace("depth: [18, 34]", "depth: {x: 34, y: 18}")
+        .replace("plain-18", "a-y")
+        .replace("seeds: 2", "seeds: [2, 1, 3]\nmargin: 0.01\nmetric: test_top5")
+    )
+    again = {(t.network, t.seed): t.id for t in expand(other)}
+    assert len(again) == 12
+    assert {key: again[key] for key in ids} == ids
+
+
+def test_a_profile_is_no_part_of_the_id(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT + "recipe: {epochs: 7}\nprofiles: {same: {recipe: {epochs: 7}}}\n")
+    ids = [[t.id for t in trial.expand(study.load(str(path), p), lambda data: FACTS)] for p in (None, "same")]
+    assert ids[0] == ids[1]
+
+
+def test_ids_are_equal_in_another_process() -> None:
+    code = (
+        "from resflow.settings import *; from resflow.trial import trial_id; "
+        "print(trial_id(Network(), Recipe(), 'f' * 64, 1, 0, Execution()))"
+    )
+    for hash_seed in ("1", "2"):
+        said = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": hash_seed}
+        )
+        assert said.stdout.strip() == identify()
+
+
+def test_no_two_trials_share_an_id_and_the_first_seed_comes_first() -> None:
+    trials = expand()
+    assert len({t.id for t in trials}) == len(trials) == 8
+    assert [(t.seed, t.arm) for t in trials] == [
+        (seed, arm) for seed in (1, 2) for arm in ("plain-18", "plain-34", "residual-18", "residual-34")
+    ]
+
+
+def test_a_resolved_study_expands_to_the_same_trials(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT + "exclude: [plain-34]\nrecipe: {epochs: 7}\nprofiles: {p: {seeds: [5, 4]}}\n")
+    loaded = study.load(str(path), "p")
+    plan = planning.Plan(loaded, trial.expand(loaded, lambda data: FACTS), {}, tmp_path / "run", "resflow study mine")
+    planning.write(plan)
+    again = study.load(str(tmp_path / "run" / "study.yaml"))
+    assert [t.id for t in trial.expand(again, lambda data: FACTS)] == [t.id for t in plan.trials]
+
+
+def test_facts_are_asked_once_for_each_data() -> None:
+    asked: list[Data] = []
+
+    def facts(data: Data) -> DataFacts:
+        asked.append(data)
+        return FACTS
+
+    trial.expand(study.resolve(document.parse(TEXT, "mine.yaml")), facts)
+    assert asked == [Data()]
+
+
+def test_lowerings_of_cpus_stay_out_of_gpu_trials() -> None:
+    assert trial.resolve_execution(Execution(device="gpu")).lowering == "native"
+    assert trial.resolve_execution(CPU) == CPU
+
+
+def test_plan_rows_hold_labels_and_sizes() -> None:
+    row = trial.plan_rows(expand())[0]
+    assert {key: row[key] for key in ("arm", "seed", "shortcut", "depth", "epochs")} == {
+        "arm": "plain-18",
+        "seed": 1,
+        "shortcut": "plain",
+        "depth": "18",
+        "epochs": 90,
+    }
+    assert list(row) == ["id", "arm", "seed", "shortcut", "depth", "parameters", "multiply_adds", "epochs"]

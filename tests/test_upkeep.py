@@ -1,0 +1,111 @@
+"""`resflow doctor` and `resflow clean`: what is told, what is removed, and what never is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from resflow import cli, upkeep
+from resflow.errors import ResflowError
+
+MINE = {"results/run/trials/a/record.json", "results/run/report.html", "studies/mine.yaml", "photos/1.jpg"}
+REMADE = {
+    "images": "cache/data/synthetic-64-0/images.npy",
+    "downloads": "cache/downloads/102flowers.tgz",
+    "logs": ".resflow/run/logs/a.log",
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path / "cache"))
+    fill(tmp_path)
+    return tmp_path
+
+
+def fill(root: Path) -> None:
+    for name in (*MINE, *REMADE.values()):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x" * 1000)
+
+
+def files(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def clean(*words: str, answer: str = "") -> str:
+    result = CliRunner().invoke(cli.app, ["clean", *words], input=answer)
+    assert result.exit_code in (0, 1), result.exception
+    return result.output
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([*REMADE, "all"]), max_size=3), st.booleans())
+def test_whatever_is_cleaned_results_stay(place: Path, parts: list[str], yes: bool) -> None:
+    fill(place)
+    for part in parts:
+        clean("--what", part, *(["--yes"] if yes else []), answer="y\n")
+    gone = set(REMADE) if "all" in parts else set(parts)
+    assert files(place) == MINE | {path for what, path in REMADE.items() if what not in gone}
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_nothing_goes_unless_the_answer_is_yes(place: Path, answer: str) -> None:
+    before = files(place)
+    assert "Remove these?" in clean(answer=answer)
+    assert files(place) == before
+
+
+def test_what_would_go_is_shown_with_its_size(place: Path) -> None:
+    shown = clean("--what", "images", answer="n\n")
+    assert "cache/data" in shown
+    assert "1 kB" in shown
+    assert "decoded images" in shown
+
+
+def test_an_empty_place_has_nothing_to_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path / "none"))
+    assert clean() == "Nothing to remove.\n"
+
+
+def test_an_unknown_part_is_told() -> None:
+    with pytest.raises(ResflowError, match="'results'.*images, downloads, logs, all"):
+        upkeep.places("results")
+
+
+def test_a_folder_that_cannot_be_removed_is_told(place: Path) -> None:
+    elsewhere = place / "elsewhere"
+    (place / "cache" / "data").rename(elsewhere)
+    (place / "cache" / "data").symlink_to(elsewhere)
+    with pytest.raises(ResflowError, match="cannot remove"):
+        upkeep.places("images")[0].remove()
+    assert files(elsewhere)
+
+
+def test_doctor_prints_versions_and_places(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "_tensorflow_gpus", lambda: 0)
+    result = CliRunner().invoke(cli.app, ["doctor", "--no-ray"])
+    assert result.exit_code == 0, result.exception
+    for word in ("Python", "resflow", "numpy", "by the NVIDIA driver", "by TensorFlow", str(place / "cache"), "0.0 MB"):
+        assert word in result.output
+
+
+def test_doctor_finds_gpus_that_only_one_of_two_sees(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "_tensorflow_gpus", lambda: 0)
+    monkeypatch.setattr(upkeep, "_ray_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+    assert any(line.startswith("PROBLEM") and "resflow[gpu]" in line for line in upkeep.examine())
+    monkeypatch.setattr(upkeep, "_ray_resources", lambda: {"CPU": 2.0})
+    assert not any(line.startswith("PROBLEM") for line in upkeep.examine())
+
+
+def test_doctor_without_the_training_stack(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "find_spec", lambda name: None)
+    lines = "\n".join(upkeep.examine())
+    assert "TensorFlow is not installed" in lines
+    assert "Ray is not installed" in lines

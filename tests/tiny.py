@@ -1,0 +1,104 @@
+"""Tiny data and tiny trials: the real code from end to end, in seconds.
+
+`python tiny.py FOLDER OUT` trains `trial(FOLDER)` in a process of its own and pickles the Outcome into OUT.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resflow import architectures
+from resflow.architectures import Architecture, resolve_stem
+from resflow.data import cache
+from resflow.data.dataset import Dataset, fingerprint_of, load
+from resflow.data.decode import Decoded
+from resflow.settings import Data, Execution, Network, Recipe, section_of
+from resflow.trial import Trial, trial_id
+
+SPLIT = "official"
+DEFAULTS: dict[str, Any] = {
+    "family": "cifar",
+    "depth": 8,
+    "shortcut": "zero_pad",
+    "width": 0.125,
+    "learning_rate": 0.05,
+    "epochs": 2,
+    "batch_size": 8,
+    "image_size": 16,
+    "source": "synthetic",
+}
+
+
+def prepare(size: int = 16, counts: tuple[int, int, int] = (28, 12, 18), classes: int = 3) -> Path:
+    """Return a cache folder of noisy images, a brightness pattern a class; parts lie interleaved, not in order."""
+    parts = [part for part, count in zip(cache.PARTS, counts, strict=True) for _ in range(count)]
+    np.random.default_rng(1).shuffle(parts)
+    labels = [index % classes for index in range(len(parts))]
+    names = [f"picture_{index:03d}" for index in range(len(parts))]
+
+    def images() -> Iterator[Decoded]:
+        for index, name in enumerate(names):
+            draw = np.random.default_rng([index, size])
+            base = np.roll([60, 120, 180], labels[index])
+            yield Decoded.drawn(name, (base + draw.integers(-60, 61, (size, size, 3))).astype(np.uint8))
+
+    def contents() -> cache.Contents:
+        return cache.Contents(names, labels, tuple("abcdefgh"[:classes]), images(), {SPLIT: parts})
+
+    return cache.build("tiny", f"{counts}-{classes}", size, contents, progress=False)
+
+
+def dataset(**asked: Any) -> Dataset:
+    return load(prepare(**asked))
+
+
+def trial(folder: Path, seed: int = 1, execution: Execution | None = None, **settings: Any) -> Trial:
+    """A trial on a prepared folder; `settings` are any of network, recipe and data by their own names."""
+    data = load(folder)
+    flat = {**DEFAULTS, "image_size": data.image_size, **settings}
+    sections: dict[str, dict[str, Any]] = {"network": {}, "recipe": {}, "data": {}}
+    for name, value in flat.items():
+        section = section_of(name)
+        assert section, f"no setting is called {name}"
+        sections[section][name] = value
+    network, recipe = Network(**sections["network"]), Recipe(**sections["recipe"])
+    wanted, execution = Data(**sections["data"]), execution or Execution(device="cpu")
+    stem = resolve_stem(network.stem, network.family, wanted.image_size)
+    architecture = Architecture(**{**network.model_dump(), "stem": stem})
+    fingerprint = fingerprint_of(data.identity, data.image_size, data.split, 0)
+    return Trial(
+        id=trial_id(network, recipe, fingerprint, seed, 0, execution),
+        study="tiny",
+        arm="-".join(map(str, settings.values())) or "tiny",
+        levels={name: str(value) for name, value in settings.items()},
+        seed=seed,
+        split_seed=0,
+        network=network,
+        architecture=architecture,
+        recipe=recipe,
+        data=wanted,
+        fingerprint=fingerprint,
+        execution=execution,
+        classes=data.classes,
+        train_images=len(data.train),
+        parameters=architectures.parameters(architecture, data.classes),
+        multiply_adds=architectures.multiply_adds(architecture, data.image_size, data.classes),
+    )
+
+
+def main(folder: str, out: str) -> None:
+    from resflow import train
+
+    asked = trial(Path(folder))
+    train.configure(asked.execution)
+    Path(out).write_bytes(pickle.dumps(train.run(asked, Path(folder))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
