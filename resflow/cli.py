@@ -140,6 +140,8 @@ def _finish(plan: Any) -> None:
     if missing:
         screens.console.print(f"{missing} trials have no record yet. Go on with: {plan.command}", markup=False)
     screens.console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
+    if missing:  # interrupted: what waits for this command must not take it for done
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: resflow plan depth --profile cpu --format csv > plan.csv")

@@ -121,8 +121,8 @@ def _tree(text: str, shown: str) -> tuple[Any, dict[Path_, str]]:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise StudyError(f"{shown}{line}: this is no valid YAML: {error.problem}.") from error
     except ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise StudyError(f"{shown}:{line}: this is no valid YAML: {error.reason}.") from error
+        number = text.count("\n", 0, error.position) + 1
+        raise StudyError(f"{shown}:{number}: this is no valid YAML: {error.reason}.") from error
     except YAMLError as error:
         raise StudyError(f"{shown}: this is no valid YAML: {str(error).splitlines()[0]}.") from error
 
@@ -156,10 +156,11 @@ class _Builder:
                 return self.constructor.construct_object(node)
             except ValueError as error:
                 raise self._error(node, f"{_shown(path)} cannot be read: {error}.") from error
+        kind = str(node.tag).removeprefix(TAG)
         raise self._error(
             node,
-            f"{_shown(path)} is a {node.tag.removeprefix(TAG)}: expected text, a number, true or false, a list or a "
-            "mapping (quote it if it is text).",
+            f"{_shown(path)} is a {kind}: expected text, a number, true or false, a list or a mapping (quote it if it "
+            "is text).",
         )
 
     def _mapping(self, node: MappingNode, path: Path_) -> dict[str, Any]:
