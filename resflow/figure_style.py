@@ -30,7 +30,7 @@ VERDICTS = {
     "equivalent": ("#0a8f6c", "D"),
     "undecided": ("#7a7f87", "o"),
 }
-LONGEST_LABEL, LONGEST_NARROW = 34, 20
+LONGEST_LABEL, LONGEST_NARROW = 34, 26
 _STYLE = """<style>
 svg { color: #1f2328; --muted: #59636e; --grid: #d8dee4 }
 @media (prefers-color-scheme: dark) { svg { color: #e6edf3; --muted: #9aa4af; --grid: #3a424c } }

@@ -110,7 +110,7 @@ def _within(table: pd.DataFrame, family: str, design: Design) -> list[str]:
     mine = mine.assign(_level=mine["arm"].map(level_of), _reference=mine["reference"].map(level_of))
     if mine["_level"].nunique() <= mine["context"].nunique():
         return [
-            f"{family} {first} instead of {second} {_placed(rows, design)}."
+            f"Changing {family} from {second} to {first} {_placed(rows, design)}."
             for (first, second), rows in mine.groupby(["_level", "_reference"], sort=False)
         ]
     return [

@@ -437,7 +437,7 @@ WHOLE: dict[str, Any] = {
     "execution": {"device": "cpu"},
     "seeds": [1, 2],
     "margin": 0.01,
-    "profiles": {"fast": {"recipe": {"epochs": 2}, "factors": {"depth": [18, 50]}, "arms": "all"}},
+    "profiles": {"fast": {"recipe": {"epochs": 2}, "factors": {"depth": [18, 50]}, "arms": "all", "exclude": []}},
 }
 WHOLE["baseline"]["learning_rate"] = 0.1
 

@@ -1,0 +1,74 @@
+"""The wheel, installed without the training stack in an empty environment outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import fake_run
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def resflow(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The installed command, run from an empty folder."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True)
+    pip = [str(folder / "env/bin/python"), "-m", "pip", "install", "--quiet", str(wheel)]
+    subprocess.run(pip, check=True)
+    environment = {**os.environ, "RESFLOW_CACHE": str(folder / "cache")}
+    environment.pop("PYTHONPATH", None)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(folder / "env/bin/resflow"), *words]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def test_the_wheel_holds_studies_templates_and_tables(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    expected = {f"resflow/_studies/{path.name}" for path in (ROOT / "studies").glob("*.yaml")}
+    for pattern in ("*.py", "*.csv", "templates/*"):
+        expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "resflow").rglob(pattern)}
+    assert len(expected) > 30
+    assert expected <= held
+    assert not [name for name in held if name.startswith("tests")]
+
+
+def test_studies_are_found_and_planned(resflow: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    assert "depth" in resflow("list").stdout
+    planned = resflow("plan", "depth", "--profile", "demo", "--format", "csv")
+    assert planned.returncode == 0, planned.stderr
+    assert len(planned.stdout.splitlines()) == 1 + 8 * 2
+
+
+def test_training_says_what_is_missing(resflow: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    asked = resflow("study", "depth", "--profile", "demo")
+    assert asked.returncode == 2
+    assert "resflow[train]" in asked.stderr
+    assert "Traceback" not in asked.stderr
+
+
+def test_reports_need_no_training_stack(
+    resflow: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    run = fake_run.write_run(tmp_path / "run")
+    said = resflow("report", str(run))
+    assert said.returncode == 0, said.stderr
+    assert (run / "report.html").stat().st_size > 10_000
