@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,7 +81,7 @@ def _needs_training() -> None:
     if missing:
         raise MissingExtraError(
             f"training needs {' and '.join(missing)}, which this installation lacks: it can plan and report only. "
-            "Install the rest with: pip install 'resflow[train]' (or 'resflow[gpu]' for NVIDIA GPUs)."
+            "Install the rest with: pip install 'resflow[train]', or '.[train]' in a clone ([gpu] for NVIDIA GPUs)."
         )
 
 
@@ -107,7 +108,7 @@ def study(
     known = records.finished(plan.run)
     waiting = [t for t in plan.trials if t.id not in known]
     screens.console.print(
-        f"[bold]{plan.study.name}[/]: {len(plan.study.arms)} arms × {len(plan.study.seeds)} seeds = "
+        f"[bold]{plan.study.name}[/]: {_many(len(plan.study.arms), 'arm')} × {_many(len(plan.study.seeds), 'seed')} = "
         f"{len(plan.trials)} trials, {len(plan.trials) - len(waiting)} of them done before. Records: {plan.run}/",
         highlight=False,
     )
@@ -117,6 +118,10 @@ def study(
         with screens.watching(len(waiting)) as show:
             runner.execute(plan.run, waiting, plan.folders, plan.state, show)
     _finish(plan)
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _finish(plan: Any) -> None:
@@ -133,12 +138,16 @@ def _finish(plan: Any) -> None:
         if record.status in ("failed", "diverged"):
             log = plan.state / "logs" / f"{record.id}.log"
             screens.console.print(
-                f"{record.arm} seed {record.seed} {record.status}: {record.reason}\n  log: {log}",
+                f"{record.arm} seed {record.seed} {record.status}: {record.reason}\n  log: {log}\n"
+                f"  to run it again, remove {records.trial_folder(plan.run, record.id)} and repeat the command",
                 markup=False,
+                highlight=False,
+                soft_wrap=True,
             )
     missing = len(plan.trials) - len(mine)
     if missing:
-        screens.console.print(f"{missing} trials have no record yet. Go on with: {plan.command}", markup=False)
+        again = shlex.join(["resflow", *sys.argv[1:]])
+        screens.console.print(f"{_many(missing, 'trial')} without a record yet. Go on with: {again}", markup=False)
     screens.console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
     if missing:  # interrupted: what waits for this command must not take it for done
         raise typer.Exit(1)

@@ -124,15 +124,22 @@ def _session(trials: Sequence[Trial]) -> Iterator[None]:
 
 @contextmanager
 def _local_ray(cores: int) -> Iterator[None]:
-    ray.init(
-        address="local",  # never somebody's cluster that RAY_ADDRESS or `ray start` left to be found
-        num_cpus=cores,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-        runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0"}},
-    )
+    try:
+        ray.init(
+            address="local",  # never somebody's cluster that RAY_ADDRESS or `ray start` left to be found
+            num_cpus=cores,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+            runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0"}},
+        )
+    except (ConnectionError, RuntimeError, TimeoutError, OSError) as error:
+        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise TrainingError(
+            f"Ray did not start: {first[0]} A machine under heavy load, a full disk or a full /tmp does this; "
+            "run the same command again when it is calmer: nothing that has finished is lost."
+        ) from error
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ class Network(Section):
     """The network, as in He et al. 2015 (arXiv 1512.03385)."""
 
     family: Literal["imagenet", "cifar"] = Field("imagenet", description="stage table: Table 1 or section 4.2")
-    depth: PositiveInt = Field(18, description="imagenet 18/34/50/101/152; cifar 6n+2")
+    depth: PositiveInt = Field(18, le=2000, description="imagenet 18/34/50/101/152; cifar 6n+2")
     shortcut: Literal["none", "zero_pad", "projection", "projection_all"] = Field(
         "projection", description="none is the plain twin; options A, B, C of section 4.1"
     )
