@@ -16,9 +16,9 @@ from resflow.study import Arm, Study
 
 NUMERICS_VERSION = 1  # raise by hand when the same settings begin to give other numbers
 TRAINING_COST = 3  # a training step costs a forward pass and a backward pass of twice its multiply-adds
-# Multiply-adds a second and thread, by what a trial computes on: measured on two cores of an AMD EPYC (AVX-512) with
-# `resflow study depth --profile cpu`; only `plan`'s estimate of time uses it, until a record of the run tells better.
-ASSUMED_RATE = {"cpu": 1.2e10, "gpu": 1e12}
+# `Trial.work` a second of one trial, for `plan`'s estimate until a record of the run tells better. cpu: over the 24
+# records of results/depth-cpu-oxford_flowers102 (one thread of two, AMD EPYC). gpu: a guess, no GPU was at hand.
+ASSUMED_RATE = {"cpu": 1.1e10, "gpu": 1e12}
 
 
 @dataclass(frozen=True)
