@@ -41,7 +41,7 @@ PREDICTION_COLUMNS = (
     "label",  # true class, 0-based
     "predicted",  # most probable class
     "probability",  # softmax probability of the true class
-    "rank",  # classes that score above the true one; 0 is a correct answer, < 5 a top-5 one
+    "rank",  # other classes that score at least as high as the true one; 0 is a correct answer, < 5 a top-5 one
 )
 PLAN_KEYS = ("id", "arm", "seed")
 PLAN_NUMBERS = ("seed", "parameters", "multiply_adds", "epochs")

@@ -18,8 +18,7 @@ class Convolution(keras.layers.Layer):
     (kernel, kernel, inputs, outputs).
 
     `lowering` says how the same sum is computed: `native` is TensorFlow's convolution; `table` writes
-    kernels of 1x1 as one matrix product, which on CPUs trained ResNet-50 (64x64, width 0.25) 1.5 times as
-    fast as TensorFlow's own backward convolution.
+    kernels of 1x1 as one matrix product, since TensorFlow's backward convolution is slow for them on CPUs.
     """
 
     def __init__(self, filters: int, kernel: int, stride: int, lowering: str = "native", **kwargs: Any) -> None:
