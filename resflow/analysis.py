@@ -57,7 +57,7 @@ def analyse(folder: Path) -> Analysis:
         chance=chance,
         trials=trials,
         arms=effects.arm_table(trials, design, chance),
-        effects=effects.effect_table(trials, design, chance),
+        effects=effects.effect_table(trials, design, chance, results.twins(run, design)),
         histories=histories,
         left_out=tuple(left_out),
     )
@@ -65,7 +65,7 @@ def analyse(folder: Path) -> Analysis:
 
 def labels(analysis: Analysis) -> list[Label]:
     """Everything that a reader could mistake for more than it is, by rule."""
-    return [*_kind(analysis), *_quality(analysis), *_gaps(analysis)]
+    return [*_kind(analysis), *_parity(analysis), *_quality(analysis), *_gaps(analysis)]
 
 
 def _kind(analysis: Analysis) -> list[Label]:
@@ -86,6 +86,14 @@ def _kind(analysis: Analysis) -> list[Label]:
             text = f"The records come from {len(values)} {what}: differences between them are not paired."
             found.append(Label(f"different {what}", text))
     return found
+
+
+def _parity(analysis: Analysis) -> list[Label]:
+    table = analysis.effects
+    rows = table[table["unpaired"] != ""].to_dict("records") if len(table) else []
+    pairs = dict.fromkeys(f"{row['arm']} − {row['reference']}: {row['unpaired']}" for row in rows)
+    text = "These plain and residual arms differ in size as well, so the shortcut is not all that differs."
+    return [Label("unpaired", f"{'; '.join(pairs)}. {text}")] if pairs else []
 
 
 def _quality(analysis: Analysis) -> list[Label]:

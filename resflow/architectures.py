@@ -3,13 +3,21 @@
 Pure Python. The stage tables are those of He et al. 2015 (arXiv 1512.03385): the `imagenet` family is
 Table 1, the `cifar` family section 4.2. `models/` builds exactly the blocks listed here, so the counts
 below are closed forms of the same table; a test holds both against each other.
+
+Variant `v2` is the full pre-activation of He et al. 2016 (arXiv 1603.05027, Fig. 4e): each convolution of a
+block has its batch normalisation and ReLU before it, and a last one of each stands before the pooling. As in
+the paper's appendix the first block's pre-activation follows the stem's convolution directly, before the two
+ways part. A bottleneck's stride is in its 3x3, as in v1.5. Without shortcuts v2 and v1.5 are one network: the
+paper's section 4.1 says so, and a test holds it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from math import ceil
+from typing import Any
 
 from resflow.errors import StudyError, one_of
 
@@ -24,18 +32,21 @@ IMAGENET_STAGES = {
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)  # the paper's own; any 6n+2 is legal
 FAMILIES = ("imagenet", "cifar")
 SHORTCUTS = ("none", "zero_pad", "projection", "projection_all")
-VARIANTS = ("v1", "v1.5")
+VARIANTS = ("v1", "v1.5", "v2")
 STEMS = ("imagenet", "low_resolution")
 FIRST_STAGE_FILTERS = {"imagenet": 64, "cifar": 16}
 BOTTLENECK_EXPANSION = 4
 LOW_RESOLUTION = 64  # below this image size `stem: auto` keeps the first stage at full resolution
+NATIVE = {"imagenet": (224, 1000), "cifar": (32, 10)}  # pixels of a side and classes, as published
 
 
 @dataclass(frozen=True)
 class Architecture:
     """One network before its head. `width` multiplies every channel count; `stem` is resolved, never auto.
 
-    Raises StudyError where the family has no such depth, shortcut, variant or stem.
+    `zero_gamma` starts the last gamma of each block at zero, so that a block begins as its shortcut (Goyal et
+    al. 2017, arXiv 1706.02677, section 5.1). Raises StudyError where the family has no such depth, shortcut,
+    variant or stem, and for a zero_gamma that has no shortcut or no gamma to work on.
     """
 
     family: str
@@ -44,6 +55,7 @@ class Architecture:
     variant: str
     width: float
     stem: str
+    zero_gamma: bool = False
 
     def __post_init__(self) -> None:
         for value, known, what in (
@@ -59,19 +71,45 @@ class Architecture:
         if filters < 1 or filters != int(filters):
             raise StudyError(
                 f"width {self.width} gives {filters:g} filters in the first stage: expected a multiplier that "
-                f"makes {FIRST_STAGE_FILTERS[self.family]} filters a whole number of at least 1, such as 0.25."
+                f"makes {FIRST_STAGE_FILTERS[self.family]} filters a whole number of at least 1, such as 0.25.",
+                ("width", "family"),
+            )
+        if self.zero_gamma:
+            self._check_zero_gamma()
+
+    def _check_zero_gamma(self) -> None:
+        if self.shortcut == "none":
+            raise StudyError(
+                "zero_gamma needs shortcuts: in a plain net (shortcut none) a last gamma of zero zeroes the signal, "
+                "and nothing can learn. Keep zero_gamma to residual arms, or leave this arm out with `exclude`.",
+                ("zero_gamma", "shortcut"),
+            )
+        if self.variant == "v2":
+            raise StudyError(
+                "zero_gamma needs a batch normalisation at the end of each block: variant v2 has a convolution there. "
+                "Choose variant v1 or v1.5, or leave zero_gamma out.",
+                ("zero_gamma", "variant"),
             )
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution without bias and the batch normalisation after it; padding is kernel // 2 on every side."""
+    """A convolution without bias; padding is kernel // 2 on every side.
+
+    `norm` is where its batch normalisation stands: `after` it, `before` it with a ReLU (v2), or `none` (in v2:
+    projections, and the first of all blocks' convolutions, which the stem's normalisation serves).
+    """
 
     name: str
     kernel: int
     stride: int
     inputs: int
     outputs: int
+    norm: str = "after"
+
+    @property
+    def norm_channels(self) -> int:
+        return {"after": self.outputs, "before": self.inputs, "none": 0}[self.norm]
 
 
 @dataclass(frozen=True)
@@ -141,7 +179,9 @@ def blocks(arch: Architecture) -> Iterator[Block]:
             if kind == "bottleneck":
                 convs = _bottleneck(name, inputs, filters, stride, arch.variant)
             outputs = convs[-1].outputs
-            yield Block(name, convs, _shortcut(arch.shortcut, name, inputs, outputs, stride))
+            shortcut = _shortcut(arch.shortcut, name, inputs, outputs, stride)
+            block = Block(name, convs, shortcut)
+            yield _preactivated(block, first=stage == index == 1) if arch.variant == "v2" else block
             inputs = outputs
 
 
@@ -171,6 +211,13 @@ def _shortcut(kind: str, name: str, inputs: int, outputs: int, stride: int) -> s
     return "identity" if same_shape else "zero_pad"
 
 
+def _preactivated(block: Block, first: bool) -> Block:
+    norms = ["none" if first else "before", *["before"] * (len(block.convs) - 1)]
+    convs = tuple(replace(conv, norm=norm) for conv, norm in zip(block.convs, norms, strict=True))
+    bare = replace(block.shortcut, norm="none") if isinstance(block.shortcut, Conv) else block.shortcut
+    return Block(block.name, convs, bare)
+
+
 def convolutions(arch: Architecture) -> Iterator[Conv]:
     """Yield every convolution, projections included, in the order of the forward pass."""
     yield stem_conv(arch)
@@ -182,8 +229,10 @@ def convolutions(arch: Architecture) -> Iterator[Conv]:
 
 def parameters(arch: Architecture, classes: int) -> int:
     """Trainable parameters with a linear head; moving statistics of batch norm are not trainable."""
-    body = sum(c.kernel**2 * c.inputs * c.outputs + 2 * c.outputs for c in convolutions(arch))
-    return body + (feature_channels(arch) + 1) * classes
+    features = feature_channels(arch)
+    body = sum(c.kernel**2 * c.inputs * c.outputs + 2 * c.norm_channels for c in convolutions(arch))
+    last = 2 * features if arch.variant == "v2" else 0  # the batch normalisation before the pooling
+    return body + last + (features + 1) * classes
 
 
 def multiply_adds(arch: Architecture, image_size: int, classes: int) -> int:
@@ -206,3 +255,32 @@ def multiply_adds(arch: Architecture, image_size: int, classes: int) -> int:
 
 def _macs(conv: Conv, output_size: int) -> int:
     return conv.kernel**2 * conv.inputs * conv.outputs * output_size**2
+
+
+def unpaired(parameters: int, reference: int) -> str:
+    """How a network's trainable parameters differ from its twin's: `+173,824 parameters (+1.5 %)`, empty if equal."""
+    extra = parameters - reference
+    sign = "−" if extra < 0 else "+"
+    return f"{sign}{abs(extra):,} parameters ({sign}{100 * abs(extra) / reference:.1f} %)" if extra else ""
+
+
+def catalogue() -> Iterator[dict[str, Any]]:
+    """Yield every published network, its trainable parameters and its multiply-adds at its native size.
+
+    Basic blocks have no 1x1: there v1 and v1.5 are one network under two names, both of which are legal.
+    """
+    for family, depths in (("imagenet", tuple(IMAGENET_STAGES)), ("cifar", CIFAR_DEPTHS)):
+        size, classes = NATIVE[family]
+        for depth, variant, shortcut in product(depths, VARIANTS, SHORTCUTS):
+            arch = Architecture(family, depth, shortcut, variant, 1.0, resolve_stem("auto", family, size))
+            yield {
+                "name": f"{family}-{depth}-{shortcut}-{variant}",
+                "family": family,
+                "depth": depth,
+                "shortcut": shortcut,
+                "variant": variant,
+                "image_size": size,
+                "classes": classes,
+                "parameters": parameters(arch, classes),
+                "multiply_adds": multiply_adds(arch, size, classes),
+            }

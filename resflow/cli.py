@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from resflow.errors import MissingExtraError, RecordError, ResflowError, StudyError
+from resflow import bench_cli
+from resflow.errors import RecordError, ResflowError, StudyError
 
 app = typer.Typer(
     name="resflow",
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(bench_cli.app, name="bench")
 
 Study = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file")]
 Profile = Annotated[str | None, typer.Option("--profile", "-p", help="a named set of overrides: demo, cpu, paper")]
@@ -63,26 +65,9 @@ def _root(
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    from resflow.document import scalar
+    from resflow import document
 
-    settings = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise StudyError(f"--set {pair}: expected KEY=VALUE, such as --set epochs=5.")
-        settings[key.strip()] = scalar(value)
-    return settings
-
-
-def _needs_training() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in ("tensorflow", "keras", "ray") if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(
-            f"training needs {' and '.join(missing)}, which this installation lacks: it can plan and report only. "
-            "Install the rest with: pip install 'resflow[train]', or '.[train]' in a clone ([gpu] for NVIDIA GPUs)."
-        )
+    return document.settings(pairs)
 
 
 @app.command(epilog="Example: resflow study depth --profile cpu --data oxford_flowers102 --seeds 3")
@@ -102,7 +87,7 @@ def study(
     if dry_run:
         _show_plan(planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=False))
         return
-    _needs_training()
+    planning.require_training()
     plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out)
     planning.write(plan)
     known = records.finished(plan.run)
@@ -192,6 +177,8 @@ def _show_plan(plan: Any, format_: str = "table") -> None:
     slots = planning.slots(plan.trials)
     wall = max([sum(seconds[t.id] for t in left) / slots, *(seconds[t.id] for t in left)], default=0.0)
     screens.console.print(screens.plan_table(plan.trials, seconds))
+    for pair in planning.unpaired(plan.trials):
+        screens.console.print(f"unpaired: {pair}", style="yellow", markup=False, highlight=False)
     screens.console.print(
         f"\n{plan.study.file.question}\n{len(plan.trials)} trials, {len(left)} to run, {slots} at a time: about "
         f"{screens.duration(wall)} ({basis}). Baseline: {plan.study.baseline.name}. Records: {plan.run}/",
@@ -211,6 +198,27 @@ def list_() -> None:
         loaded, profiles = studies.load(name), studies.open_document(name).values.get("profiles", {})
         rows.append([name, len(loaded.arms), loaded.baseline.name, ", ".join(profiles), loaded.file.question])
     screens.console.print(screens.table(("study", "arms", "baseline", "profiles", "question"), rows, right=("arms",)))
+
+
+@app.command(epilog="Example: resflow models --family imagenet")
+def models(
+    family: Annotated[str | None, typer.Option("--family", help="imagenet or cifar [default: both]")] = None,
+    format_: Annotated[str, typer.Option("--format", "-f", help="table or json")] = "table",
+) -> None:
+    """List every network: trainable parameters, multiply-adds at its native size."""
+    from resflow import architectures, screens
+    from resflow.errors import one_of
+
+    for value, known, what in ((format_, ("table", "json"), "format"), (family, architectures.FAMILIES, "family")):
+        if value is not None and value not in known:
+            raise StudyError(f"--{what}: {one_of(value, known, what)}")
+    rows = [row for row in architectures.catalogue() if family in (None, row["family"])]
+    if format_ == "json":
+        import json
+
+        print(json.dumps(rows, indent=1))
+    else:
+        screens.console.print(screens.models_table(rows))
 
 
 @app.command(epilog="Example: resflow status depth-demo-synthetic")
@@ -302,7 +310,7 @@ def doctor(
 
 @app.command(epilog="Example: resflow clean --what logs --yes")
 def clean(
-    what: Annotated[str, typer.Option("--what", help="images, downloads, logs or all")] = "all",
+    what: Annotated[str, typer.Option("--what", help="images, downloads, compiled, logs or all")] = "all",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> None:
     """Remove cached images, downloads and logs; never results."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,17 @@ def scalar(text: str) -> Any:
         return _tree(text, "--set")[0]
     except StudyError:
         return text
+
+
+def settings(pairs: Iterable[str] | None) -> dict[str, Any]:
+    """Read the pairs of `--set key=value`. Raises StudyError for one without a key or an equals sign."""
+    read = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise StudyError(f"--set {pair}: expected KEY=VALUE, such as --set epochs=5.")
+        read[key.strip()] = scalar(value)
+    return read
 
 
 def _kind(value: Any) -> str:

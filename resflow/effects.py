@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from resflow import stats
+from resflow import architectures, stats
 from resflow.results import NOT_RUN, OUTCOMES, Chance, Design
 
 BASELINE = "baseline"  # the family of contrasts with the baseline arm; other families are named after a factor
@@ -115,11 +115,14 @@ def seed_differences(trials: pd.DataFrame, design: Design, pairs: Iterable[Contr
     return pd.DataFrame(rows, columns=seeds)
 
 
-def effect_table(trials: pd.DataFrame, design: Design, chance: Chance) -> pd.DataFrame:
+def effect_table(
+    trials: pd.DataFrame, design: Design, chance: Chance, twins: Collection[tuple[str, str]] = ()
+) -> pd.DataFrame:
     """A row a declared contrast: paired difference, interval, tests, verdict and its reason.
 
     Holm runs over each family. A contrast that stands in two families has one verdict: it takes the larger
-    of its adjusted p.
+    of its adjusted p. `unpaired` says by how much the parameters of `twins` (pairs of a plain and a residual
+    arm that are equal otherwise) differ; it is empty where they do not, and for all other pairs.
     """
     declared = contrasts(design)
     if not declared:
@@ -129,10 +132,16 @@ def effect_table(trials: pd.DataFrame, design: Design, chance: Chance) -> pd.Dat
     results = [stats.paired(row, design.margin) for row in differences]
     adjusted = _holm_by_family(declared, [result.p for result in results])
     rows = [
-        _effect(pair, result, p, trials, design, arms)
+        _effect(pair, result, p, trials, design, arms) | {"unpaired": _unpaired(pair, arms) if twin else ""}
         for pair, result, p in zip(declared, results, adjusted, strict=True)
+        for twin in [(pair.arm, pair.reference) in twins]
     ]
     return pd.DataFrame(rows)
+
+
+def _unpaired(pair: Contrast, arms: pd.DataFrame) -> str:
+    sizes = arms.loc[[pair.arm, pair.reference], "parameters"]
+    return "" if sizes.isna().any() else architectures.unpaired(*(int(size) for size in sizes))
 
 
 def _holm_by_family(declared: list[Contrast], p: list[float]) -> list[float]:

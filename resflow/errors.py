@@ -3,6 +3,7 @@
     ResflowError
      |- StudyError        a study file, a profile or a --set says something impossible
      |- DataError         photos, archives, folders, downloads, the decoded cache
+     |- WeightsError      a file of weights does not fit a network
      |- TrainingError     a trial cannot be trained as asked
      |- RecordError       a results folder cannot be read or written
      `- MissingExtraError an optional part of resflow is not installed
@@ -22,11 +23,22 @@ class ResflowError(Exception):
 
 
 class StudyError(ResflowError):
-    """A study file, a profile or an override says something impossible."""
+    """A study file, a profile or an override says something impossible.
+
+    `settings` names those at fault, the most suspect first, for whoever knows where they are written.
+    """
+
+    def __init__(self, message: str, settings: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.settings = settings
 
 
 class DataError(ResflowError):
     """Images, archives, downloads or the decoded cache cannot be used."""
+
+
+class WeightsError(ResflowError):
+    """A file of weights cannot be read, or does not fit the network that it is meant for."""
 
 
 class TrainingError(ResflowError):

@@ -10,15 +10,16 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
 
-from resflow import data, study, trial
+from resflow import architectures, data, study, trial
 from resflow.data.dataset import resolve_split
-from resflow.errors import RecordError
+from resflow.errors import MissingExtraError, RecordError
 from resflow.records import Record
 from resflow.settings import Data
 from resflow.study import Study
@@ -69,6 +70,16 @@ def make(
     folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
     run = out or RESULTS / _run_name(loaded, trials, settings or {})
     return Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
+
+
+def require_training() -> None:
+    """Raise MissingExtraError where this installation can plan and report only."""
+    missing = [name for name in ("tensorflow", "keras", "ray") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"training needs {' and '.join(missing)}, which this installation lacks: it can plan and report only. "
+            "Install the rest with: pip install 'resflow[train]', or '.[train]' in a clone ([gpu] for NVIDIA GPUs)."
+        )
 
 
 def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, located: dict[str, Path]) -> DataFacts:
@@ -133,6 +144,24 @@ def _replace(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def unpaired(trials: Sequence[Trial]) -> list[str]:
+    """Pairs of a plain and a residual arm, equal in all other factors, whose parameters differ; by how much."""
+    arms = list({t.arm: t for t in trials}.values())
+    pairs = [
+        (residual, plain)
+        for plain in arms
+        for residual in arms
+        if plain.network.shortcut == "none" != residual.network.shortcut
+        and _but_shortcut(plain) == _but_shortcut(residual)
+    ]
+    said = [(one, other, architectures.unpaired(one.parameters, other.parameters)) for one, other in pairs]
+    return [f"{residual.arm} − {plain.arm}: {difference}" for residual, plain, difference in said if difference]
+
+
+def _but_shortcut(trial: Trial) -> dict[str, str]:
+    return {factor: label for factor, label in trial.levels.items() if factor != "shortcut"}
 
 
 def slots(trials: Sequence[Trial]) -> int:

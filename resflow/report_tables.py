@@ -71,7 +71,7 @@ def _arm(analysis: Analysis, arm: pd.Series, against: pd.DataFrame) -> dict[str,
         "Training top-1 (%)": level(metric, arm["train_top1"])
         if metric.unit == "%"
         else number(100 * arm["train_top1"]),
-        "Parameters": count(arm["parameters"]),
+        "Parameters": f"{arm['parameters']:,}" if known(arm["parameters"]) else "–",  # to the digit: parity shows
         "Multiply-adds": count(arm["multiply_adds"]),
         "Time a trial": duration(arm["seconds"]),
         "Note": "; ".join(note for note in notes if note),
@@ -112,7 +112,8 @@ def _family(analysis: Analysis, family: str, mine: pd.DataFrame) -> Table:
         cells |= {"t test p": p_value(row["p"]), "Sign-flip p": p_value(row["p_sign_flip"]) + smallest}
         if design.margin is not None:
             cells["TOST p"] = p_value(row["p_equivalence"])
-        rows.append(cells | {"Verdict": word, "Note": row["note"]})
+        parity = f"unpaired: {row['unpaired']}" if row["unpaired"] else ""
+        rows.append(cells | {"Verdict": word, "Note": "; ".join(filter(None, (row["note"], parity)))})
     title = f"Against {design.baseline}" if family == BASELINE else f"{family}, the rest equal"
     note = (
         f"Holm over these {len(mine)} contrasts; one that also stands in another table takes the larger "
@@ -259,7 +260,7 @@ def _settings(analysis: Analysis, group: str) -> str:
     keys = dict.fromkeys(key for section in sections for key in section)
     shown = []
     for key in keys:
-        different = list(dict.fromkeys(_plain(section.get(key)) for section in sections))
+        different = list(dict.fromkeys(_plain(section[key]) for section in sections if key in section))
         if key not in analysis.design.factors and different != ["null"]:
             shown.append(f"{key} {different[0]}" if len(different) == 1 else f"{key} by arm")
     return ", ".join(shown)

@@ -162,8 +162,9 @@ def _size(row: pd.Series, design: Design, first: bool) -> str:
     metric, scale = design.metric, design.metric.scale
     unit = f" {metric.difference_unit}" if metric.difference_unit and (first or not known(row["low"])) else ""
     size = f"{number(scale * row['difference'], signed=True)}{unit}"
-    if not known(row["low"]):
-        return f"{size}, {row['note'].split(':')[0]}"  # why there is no interval, in short
-    limits = interval(scale * row["low"], scale * row["high"], signed=True)
-    size += f", {'95 % interval ' if first else ''}{limits}"
-    return f"{size}; {row['note']}" if row["note"] else size
+    if known(row["low"]):
+        limits = interval(scale * row["low"], scale * row["high"], signed=True)
+        said = [f"{size}, {'95 % interval ' if first else ''}{limits}", row["note"]]
+    else:
+        said = [f"{size}, {row['note'].split(':')[0]}"]  # why there is no interval, in short
+    return "; ".join(filter(None, [*said, "unpaired" if row["unpaired"] else ""]))

@@ -21,7 +21,7 @@ from resflow.records import PLAN_KEYS, PLAN_NUMBERS, Record, Run
 
 NOT_RUN, UNREADABLE = "not run", "unreadable"
 OUTCOMES = ("completed", "diverged", "failed", "pruned", UNREADABLE, NOT_RUN)
-NO_SHORTCUT = "none"
+SHORTCUT, NO_SHORTCUT = "shortcut", "none"
 TRIAL_COLUMNS = ("id", "arm", "seed", "status", "reason", "parameters", "multiply_adds", "epochs_run")
 
 
@@ -228,8 +228,23 @@ def _largest_class(run: Run, completed: list[Record]) -> float:
 
 def residual_arms(run: Run) -> set[str]:
     """Arms whose networks have shortcuts."""
+    return {arm for arm, shortcut in _shortcuts(run).items() if shortcut != NO_SHORTCUT}
+
+
+def twins(run: Run, plan: Design) -> set[tuple[str, str]]:
+    """Pairs of arms, in either order, of which one is plain, the other is residual, and all else is equal."""
+    known = _shortcuts(run)
+    others = plan.others(SHORTCUT)
     return {
-        record.arm
-        for record in run.records
-        if record.settings.get("network", {}).get("shortcut", NO_SHORTCUT) != NO_SHORTCUT
+        (one, other)
+        for one, other in product(plan.arms, repeat=2)
+        if {one, other} <= known.keys()
+        and (known[one] == NO_SHORTCUT) != (known[other] == NO_SHORTCUT)
+        and SHORTCUT in plan.factors
+        and plan.label(one, others) == plan.label(other, others)
     }
+
+
+def _shortcuts(run: Run) -> dict[str, str]:
+    networks = {record.arm: record.settings.get("network", {}) for record in run.records}
+    return {arm: str(network.get(SHORTCUT, NO_SHORTCUT)) for arm, network in networks.items()}

@@ -71,6 +71,26 @@ def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
     return table(columns, rows, right=("seed", "parameters", "multiply-adds", "epochs", "time"))
 
 
+def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Networks of `architectures.catalogue`; those of one depth that are equal in size share a row."""
+    shown: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        shown.setdefault(tuple(row[key] for key in ("family", "depth", "parameters", "multiply_adds")), []).append(row)
+    columns = ("family", "depth", "shortcut", "variant", "parameters", "multiply-adds", "at")
+    cells = [
+        [
+            family,
+            depth,
+            *(", ".join(dict.fromkeys(row[key] for row in same)) for key in ("shortcut", "variant")),
+            f"{parameters:,}",
+            f"{multiply_adds / 1e9:.3f} G",
+            f"{same[0]['image_size']} px, {same[0]['classes']} classes",
+        ]
+        for (family, depth, parameters, multiply_adds), same in shown.items()
+    ]
+    return table(columns, cells, right=("depth", "parameters", "multiply-adds"))
+
+
 def statuses(counts: Mapping[str, int]) -> Text:
     """`5 completed, 1 failed` with colours."""
     colours = {"completed": "green", "failed": "red", "diverged": "red", "pruned": "yellow"}

@@ -22,10 +22,15 @@ class Network(Section):
     shortcut: Literal["none", "zero_pad", "projection", "projection_all"] = Field(
         "projection", description="none is the plain twin; options A, B, C of section 4.1"
     )
-    variant: Literal["v1", "v1.5"] = Field("v1.5", description="stride in a bottleneck's first 1x1, or its 3x3")
+    variant: Literal["v1", "v1.5", "v2"] = Field(
+        "v1.5", description="stride in a bottleneck's first 1x1, or its 3x3; v2 is pre-activation (arXiv 1603.05027)"
+    )
     width: float = Field(1.0, gt=0, le=8, description="multiplier of every channel count")
     stem: Literal["auto", "imagenet", "low_resolution"] = Field(
         "auto", description="auto: low_resolution (3x3, no pooling) below 64 pixels and in the cifar family"
+    )
+    zero_gamma: bool = Field(
+        False, description="each block's last gamma starts at zero (arXiv 1706.02677); residual v1 and v1.5 only"
     )
 
 
@@ -94,7 +99,9 @@ class Execution(Section):
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: gpu where the machine has one")
     threads: PositiveInt = Field(1, description="CPU threads a trial; many trials of one thread beat one of many")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
-    jit: bool = Field(False, description="compile the training step with XLA")
+    jit: Literal["auto"] | bool = Field(
+        "auto", description="compile with XLA; auto: on GPUs, where every arm has steps enough to repay it"
+    )
     lowering: Literal["table", "native"] = Field("table", description="convolutions on CPUs by the measured table")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -252,7 +252,8 @@ def _arm(doc: Document, file: StudyFile, factors: dict[str, dict[str, Any]], lev
     try:
         arm.architecture()
     except StudyError as error:
-        raise StudyError(f"{_blame(doc, factors, levels, 'network', {'depth': 0})}: arm {name}: {error}") from error
+        where = _blame(doc, factors, levels, "network", error.settings or ("depth",))
+        raise StudyError(f"{where}: arm {name}: {error}") from error
     return arm
 
 
@@ -261,16 +262,17 @@ def _blame(
     factors: dict[str, dict[str, Any]],
     levels: dict[str, str],
     section: str,
-    suspects: Mapping[str, Any],
+    suspects: Iterable[str],
 ) -> str:
     """Point to the level of the suspect factor, or to the section where none is a factor."""
+    suspects = list(suspects)
     for factor in suspects:
         if factor in levels:
             written = doc.values["factors"][factor]
             keys = range(len(written)) if isinstance(written, list) else list(written)
             key = keys[list(factors[factor]).index(levels[factor])]
             return doc.origin(("factors", factor, key))
-    return doc.origin((section, *list(suspects)[:1]))
+    return doc.origin((section, *suspects[:1]))
 
 
 def _no_two_arms_alike(doc: Document, arms: Sequence[Arm]) -> None:

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+# Before TensorFlow is imported. It leaves oneDNN off on CPUs without AVX-512 VNNI, where its own backward
+# convolutions make a training step several times slower (results/bench/).
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from resflow import compiled
+
+os.environ["TF_XLA_FLAGS"] = compiled.flags()
 
 import keras
 import tensorflow as tf
@@ -25,7 +32,7 @@ from resflow.data.dataset import Dataset, load
 from resflow.errors import TrainingError
 from resflow.records import HISTORY_COLUMNS, Outcome, Record
 from resflow.schedule import Patience, learning_rate
-from resflow.settings import Execution, Recipe
+from resflow.settings import Execution
 from resflow.trial import Trial
 
 log = logging.getLogger("resflow.train")
@@ -59,29 +66,49 @@ def configure(execution: Execution) -> None:
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"TensorFlow was in use before this trial set it up: {error}") from error
     tf.config.experimental.enable_op_determinism()
+    if execution.jit is True:
+        compiled.prune()
 
 
 class Learner:
-    """A network with its optimiser and the two functions that compute on it."""
+    """A network with its optimiser and the two functions that compute on it: one graph, for any trial that shares it.
 
-    def __init__(self, trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> None:
-        recipe, size = trial.recipe, trial.data.image_size
-        # For each trial anew: `clear_session` after the one before it put the policy back to float32.
-        keras.mixed_precision.set_global_policy(trial.execution.precision)
-        self.model = models.build(trial.architecture, size, trial.classes, trial.execution.lowering)
-        models.initialise(self.model, trial.seed)
-        self.optimizer = _optimizer(recipe)
+    What differs in numbers alone (seed, rates, decay, smoothing, the data's mean) is in variables that `reset` sets;
+    what makes another graph is in `graph_of`.
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        size, execution = trial.data.image_size, trial.execution
+        self.jit = execution.jit is True  # `auto` was settled when the study was expanded
+        # For each graph anew: `clear_session` after the one before it put the policy back to float32.
+        keras.mixed_precision.set_global_policy(execution.precision)
+        self.model = models.build(trial.architecture, size, trial.classes, execution.lowering, self.jit)
+        self.classes, self.decoupled = trial.classes, trial.recipe.optimizer == "adamw"
+        self.momentum, self.decay, self.smoothing = (tf.Variable(0.0, trainable=False) for _ in range(3))
+        self.mean, self.deviation = (tf.Variable(tf.zeros(3), trainable=False) for _ in range(2))
+        self.optimizer = _optimizer(trial.recipe.optimizer, self.momentum)
         self.optimizer.build(self.model.trainable_variables)
-        self.decayed = [v for v in self.model.trainable_variables if v.name == "kernel"]
-        self.smoothing, self.classes = recipe.label_smoothing, trial.classes
-        self.decay = recipe.weight_decay if recipe.optimizer != "adamw" else 0.0
-        self.mean, self.deviation = tf.constant(mean), tf.constant(deviation)
-        jit = trial.execution.jit
-        shape = (None, size, size, 3)
-        image = tf.TensorSpec(shape, tf.uint8)
-        label, rate = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.float32)
-        self.step = tf.function(self._step, [image, label, rate], jit_compile=jit)
-        self.logits = tf.function(self._logits, [image], jit_compile=jit)
+        scalars = [v for v in self.optimizer.variables if len(v.shape) == 0]
+        self.counters = [(scalar, scalar.numpy()) for scalar in scalars]  # steps, the loss's scale
+        self.slots = [v for v in self.optimizer.variables if len(v.shape) > 0]  # momenta start at zero
+        image, label = tf.TensorSpec((None, size, size, 3), tf.uint8), tf.TensorSpec((None,), tf.int64)
+        rate = tf.TensorSpec((), tf.float32)
+        self.step = tf.function(self._step, [image, label, rate], jit_compile=self.jit)
+        self.logits = tf.function(self._logits, [image], jit_compile=self.jit)
+
+    def reset(self, trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> None:
+        """Put everything to where a new trial starts; `mean` and `deviation` are float32 (3,), in 0..255."""
+        models.initialise(self.model, trial.seed)
+        for counter, value in self.counters:
+            counter.assign(value)
+        for slot in self.slots:
+            slot.assign(tf.zeros_like(slot))
+        recipe = trial.recipe
+        self.momentum.assign(recipe.momentum)
+        self.decay.assign(recipe.weight_decay)
+        self.smoothing.assign(recipe.label_smoothing)
+        self.mean.assign(mean)
+        self.deviation.assign(deviation)
 
     def _step(self, images: Any, labels: Any, rate: Any) -> Any:
         """One optimiser step; returns the batch's cross-entropy, label smoothing included."""
@@ -93,13 +120,18 @@ class Learner:
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [v.value for v in variables])
-        if self.decay:
-            # The gradient of decay / 2 |w|^2, as in He et al.; Keras' own weight_decay is AdamW's decoupled one.
-            # Mixed precision unscales inside `apply`, so the term is scaled as the loss is.
-            coefficient = self.optimizer.scale_loss(tf.constant(self.decay))
-            decayed = {id(v) for v in self.decayed}
+        if self.decoupled:
+            # Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2: apart from the gradient's moments
+            for variable in variables:
+                if variable.name == "kernel":
+                    variable.assign_sub(rate * self.decay * variable)
+        else:
+            # The gradient of decay / 2 |w|^2, as in He et al. Mixed precision unscales inside `apply`, so the term
+            # is scaled as the loss is.
+            coefficient = self.optimizer.scale_loss(self.decay.value())
             gradients = [
-                g + coefficient * v.value if id(v) in decayed else g for g, v in zip(gradients, variables, strict=True)
+                g + coefficient * v.value if v.name == "kernel" else g
+                for g, v in zip(gradients, variables, strict=True)
             ]
         self.optimizer.apply(gradients, variables)
         return loss
@@ -110,24 +142,66 @@ class Learner:
     def _normalised(self, images: Any) -> Any:
         return (tf.cast(images, tf.float32) - self.mean) / self.deviation
 
-    def predict(self, dataset: Dataset, part: np.ndarray, threads: int) -> np.ndarray:
+    def predict(self, dataset: Dataset, part: np.ndarray) -> np.ndarray:
         """Logits in inference mode, float32 (len(part), classes)."""
-        batches = [self.logits(images).numpy() for images in pipeline.evaluation_batches(dataset, part, threads)]
+        batches = [self.logits(images).numpy() for images in pipeline.evaluation_batches(dataset, part)]
         return np.concatenate(batches)[: len(part)]
 
 
-def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    rate = recipe.learning_rate
-    if recipe.optimizer == "sgd":
-        inner = keras.optimizers.SGD(rate, momentum=recipe.momentum)
-    elif recipe.optimizer == "adam":
-        inner = keras.optimizers.Adam(rate)
-    else:
-        inner = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-        inner.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+class Momentum(keras.optimizers.SGD):
+    """Keras' SGD with momentum, its velocity and weight updated in one pass over memory; no Nesterov."""
+
+    def __init__(self, coefficient: tf.Variable) -> None:
+        super().__init__(learning_rate=0.0, momentum=0.9)  # any momentum but 0: Keras makes the velocities for it
+        self.coefficient = coefficient
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        velocity = self.momentums[self._get_variable_index(variable)]
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=velocity.value.handle,
+            lr=tf.cast(learning_rate, variable.dtype),
+            grad=gradient,
+            momentum=self.coefficient,
+        )
+
+
+def _optimizer(name: str, momentum: tf.Variable) -> keras.optimizers.Optimizer:
+    inner = Momentum(momentum) if name == "sgd" else keras.optimizers.Adam(0.0)
     if keras.mixed_precision.global_policy().compute_dtype == "float16":
         return keras.optimizers.LossScaleOptimizer(inner)
     return inner
+
+
+def graph_of(trial: Trial) -> tuple[Any, ...]:
+    """What trials must share to share a graph: all else is numbers."""
+    return (
+        trial.architecture,
+        trial.data.image_size,
+        trial.classes,
+        trial.recipe.optimizer,
+        trial.execution,
+    )
+
+
+graphs: dict[tuple[Any, ...], Learner] = {}  # the graph of this process's last trial: tracing is dear, memory is short
+
+
+def learner(trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> Learner:
+    """Return a Learner at the trial's start, with the graph of the trial before it where the two share one."""
+    key = graph_of(trial)
+    if key not in graphs:
+        forget()
+        graphs[key] = Learner(trial)
+    graphs[key].reset(trial, mean, deviation)
+    return graphs[key]
+
+
+def forget() -> None:
+    """Drop the kept graph and its memory."""
+    graphs.clear()
+    keras.backend.clear_session()
+    gc.collect()
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -190,9 +264,7 @@ def run(trial: Trial, folder: Path, on_epoch: OnEpoch | None = None) -> Outcome:
     except Exception as error:  # one trial's fault must not stop the others: it becomes the record's reason
         facts |= {"status": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
         log.error("failed:\n%s", traceback.format_exc())
-    finally:
-        keras.backend.clear_session()
-        gc.collect()
+        forget()  # whatever it broke must not reach the next trial
     record = Record(
         id=trial.id,
         study=trial.study,
@@ -231,24 +303,24 @@ def _fit(
     trial: Trial, dataset: Dataset, history: list[dict[str, float]], on_epoch: OnEpoch | None
 ) -> tuple[int, dict[str, float], pd.DataFrame]:
     """Train, then test once. Appends to `history` as epochs end; returns the tested epoch, metrics, predictions."""
-    recipe, threads = trial.recipe, trial.execution.threads
+    recipe = trial.recipe
     steps = len(dataset.train) // recipe.batch_size
     if steps == 0:
         raise TrainingError(
             f"batch_size {recipe.batch_size} is more than the {len(dataset.train)} training images: make it smaller."
         )
-    learner = Learner(trial, *pipeline.channel_statistics(dataset))
+    net = learner(trial, *pipeline.channel_statistics(dataset))
     stopping, plateau, drops = Patience(recipe.early_stopping), Patience(recipe.plateau_patience), 0
     lowest, chosen, kept = float("inf"), 0, None
     for epoch in range(1, recipe.epochs + 1):
         clock = time.perf_counter()
         rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, drops) for i in range(steps)]
-        batch_loss = _train_epoch(learner, trial, dataset, epoch, rates)
+        batch_loss = _train_epoch(net, trial, dataset, epoch, rates)
         row = {
             "epoch": epoch,
             "learning_rate": rates[-1],
             "batch_loss": batch_loss,
-            **_evaluate(learner, dataset, threads),
+            **_evaluate(net, dataset),
             "seconds": round(time.perf_counter() - clock, 4),
         }
         history.append(row)
@@ -259,13 +331,13 @@ def _fit(
             on_epoch(row)
         if recipe.test_weights == "last" or row["validation_loss"] < lowest:
             lowest, chosen = min(lowest, row["validation_loss"]), epoch
-            kept = learner.model.get_weights() if recipe.test_weights == "best" else None
+            kept = net.model.get_weights() if recipe.test_weights == "best" else None
         drops += recipe.schedule == "plateau" and plateau.update(row["validation_loss"])
         if stopping.update(row["validation_loss"]):
             break
     if kept is not None:
-        learner.model.set_weights(kept)
-    logits = learner.predict(dataset, dataset.test, threads)
+        net.model.set_weights(kept)
+    logits = net.predict(dataset, dataset.test)
     tested = score(logits, dataset.labels[dataset.test])
     of_chosen = {
         key: history[chosen - 1][key] for key in ("train_loss", "train_top1", "validation_loss", "validation_top1")
@@ -277,14 +349,13 @@ def _fit(
     )
 
 
-def _train_epoch(learner: Learner, trial: Trial, dataset: Dataset, epoch: int, rates: list[float]) -> float:
+def _train_epoch(net: Learner, trial: Trial, dataset: Dataset, epoch: int, rates: list[float]) -> float:
     recipe = trial.recipe
     batches = pipeline.training_batches(
         dataset, recipe.augmentation, trial.seed, epoch, recipe.batch_size, trial.execution.threads
     )
     losses = [
-        learner.step(images, labels, rate)
-        for (images, labels), rate in zip(batches, map(tf.constant, rates), strict=True)
+        net.step(images, labels, rate) for (images, labels), rate in zip(batches, map(tf.constant, rates), strict=True)
     ]
     mean = float(np.mean([loss.numpy() for loss in losses]))
     if not np.isfinite(mean):
@@ -292,11 +363,11 @@ def _train_epoch(learner: Learner, trial: Trial, dataset: Dataset, epoch: int, r
     return mean
 
 
-def _evaluate(learner: Learner, dataset: Dataset, threads: int) -> dict[str, float]:
+def _evaluate(net: Learner, dataset: Dataset) -> dict[str, float]:
     """Loss and top-1 on the clean training images and on the validation images, in inference mode."""
     row: dict[str, float] = {}
     for part in ("train", "validation"):
         index = getattr(dataset, part)
-        scores = score(learner.predict(dataset, index, threads), dataset.labels[index])
+        scores = score(net.predict(dataset, index), dataset.labels[index])
         row |= {f"{part}_loss": scores["loss"], f"{part}_top1": scores["top1"]}
     return row

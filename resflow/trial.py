@@ -14,7 +14,8 @@ from resflow.architectures import Architecture
 from resflow.settings import Data, Execution, Network, Recipe
 from resflow.study import Arm, Study
 
-NUMERICS_VERSION = 1  # raise by hand when the same settings begin to give other numbers
+NUMERICS_VERSION = 2  # raise by hand when the same settings begin to give other numbers
+JIT_STEPS = 2000  # a guess for GPUs, none was at hand: a minute of compilation against a tenth of a second a step
 TRAINING_COST = 3  # a training step costs a forward pass and a backward pass of twice its multiply-adds
 # `Trial.work` a second of one trial, for `plan`'s estimate until a record of the run tells better. cpu: over the 24
 # records of results/depth-cpu-oxford_flowers102 (one thread of two, AMD EPYC). gpu: a guess, no GPU was at hand.
@@ -61,17 +62,23 @@ class DataFacts:
     train_images: int
 
 
-def resolve_execution(asked: Execution) -> Execution:
-    """Settle `device: auto`. Lowerings are a CPU matter: cuDNN chooses its own on GPUs."""
+def resolve_execution(asked: Execution, steps: int) -> Execution:
+    """Settle every `auto`, alike for all trials; `steps` are the fewest optimiser steps that any of them takes.
+
+    Lowerings are a CPU matter: cuDNN chooses its own on GPUs. XLA compiles where it repays its compilation within
+    the shortest trial: never on CPUs, where its convolutions are slower than oneDNN's (results/bench/).
+    """
     device = asked.device if asked.device != "auto" else ("gpu" if provenance.gpus() else "cpu")
     lowering = asked.lowering if device == "cpu" else "native"
-    return asked.model_copy(update={"device": device, "lowering": lowering})
+    jit = asked.jit if asked.jit != "auto" else device == "gpu" and steps >= JIT_STEPS
+    return asked.model_copy(update={"device": device, "lowering": lowering, "jit": jit})
 
 
 def expand(study: Study, facts: Callable[[Data], DataFacts]) -> list[Trial]:
     """Return every trial, arm by arm within a seed, so that the first seed is compared first."""
-    execution = resolve_execution(study.file.execution)
     known = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may hash files
+    steps = (known[a.data].train_images // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
+    execution = resolve_execution(study.file.execution, min(steps))
     return [_trial(study, arm, seed, known[arm.data], execution) for seed in study.seeds for arm in study.arms]
 
 

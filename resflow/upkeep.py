@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from resflow import planning, provenance
+from resflow import compiled, planning, provenance
 from resflow.data import cache
 from resflow.errors import ResflowError, one_of
 
@@ -35,10 +35,11 @@ class Place:
 
 
 def places(what: str = "all") -> list[Place]:
-    """Return what is there of `images`, `downloads`, `logs`, or all three. Raises ResflowError for another word."""
+    """Return what is there of `images`, `downloads`, `compiled` code, `logs`, or all. Raises ResflowError else."""
     known = {
         "images": (cache.root() / "data", "decoded images"),
         "downloads": (cache.root() / "downloads", "downloaded archives"),
+        "compiled": (compiled.root(), "XLA's compilations"),
         "logs": (planning.STATE, "logs of trials and Ray's files"),
     }
     if what != "all" and what not in known:

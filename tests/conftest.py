@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+# XLA's cache on disk stays off but where a test asks for it: TensorFlow reads this when it is imported.
+os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=")
 
 # Time limits are the run's (pytest-timeout): on a shared machine one slow example is no failure.
 settings.register_profile("resflow", deadline=None)

@@ -43,6 +43,7 @@ def write_run(
     statuses: Mapping[tuple[str, int], str] | None = None,  # (arm, seed) -> status, or "not run"
     epochs: int = 12,
     foreign: bool = False,  # without study.yaml and plan.csv
+    projections: int = 0,  # parameters that arms with shortcuts have beyond their plain twins'
     **study: Any,
 ) -> Path:
     """Write a run and return its folder. `study` overrides keys of study.yaml, such as question or margin."""
@@ -70,9 +71,12 @@ def write_run(
     }
     folder.mkdir(parents=True, exist_ok=True)
     plan = []
+    places = [[label for factor, label in levels.items() if factor != "shortcut"] for levels in arms.values()]
     for arm, levels in arms.items():
         for seed in seeds:
-            size = 200_000 + 50_000 * list(arms).index(arm)
+            others = [label for factor, label in levels.items() if factor != "shortcut"]
+            shortcut = factors.get("shortcut", {}).get(levels.get("shortcut", ""), "none")
+            size = 200_000 + 50_000 * places.index(others) + projections * (shortcut != "none")
             plan.append(
                 {"id": trial_id(arm, seed), "arm": arm, "seed": seed, **levels}
                 | {"parameters": size, "multiply_adds": 40 * size, "epochs": epochs}

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resflow import architectures
-from resflow.architectures import SHORTCUTS, VARIANTS, Architecture, Conv, blocks, convolutions, resolve_stem, stages
+from resflow.architectures import (
+    SHORTCUTS,
+    VARIANTS,
+    Architecture,
+    Conv,
+    blocks,
+    catalogue,
+    convolutions,
+    resolve_stem,
+    stages,
+)
 from resflow.errors import StudyError
 
 # Trainable parameters, 1000 classes: option B as torchvision has them, option A = the plain twin;
@@ -36,11 +46,13 @@ def cifar(depth: int, shortcut: str = "zero_pad", width: float = 1.0) -> Archite
 @pytest.mark.parametrize("depth", IMAGENET)
 def test_published_sizes_of_the_imagenet_family(depth: int, variant: str) -> None:
     projection, plain, v1, v1_5 = IMAGENET[depth]
-    assert architectures.parameters(imagenet(depth, "projection", variant), 1000) == projection
+    bare = 2 * sum(b.shortcut.outputs for b in blocks(imagenet(depth)) if isinstance(b.shortcut, Conv))
+    expected = projection - bare if variant == "v2" else projection  # v2's projections have no normalisation
+    assert architectures.parameters(imagenet(depth, "projection", variant), 1000) == expected
     assert architectures.parameters(imagenet(depth, "zero_pad", variant), 1000) == plain
     assert architectures.parameters(imagenet(depth, "none", variant), 1000) == plain
     giga = architectures.multiply_adds(imagenet(depth, "projection", variant), 224, 1000) / 1e9
-    assert round(giga, 3) == {"v1": v1, "v1.5": v1_5}[variant]
+    assert round(giga, 3) == {"v1": v1, "v1.5": v1_5, "v2": v1_5}[variant]
 
 
 @pytest.mark.parametrize("depth", FLOWERS102)
@@ -135,7 +147,9 @@ def test_only_depths_with_a_table_are_legal(depth: int) -> None:
     [
         ({"family": "imagnet"}, "expected one of imagenet, cifar. Did you mean 'imagenet'?"),
         ({"shortcut": "zeropad"}, "expected one of none, zero_pad, projection, projection_all. Did"),
-        ({"variant": "v2"}, "expected one of v1, v1.5."),
+        ({"variant": "v3"}, "expected one of v1, v1.5, v2."),
+        ({"shortcut": "none", "zero_gamma": True}, "zero_gamma needs shortcuts: in a plain net (shortcut none) a last"),
+        ({"shortcut": "zero_pad", "variant": "v2", "zero_gamma": True}, "needs a batch normalisation at the end of"),
         ({"stem": "auto"}, "expected one of imagenet, low_resolution."),
         ({"width": 0.01}, "gives 0.64 filters in the first stage: expected a multiplier"),
         ({"width": 0.3}, "gives 19.2 filters in the first stage: expected a multiplier"),
@@ -148,6 +162,29 @@ def test_what_cannot_be_built_is_refused_with_what_can(change: dict[str, object]
     with pytest.raises(StudyError) as error:
         Architecture(**{**good, **change})  # type: ignore[arg-type]
     assert legal in str(error.value)
+
+
+def test_the_catalogue_holds_every_published_network_once() -> None:
+    every = {(row["family"], row["depth"], row["shortcut"], row["variant"]): row for row in catalogue()}
+    assert len(every) == len(list(catalogue())) == (5 + 5) * len(SHORTCUTS) * len(VARIANTS)
+    for depth, (projection, plain, v1, v1_5) in IMAGENET.items():
+        for variant, giga in (("v1", v1), ("v1.5", v1_5)):
+            row = every["imagenet", depth, "projection", variant]
+            assert (row["parameters"], row["image_size"], row["classes"]) == (projection, 224, 1000)
+            assert row["multiply_adds"] == pytest.approx(giga * 1e9, rel=0.005)
+        assert {every["imagenet", depth, s, v]["parameters"] for s in ("none", "zero_pad") for v in VARIANTS} == {plain}
+    for depth in set(CIFAR) - {1202}:
+        row = every["cifar", depth, "zero_pad", "v1"]
+        assert (row["parameters"], row["image_size"], row["classes"]) == (CIFAR[depth], 32, 10)
+    # timm's resnetv2_50, built with timm 1.0: projections without normalisation, one more normalisation at the end
+    assert every["imagenet", 50, "projection", "v2"]["parameters"] == 25_549_352
+
+
+def test_twins_of_other_sizes_are_told_by_how_much() -> None:
+    projection, plain, *_ = IMAGENET[18]
+    assert architectures.unpaired(projection, plain) == "+173,824 parameters (+1.5 %)"
+    assert architectures.unpaired(plain, projection) == "−173,824 parameters (−1.5 %)"
+    assert architectures.unpaired(plain, plain) == ""
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_every_command_explains_itself_with_an_example_that_parses(path: tuple[s
 
 def test_the_commands_are_those_of_the_manual() -> None:
     assert {" ".join(path) for path, _ in commands()} >= {
-        *("study", "plan", "list", "status", "report", "init", "schema", "doctor", "clean"),
+        *("study", "plan", "list", "models", "status", "report", "init", "schema", "doctor", "clean"),
         *("data fetch", "data info"),
     }
 
@@ -154,7 +154,7 @@ WRONG = {
     "init . --force": "cannot write",
     "schema x": "unexpected extra argument",
     "doctor x": "unexpected extra argument",
-    "clean --what results": "images, downloads, logs, all",
+    "clean --what results": "images, downloads, compiled, logs, all",
     "data": "Commands",
     "data fetch": "Missing argument",
     "data fetch nope": "unknown data source",
@@ -236,6 +236,28 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(elsewhere: Path) -> None:
 def test_seeds_and_settings_reach_the_plan() -> None:
     rows = json.loads(said("plan", *DEMO, "-n", "1", "-s", "epochs=2", "-s", "factors.depth=[18]", "-f", "json"))
     assert [(row["arm"], row["seed"], row["epochs"]) for row in rows] == [("plain-18", 1, 2), ("residual-18", 1, 2)]
+
+
+def test_a_plan_says_which_twins_differ_in_size() -> None:
+    assert "unpaired" not in said("plan", *DEMO)
+    shown = said("plan", *DEMO, "-s", "factors.shortcut={plain: none, residual: projection}")
+    assert "unpaired: residual-18 − plain-18: +" in shown
+
+
+def test_models_lists_every_network_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = json.loads(said("models", "--format", "json"))
+    assert {row["family"] for row in rows} == {"imagenet", "cifar"}
+    monkeypatch.setenv("COLUMNS", "120")
+    table = said("models")
+    for row in rows:
+        assert re.search(
+            rf"{row['family']} +{row['depth']} .*{row['shortcut']}.*{row['variant']}.* {row['parameters']:,} ", table
+        )
+    only = said("models", "--family", "cifar")
+    assert "cifar" in only
+    assert "imagenet" not in only
+    assert "unknown family 'cifr'" in refused("models", "--family", "cifr")
+    assert "unknown format 'csv'" in refused("models", "--format", "csv")
 
 
 def test_list_names_every_built_in_study() -> None:

@@ -143,6 +143,20 @@ def test_budget_limited_looks_at_residual_arms_only(tmp_path, train, limited):
     assert ("budget-limited" in words(analyse(write_run(tmp_path, truth=truth)))) is limited
 
 
+def test_twins_of_one_size_are_paired_and_others_called_unpaired(depth, tmp_path):
+    assert set(depth.effects["unpaired"]) == {""}
+    assert "unpaired" not in words(depth)
+    run = analyse(write_run(tmp_path, epochs=3, projections=3_000))
+    twins = [row for row in run.effects.to_dict("records") if row["unpaired"]]
+    assert {(row["family"], row["arm"], row["reference"]) for row in twins} == {
+        ("baseline", "residual-18", "plain-18"),
+        *(("shortcut", f"residual-{d}", f"plain-{d}") for d in (18, 34, 50, 101)),
+    }
+    assert twins[0]["unpaired"] == "+3,000 parameters (+1.5 %)"
+    text = next(label.text for label in labels(run) if label.word == "unpaired")
+    assert text.startswith("residual-18 − plain-18: +3,000 parameters (+1.5 %); residual-34 − plain-34: +3,000")
+
+
 def test_demo_and_synthetic_are_labelled(tmp_path):
     settings = {"network": {}, "recipe": {}, "data": {"source": "synthetic"}}
     found = analyse(write_run(tmp_path, HEADS, lambda levels: (0.5, 0.9), profile="demo", settings=settings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ QUICK = [(8, *one) for one in zip(SHORTCUTS, ("v1", "v1.5") * 2, STEMS * 2, stri
 QUICK += [(18, *one) for one in zip(SHORTCUTS, ("v1.5", "v1") * 2, STEMS[::-1] * 2, strict=True)]
 QUICK += [(50, "none", "v1", "imagenet"), (50, "zero_pad", "v1.5", "low_resolution")]
 QUICK += [(50, "projection", "v1", "low_resolution"), (50, "projection_all", "v1.5", "imagenet")]
+QUICK += [(depth, shortcut, "v2", STEMS[depth == 8]) for depth in (8, 50) for shortcut in SHORTCUTS]
 QUICK += [(34, "projection", "v1.5", "imagenet"), (101, "projection", "v1.5", "imagenet"), (20, *QUICK[2][1:])]
 
 
@@ -121,9 +123,10 @@ def configs(model: keras.Model) -> dict[str, dict[str, Any]]:
     return {layer.name: {"class": type(layer).__name__, **layer.get_config()} for layer in kept}
 
 
+@pytest.mark.parametrize("variant", ["v1.5", "v2"])
 @pytest.mark.parametrize("depth", [8, 18, 50])
-def test_a_plain_net_and_its_twin_differ_in_shortcuts_alone(depth: int) -> None:
-    plain, twin = (built(architecture(depth, shortcut), 16, seed=3) for shortcut in ("none", "zero_pad"))
+def test_a_plain_net_and_its_twin_differ_in_shortcuts_alone(depth: int, variant: str) -> None:
+    plain, twin = (built(architecture(depth, shortcut, variant), 16, seed=3) for shortcut in ("none", "zero_pad"))
     assert configs(plain) == configs(twin)
     assert feeds(plain) == feeds(twin)
     assert trainable(plain) == trainable(twin)
@@ -143,6 +146,55 @@ def test_projections_add_layers_and_leave_the_others_as_they_were() -> None:
     assert shared.keys() < more.keys()
     assert all("_shortcut" in name for name in more.keys() - shared.keys())
     assert all(np.array_equal(shared[name], more[name]) for name in shared)
+
+
+@pytest.mark.parametrize("depth", [8, 50])
+def test_without_shortcuts_v2_is_the_plain_net(depth: int) -> None:
+    """He et al. 2016, section 4.1: without an addition it does not matter which convolution a normalisation is of."""
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32)
+    outputs = {
+        shortcut: [
+            built(architecture(depth, shortcut, variant), 32, seed=3)(images, training=True).numpy()
+            for variant in ("v1.5", "v2")
+        ]
+        for shortcut in ("none", "zero_pad")
+    }
+    np.testing.assert_allclose(*outputs["none"], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(*outputs["zero_pad"], rtol=0.1, atol=0.01)
+
+
+def test_v2_normalises_before_each_convolution_and_leaves_identities_untouched() -> None:
+    model = built(architecture(50, "projection", "v2"), 16)
+    above = feeds(model)
+    assert above["stem_bn"] == ["stem"]
+    assert above["stage1_block1_conv1"] == ["stem_pool"]  # behind the stem's ReLU
+    assert above["stage1_block1_shortcut"] == ["stem_pool"]
+    for conv, before in (("conv1", "stage1_block3"), ("conv2", "conv1"), ("conv3", "conv2")):
+        source = before if conv == "conv1" else f"stage2_block1_{before}"
+        assert above[f"stage2_block1_{conv}_bn"] == [source]
+        assert above[f"stage2_block1_{conv}"] == [f"stage2_block1_{conv}_relu"]
+    assert above["stage2_block1_shortcut"] == ["stage2_block1_conv1_relu"]  # of another shape: pre-activated
+    identity = model.get_layer("stage2_block2_add").input[1]
+    assert identity._keras_history.operation.name == "stage2_block1"
+    assert above["pool"] == ["last_relu"]
+    assert not [layer.name for layer in model.layers if layer.name.endswith("_shortcut_bn")]
+
+
+@pytest.mark.parametrize("depth", [8, 50])
+def test_with_zero_gamma_a_block_begins_as_its_shortcut(depth: int) -> None:
+    plain_start, zeroed = (
+        built(replace(architecture(depth, "projection"), zero_gamma=asked), 16, seed=3) for asked in (False, True)
+    )
+    last = {f"{block.convs[-1].name}_bn/gamma" for block in blocks(architecture(depth, "projection"))}
+    before, after = values(plain_start), values(zeroed)
+    for name, value in after.items():
+        assert np.array_equal(value, np.zeros_like(value) if name in last else before[name])
+    second = zeroed.get_layer("stage1_block2" if depth == 50 else "stage1_block1")  # their shortcuts are identities
+    ahead = zeroed.get_layer("stage1_block1" if depth == 50 else "stem_pool")
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    kept, given = keras.Model(zeroed.input, [second.output, ahead.output])(images)
+    assert np.array_equal(kept, given)
+    assert np.abs(given).max() > 0
 
 
 def test_initial_values_depend_on_seed_and_layer_name_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ def data() -> Dataset:
 
 
 def batches(data: Dataset, augmentation: Augmentation, seed: int, epoch: int, **more: Any) -> list[tuple[Any, Any]]:
-    asked = {"batch_size": 8, "threads": 1, **more}
+    asked = {"batch_size": 8, **more}
     return [(x.numpy(), y.numpy()) for x, y in pipeline.training_batches(data, augmentation, seed, epoch, **asked)]
 
 
@@ -112,7 +113,7 @@ def test_crop_is_a_whole_shift_with_edges_repeated(size: int) -> None:
     shifts = rows[:, [2, 5]]
     assert set(shifts.ravel()) == set(range(-padding, padding + 1))
     assert len({tuple(shift) for shift in shifts}) == (2 * padding + 1) ** 2  # x and y are drawn apart
-    got = pipeline.transform(images, rows).numpy()
+    got = pipeline.transform(images, rows)
     for image, result, (x, y) in zip(images, got, shifts.astype(int) + padding, strict=True):
         padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode="edge")
         assert np.array_equal(result, padded[y : y + size, x : x + size])
@@ -120,18 +121,19 @@ def test_crop_is_a_whole_shift_with_edges_repeated(size: int) -> None:
 
 @pytest.mark.parametrize("augmentation", [Augmentation(rotation=25), EVERYTHING])
 def test_views_equal_scipys_affine_transform(augmentation: Augmentation) -> None:
-    """Within a grey level: TensorFlow's uint8 cuts fractions off."""
+    """Rounded to the nearest grey level, and a little for float32 coordinates."""
     size = 33
     images = pictures(12, size)
     rows = pipeline.views(augmentation, 3, 1, 12, size)
-    got = pipeline.transform(images, rows).numpy().astype(float)
-    for image, result, (a, b, e, c, d, f, *_) in zip(images, got, rows.astype(np.float64), strict=True):
+    got = pipeline.transform(images, rows).astype(float)
+    for image, result, (a, b, e, c, d, f) in zip(images, got, rows.astype(np.float64), strict=True):
         channels = [
             ndimage.affine_transform(image[..., k].astype(float), [[d, c], [b, a]], [f, e], order=1, mode="nearest")
             for k in range(3)
         ]
         difference = (np.stack(channels, axis=-1) - result)[4:-4, 4:-4]
-        assert np.abs(difference).max() < 1.05
+        assert np.abs(difference).max() < 0.55
+        assert abs(difference.mean()) < 0.05  # rounded, not cut off
 
 
 def test_a_rotation_keeps_the_centre_and_turns_about_it() -> None:
@@ -143,7 +145,7 @@ def test_a_rotation_keeps_the_centre_and_turns_about_it() -> None:
         if abs(abs(degrees) - 90) < 3:
             break
     angle = np.deg2rad(degrees)
-    got = pipeline.transform(image, rows).numpy()[0, ..., 0]
+    got = pipeline.transform(image, rows)[0, ..., 0]
     assert got[16, 16] > 200
     y, x = round(16 - 10 * np.sin(angle)), round(16 + 10 * np.cos(angle))  # output -> input is the inverse turn
     assert got[y - 1 : y + 2, x - 1 : x + 2].max() > 60
@@ -171,7 +173,7 @@ def test_batches_have_one_size_and_hold_training_images_once(data: Dataset) -> N
 def test_an_image_keeps_its_view_whatever_the_batch_size(data: Dataset) -> None:
     order = pipeline.order(1, 3, len(data.train))
     rows = pipeline.views(EVERYTHING, 1, 3, len(data.train), 16)
-    expected = pipeline.transform(np.asarray(data.images[data.train[order]]), rows[order]).numpy()
+    expected = pipeline.transform(np.asarray(data.images[data.train[order]]), rows[order])
     for size in (4, 7):
         images = np.concatenate([images for images, _ in batches(data, EVERYTHING, 1, 3, batch_size=size)])
         assert np.array_equal(images, expected[: len(images)])
@@ -188,13 +190,40 @@ def test_batches_are_a_function_of_seed_and_epoch(data: Dataset, augmentation: A
 
 def test_threads_do_not_change_a_byte(data: Dataset) -> None:
     for augmentation in (Augmentation(), EVERYTHING):
-        assert same(*(batches(data, augmentation, 1, 1, threads=threads) for threads in (1, 2)))
+        one, *others = (batches(data, augmentation, 1, 1, threads=threads) for threads in (1, 2, 5))
+        assert all(same(one, other) for other in others)
+
+
+def test_batches_made_ahead_keep_their_order_and_stop_with_their_reader() -> None:
+    made: list[int] = []
+
+    def make(step: int) -> int:
+        made.append(step)
+        return step
+
+    assert list(pipeline._ahead(make, 11)) == list(range(11))
+    assert list(pipeline._ahead(make, 0)) == []
+    made.clear()
+    some = pipeline._ahead(make, 1000)
+    assert next(some) == 0
+    some.close()
+    assert len(made) <= 1 + pipeline.PREFETCH
+    threads = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith("resflow-input") for name in threads)
+
+
+def test_a_fault_of_the_input_reaches_its_reader() -> None:
+    def make(step: int) -> int:
+        return 1 // (2 - step)
+
+    with pytest.raises(ZeroDivisionError):
+        list(pipeline._ahead(make, 5))
 
 
 def test_evaluation_keeps_the_order_and_pads_one_batch(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "EVALUATION_BATCH", 5)
     for part in (data.test, data.test[:5], data.test[::-1][:7]):
-        got = [batch.numpy() for batch in pipeline.evaluation_batches(data, part, 1)]
+        got = [batch.numpy() for batch in pipeline.evaluation_batches(data, part)]
         assert {len(batch) for batch in got} == {5}
         assert len(got) == -(-len(part) // 5)
         assert np.array_equal(np.concatenate(got)[: len(part)], data.images[part])

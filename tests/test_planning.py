@@ -147,6 +147,15 @@ def test_the_estimate_comes_from_finished_trials(mine: str) -> None:
         assert planning.seconds(trials, useless) == (guessed, planning.seconds(trials, {})[1])
 
 
+def test_twins_that_differ_in_size_are_told_before_they_run(mine: str) -> None:
+    assert planning.unpaired(make(mine).trials) == []
+    projections = make(mine, settings={"factors.shortcut": {"plain": "none", "residual": "projection"}}).trials
+    assert planning.unpaired(projections) == [
+        "residual-18 − plain-18: +173,824 parameters (+1.6 %)",
+        "residual-34 − plain-34: +173,824 parameters (+0.8 %)",
+    ]
+
+
 def test_many_trials_share_what_they_can(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand seeds look at the data and count the parameters of each arm once."""
     from resflow import architectures, trial

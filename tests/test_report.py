@@ -207,6 +207,16 @@ def test_a_folder_that_cannot_be_written_is_one_clear_message(tmp_path, no_figur
     assert not list(run.glob(".*"))  # no draft is left behind
 
 
+def test_twins_of_other_sizes_are_called_unpaired_with_the_difference(depth, tmp_path, no_figures):
+    report = write_report(write_run(tmp_path, seeds=(1, 2), epochs=2, projections=3_000))
+    for text in (Page(report.read_text("utf-8")).text, (tmp_path / "README.md").read_text("utf-8")):
+        assert "unpaired: +3,000 parameters (+1.5 %)" in text.replace("\\", "")
+        assert "203,000" in text  # the arms' parameters, to the digit
+        assert "; unpaired)" in text  # in the answer
+    assert "+3,000 parameters (+1.5 %)" in (tmp_path / "effects.csv").read_text("utf-8")
+    assert "unpaired" not in Page(depth.read_text("utf-8")).text
+
+
 def test_the_index_links_every_report(depth, hostile, tmp_path):
     page = Page(write_index([depth.parent, hostile.parent], tmp_path).read_text(encoding="utf-8"))
     links = [link for link in page.links if link != "data:,"]

@@ -106,7 +106,23 @@ BROKEN: dict[str, tuple[dict[int, str], int, str]] = {
         7,
         "no depth 20",
     ),
-    "width without whole filters": ({NETWORK: "network: {width: 0.3}"}, 6, "19.2 filters"),
+    "width without whole filters": ({NETWORK: "network: {width: 0.3}"}, 7, "19.2 filters"),
+    "zero_gamma in a plain arm": ({NETWORK: "network: {zero_gamma: true}"}, 5, "arm plain-18: zero_gamma.*zeroes the"),
+    "zero_gamma a factor with a plain arm": (
+        {DEPTH: "  zero_gamma: [false, true]", BASELINE: "baseline: plain-false"},
+        6,
+        "arm plain-true: zero_gamma needs shortcuts.*exclude",
+    ),
+    "zero_gamma in v2": (
+        {
+            SHORTCUT: "  shortcut: [zero_pad]",
+            NETWORK: "network: {variant: v2, zero_gamma: true}",
+            BASELINE: "baseline: zero_pad-18",
+        },
+        7,
+        "arm zero_pad-18: zero_gamma needs a batch normalisation",
+    ),
+    "zero_gamma no truth": ({NETWORK: "network: {zero_gamma: 1}"}, 7, "true or false"),
     "width zero": ({NETWORK: "network: {width: 0}"}, 7, "greater than 0"),
     "width NaN": ({NETWORK: "network: {width: .nan}"}, 7, "finite"),
     "learning rate infinite": ({RECIPE: "recipe: {learning_rate: .inf}"}, 8, "finite"),
@@ -310,6 +326,20 @@ def test_labels_name_arms_and_may_look_like_numbers() -> None:
 def test_levels_are_found_by_label_or_value() -> None:
     for baseline in ("{shortcut: plain, depth: 34}", "{shortcut: none, depth: '34'}"):
         assert resolved(written({BASELINE: f"baseline: {baseline}"})).baseline.name == "plain-34"
+
+
+def test_zero_gamma_is_a_factor_of_residual_arms() -> None:
+    text = written({SHORTCUT: "  shortcut: [zero_pad, projection]", DEPTH: "  zero_gamma: {usual: false, zero: true}"})
+    loaded = resolved(text.replace("plain-18", "zero_pad-usual"))
+    assert [arm.architecture().zero_gamma for arm in loaded.arms] == [False, True] * 2
+    text = written(
+        {DEPTH: "  zero_gamma: {usual: false, zero: true}", MORE: "exclude: [{shortcut: plain, zero_gamma: zero}]"}
+    )
+    assert names(resolved(text.replace("plain-18", "plain-usual"))) == [
+        "plain-usual",
+        "residual-usual",
+        "residual-zero",
+    ]
 
 
 def test_augmentation_can_be_a_factor() -> None:

@@ -47,8 +47,8 @@ def numbers(outcome: Outcome) -> pd.DataFrame:
 
 
 def learner(folder: Path, seed: int = 1, **settings: Any) -> Learner:
-    keras.backend.clear_session()
-    return Learner(tiny.trial(folder, seed, **settings), *pipeline.channel_statistics(load(folder)))
+    train.forget()
+    return train.learner(tiny.trial(folder, seed, **settings), *pipeline.channel_statistics(load(folder)))
 
 
 def batch(folder: Path, size: int = 8) -> tuple[Any, Any]:
@@ -75,6 +75,12 @@ def close(first: np.ndarray, second: np.ndarray) -> bool:
     return bool(np.allclose(first, second, rtol=1e-4, atol=1e-6))
 
 
+@pytest.fixture
+def float32_afterwards() -> Iterator[None]:
+    yield
+    train.forget()
+
+
 # Repeating
 
 
@@ -84,10 +90,77 @@ def test_a_trial_repeats_to_the_bit_in_another_process(folder: Path, outcome: Ou
     subprocess.run([sys.executable, tiny.__file__, str(folder), str(out)], check=True, timeout=240)
     other: Outcome = pickle.loads(out.read_bytes())
     assert other.record.status == "completed"
-    pd.testing.assert_frame_equal(numbers(other), numbers(outcome), check_exact=True)
-    pd.testing.assert_frame_equal(other.predictions, outcome.predictions, check_exact=True)
-    assert other.record.metrics == outcome.record.metrics
-    assert other.record.id == outcome.record.id
+    assert same_record(other, outcome)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {"shortcut": "none"},
+    "zero_pad": {},
+    "projection": {"shortcut": "projection", "augmentation": Augmentation(flip=True, rotation=10)},
+    "bottleneck": {"family": "imagenet", "depth": 50, "width": 0.0625, "shortcut": "projection_all"},
+    "pre-activation": {"variant": "v2"},
+    "zero_gamma": {"zero_gamma": True},
+    "pooling": {"stem": "imagenet"},
+    "adam": {"optimizer": "adam", "learning_rate": 1e-3},
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.1, "learning_rate": 1e-3},
+    "best weights": {"test_weights": "best", "early_stopping": 1, "epochs": 3},
+    "bfloat16": {"execution": Execution(device="cpu", jit=False, precision="mixed_bfloat16")},
+    "float16": {"execution": Execution(device="cpu", jit=False, precision="mixed_float16")},
+    "xla": {"execution": Execution(device="cpu", jit=True), "stem": "imagenet"},
+}
+# Another trial on the same graph: all that may differ in numbers does.
+NUMBERS = {"momentum": 0.5, "weight_decay": 0.01, "label_smoothing": 0.2, "learning_rate": 0.2, "batch_size": 4}
+
+
+def same_record(one: Outcome, other: Outcome) -> bool:
+    pd.testing.assert_frame_equal(numbers(one), numbers(other), check_exact=True)
+    pd.testing.assert_frame_equal(one.predictions, other.predictions, check_exact=True)
+    return one.record.id == other.record.id and one.record.metrics == other.record.metrics
+
+
+@pytest.mark.usefixtures("float32_afterwards")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_used_graph_gives_the_record_of_a_new_one(folder: Path, kind: str) -> None:
+    settings = KINDS[kind]
+    train.forget()
+    new = train.run(tiny.trial(folder, **settings), folder)
+    assert new.record.status == "completed", new.record.reason
+    (graph,) = train.graphs.values()
+    between = train.run(tiny.trial(folder, seed=2, **{**settings, **NUMBERS}), folder)
+    assert between.record.metrics != new.record.metrics
+    used = train.run(tiny.trial(folder, **settings), folder)
+    assert list(train.graphs.values()) == [graph]  # one graph did all three
+    assert same_record(used, new)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("float32_afterwards")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_used_graph_gives_the_record_of_a_fresh_process(folder: Path, kind: str, tmp_path: Path) -> None:
+    settings = KINDS[kind]
+    train.run(tiny.trial(folder, seed=2, **{**settings, **NUMBERS}), folder)
+    used = train.run(tiny.trial(folder, **settings), folder)
+    asked, out = tmp_path / "settings", tmp_path / "outcome"
+    asked.write_bytes(pickle.dumps(settings))
+    subprocess.run([sys.executable, tiny.__file__, str(folder), str(out), str(asked)], check=True, timeout=240)
+    assert same_record(used, pickle.loads(out.read_bytes()))
+
+
+def test_what_makes_another_graph_is_built_anew(folder: Path) -> None:
+    train.forget()
+    for settings in ({}, {"shortcut": "none"}, {"width": 0.25}, {"optimizer": "adam"}):
+        before = list(train.graphs.values())
+        train.run(tiny.trial(folder, epochs=1, **settings), folder)
+        (kept,) = train.graphs.values()  # never more than one: each holds its weights and buffers
+        assert kept not in before
+
+
+def test_a_fault_is_not_handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train.run(tiny.trial(folder, epochs=1), folder)
+    with monkeypatch.context() as broken:
+        broken.setattr(train, "_train_epoch", lambda *_: 1 / 0)
+        assert train.run(tiny.trial(folder, epochs=1), folder).record.status == "failed"
+    assert not train.graphs
 
 
 def test_another_seed_gives_another_trial(folder: Path, outcome: Outcome) -> None:
@@ -276,16 +349,10 @@ def test_statistics_of_batch_norm_move_in_training_only(folder: Path) -> None:
     net, data = learner(folder), load(folder)
     moving = [v for v in net.model.non_trainable_variables if v.name in ("moving_mean", "moving_variance")]
     before = [v.numpy() for v in moving]
-    net.predict(data, data.validation, 1)
+    net.predict(data, data.validation)
     assert all(np.array_equal(old, v.numpy()) for old, v in zip(before, moving, strict=True))
     net.step(*batch(folder), tf.constant(0.1))
     assert not any(np.array_equal(old, v.numpy()) for old, v in zip(before, moving, strict=True))
-
-
-@pytest.fixture
-def float32_afterwards() -> Iterator[None]:
-    yield
-    keras.mixed_precision.set_global_policy("float32")
 
 
 @pytest.mark.usefixtures("float32_afterwards")
@@ -316,12 +383,13 @@ def test_a_trial_has_its_precision_whatever_ran_before_it(folder: Path, monkeypa
         seen.append(keras.mixed_precision.global_policy().name)
         return real(*args)
 
+    train.forget()
     monkeypatch.setattr(train.models, "build", build)
     monkeypatch.setattr(train, "_train_epoch", lambda *_: float("nan"))
     monkeypatch.setattr(train, "_evaluate", lambda *_: {"train_loss": float("nan"), "validation_loss": float("nan")})
     for precision in ("mixed_bfloat16", "mixed_bfloat16", "float32"):
         train.run(tiny.trial(folder, execution=Execution(device="cpu", precision=precision)), folder)
-    assert seen == ["mixed_bfloat16", "mixed_bfloat16", "float32"]
+    assert seen == ["mixed_bfloat16", "float32"]  # the second one had the graph of the first
 
 
 def test_xla_gives_the_same_losses(folder: Path) -> None:
@@ -356,11 +424,11 @@ def tested(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[np.
     looks: list[tuple[list[np.ndarray], dict[str, float]]] = []
     real, data = Learner.predict, load(folder)
 
-    def predict(net: Learner, dataset: Any, part: np.ndarray, threads: int) -> np.ndarray:
+    def predict(net: Learner, dataset: Any, part: np.ndarray) -> np.ndarray:
         if np.intersect1d(part, data.test).size:
-            validation = train.score(real(net, data, data.validation, 1), data.labels[data.validation])
+            validation = train.score(real(net, data, data.validation), data.labels[data.validation])
             looks.append((net.model.get_weights(), validation))
-        return real(net, dataset, part, threads)
+        return real(net, dataset, part)
 
     monkeypatch.setattr(Learner, "predict", predict)
     return looks

@@ -14,7 +14,7 @@ from resflow.settings import Augmentation, Data, Execution, Network, Recipe
 from resflow.trial import DataFacts, Trial, trial_id
 
 FACTS = DataFacts("synthetic", "f" * 64, 10, 800)
-CPU = Execution(device="cpu")
+CPU = Execution(device="cpu", jit=False)
 TEXT = """\
 name: mine
 question: q
@@ -34,6 +34,7 @@ OTHERS: dict[type, dict[str, Any]] = {
         "variant": "v1",
         "width": 0.5,
         "stem": "imagenet",
+        "zero_gamma": True,
     },
     Recipe: {
         "optimizer": "adam",
@@ -81,19 +82,19 @@ def expand(text: str = TEXT) -> list[Trial]:
 
 def test_the_id_is_pinned() -> None:
     # Records on disk carry such ids. Where one changes on purpose, raise NUMERICS_VERSION and pin the new one.
-    assert trial.NUMERICS_VERSION == 1
-    assert identify() == "cce35378ef5c"
+    assert trial.NUMERICS_VERSION == 2
+    assert identify() == "a0b9b2eb3122"
     changed = identify(
         network=Network(depth=34, shortcut="zero_pad", width=0.25),
         recipe=Recipe(learning_rate=0.05, epochs=30, augmentation=Augmentation(flip=True)),
         seed=2,
     )
-    assert changed == "2f5e5bc84172"
+    assert changed == "4604570e6c7f"
 
 
 def test_defaults_are_pinned() -> None:
     """Defaults stay out of ids: a changed one would give old ids to new outcomes. Raise NUMERICS_VERSION with it."""
-    assert trial.NUMERICS_VERSION == 1
+    assert trial.NUMERICS_VERSION == 2
     assert Network().model_dump() == {
         "family": "imagenet",
         "depth": 18,
@@ -101,6 +102,7 @@ def test_defaults_are_pinned() -> None:
         "variant": "v1.5",
         "width": 1.0,
         "stem": "auto",
+        "zero_gamma": False,
     }
     assert Recipe().model_dump() == {
         "optimizer": "sgd",
@@ -123,7 +125,7 @@ def test_defaults_are_pinned() -> None:
         "device": "auto",
         "threads": 1,
         "precision": "float32",
-        "jit": False,
+        "jit": "auto",
         "lowering": "table",
     }
 
@@ -218,8 +220,30 @@ def test_facts_are_asked_once_for_each_data() -> None:
 
 
 def test_lowerings_of_cpus_stay_out_of_gpu_trials() -> None:
-    assert trial.resolve_execution(Execution(device="gpu")).lowering == "native"
-    assert trial.resolve_execution(CPU) == CPU
+    assert trial.resolve_execution(Execution(device="gpu"), 1).lowering == "native"
+    assert trial.resolve_execution(CPU, 1) == CPU
+
+
+@pytest.mark.parametrize(
+    ("device", "jit", "steps", "compiled"),
+    [
+        ("cpu", "auto", 10**9, False),
+        ("gpu", "auto", trial.JIT_STEPS, True),
+        ("gpu", "auto", trial.JIT_STEPS - 1, False),
+        ("cpu", True, 1, True),
+        ("gpu", False, 10**9, False),
+    ],
+)
+def test_xla_compiles_where_it_is_asked_for_or_repays(device: Any, jit: Any, steps: int, compiled: bool) -> None:
+    assert trial.resolve_execution(Execution(device=device, jit=jit), steps).jit is compiled
+
+
+def test_the_shortest_arm_decides_on_xla_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "JIT_STEPS", 30 * (FACTS.train_images // 32))
+    text = TEXT.replace("device: cpu", "device: gpu").replace("factors:", "factors:\n  epochs: [30, 90]")
+    text = text.replace("plain-18", "30-plain-18")
+    assert {t.execution.jit for t in expand(text)} == {True}
+    assert {t.execution.jit for t in expand(text.replace("30", "29"))} == {False}
 
 
 def test_plan_rows_hold_labels_and_sizes() -> None:

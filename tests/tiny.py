@@ -1,6 +1,7 @@
 """Tiny data and tiny trials: the real code from end to end, in seconds.
 
-`python tiny.py FOLDER OUT` trains `trial(FOLDER)` in a process of its own and pickles the Outcome into OUT.
+`python tiny.py FOLDER OUT [SETTINGS]` trains `trial(FOLDER, **settings)` in a process of its own and pickles the
+Outcome into OUT; SETTINGS is a pickle too.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def trial(folder: Path, seed: int = 1, execution: Execution | None = None, **set
         assert section, f"no setting is called {name}"
         sections[section][name] = value
     network, recipe = Network(**sections["network"]), Recipe(**sections["recipe"])
-    wanted, execution = Data(**sections["data"]), execution or Execution(device="cpu")
+    wanted, execution = Data(**sections["data"]), execution or Execution(device="cpu", jit=False)
     stem = resolve_stem(network.stem, network.family, wanted.image_size)
     architecture = Architecture(**{**network.model_dump(), "stem": stem})
     fingerprint = fingerprint_of(data.identity, data.image_size, data.split, 0)
@@ -92,10 +93,10 @@ def trial(folder: Path, seed: int = 1, execution: Execution | None = None, **set
     )
 
 
-def main(folder: str, out: str) -> None:
+def main(folder: str, out: str, settings: str = "") -> None:
     from resflow import train
 
-    asked = trial(Path(folder))
+    asked = trial(Path(folder), **(pickle.loads(Path(settings).read_bytes()) if settings else {}))
     train.configure(asked.execution)
     Path(out).write_bytes(pickle.dumps(train.run(asked, Path(folder))))
 

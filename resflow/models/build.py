@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from resflow.architectures import Architecture, Block, Conv, blocks, stem_conv
-from resflow.models.layers import Convolution, ZeroPadShortcut
+from resflow.models.layers import BatchNorm, Convolution, MaxPool, ZeroPadShortcut
 
 BATCH_NORM = {
     "momentum": 0.9,
@@ -22,51 +22,79 @@ BATCH_NORM = {
 }  # as in the public PyTorch nets; 0.99 is too slow for short runs
 
 
-def build(arch: Architecture, image_size: int, classes: int, lowering: str = "native") -> keras.Model:
+def build(
+    arch: Architecture, image_size: int, classes: int, lowering: str = "native", jit: bool = False
+) -> keras.Model:
     """Build the network with a linear head on global average pooling.
 
     Input: float32 (n, image_size, image_size, 3), normalised. Output: logits (n, classes). A block's
-    last activation has the block's name, `stage<i>_block<j>`.
+    output has the block's name, `stage<i>_block<j>`: its last ReLU, in v2 its sum. `jit` says that XLA will compile
+    it, which wants the pooling written another way.
     """
     inputs = keras.Input((image_size, image_size, 3), name="image")
     x = _conv_bn(inputs, stem_conv(arch), lowering)
     x = keras.layers.ReLU(name="stem_relu")(x)
     if arch.stem == "imagenet":
-        # After a ReLU zeros pad as well as minus infinity would; both sides, as in the public nets.
-        x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
-        x = keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+        x = MaxPool(sliced=jit, name="stem_pool")(x)
     for block in blocks(arch):
-        x = _block(x, block, lowering)
+        x = _preactivated(x, block, lowering) if arch.variant == "v2" else _block(x, block, lowering, arch.zero_gamma)
+    if arch.variant == "v2":
+        x = _relu_of_bn(x, "last")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     outputs = keras.layers.Dense(classes, dtype="float32", name="head")(x)
     return keras.Model(inputs, outputs, name=f"{arch.family}{arch.depth}_{arch.shortcut}")
 
 
-def _conv_bn(x: Any, conv: Conv, lowering: str) -> Any:
+def _conv_bn(x: Any, conv: Conv, lowering: str, gamma: str = "ones") -> Any:
     x = Convolution(conv.outputs, conv.kernel, conv.stride, lowering, name=conv.name)(x)
-    return keras.layers.BatchNormalization(**BATCH_NORM, name=f"{conv.name}_bn")(x)
+    return BatchNorm(**BATCH_NORM, gamma_initializer=gamma, name=f"{conv.name}_bn")(x)
 
 
-def _block(x: Any, block: Block, lowering: str) -> Any:
+def _relu_of_bn(x: Any, name: str) -> Any:
+    x = BatchNorm(**BATCH_NORM, name=f"{name}_bn")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _block(x: Any, block: Block, lowering: str, zero_gamma: bool) -> Any:
     shortcut = x
     for conv in block.convs[:-1]:
         x = keras.layers.ReLU(name=f"{conv.name}_relu")(_conv_bn(x, conv, lowering))
-    x = _conv_bn(x, block.convs[-1], lowering)
+    x = _conv_bn(x, block.convs[-1], lowering, "zeros" if zero_gamma else "ones")
     if isinstance(block.shortcut, Conv):
         shortcut = _conv_bn(shortcut, block.shortcut, lowering)
-    elif block.shortcut == "zero_pad":
+    return keras.layers.ReLU(name=block.name)(_added(x, shortcut, block))
+
+
+def _preactivated(x: Any, block: Block, lowering: str) -> Any:
+    """v2. An identity carries the block's input untouched; a shortcut of another shape its pre-activation."""
+    shortcut = x
+    for conv in block.convs:
+        if conv.norm == "before":
+            x = _relu_of_bn(x, conv.name)
+        if conv is block.convs[0] and block.shortcut != "identity":
+            shortcut = x
+        x = Convolution(conv.outputs, conv.kernel, conv.stride, lowering, name=conv.name)(x)
+    if isinstance(block.shortcut, Conv):
+        project = block.shortcut
+        shortcut = Convolution(project.outputs, project.kernel, project.stride, lowering, name=project.name)(shortcut)
+    return keras.layers.Identity(name=block.name)(_added(x, shortcut, block))
+
+
+def _added(x: Any, shortcut: Any, block: Block) -> Any:
+    if block.shortcut == "none":
+        return x
+    if block.shortcut == "zero_pad":
         shortcut = ZeroPadShortcut(block.convs[-1].outputs, block.stride, name=f"{block.name}_shortcut")(shortcut)
-    if block.shortcut != "none":
-        x = keras.layers.Add(name=f"{block.name}_add")([x, shortcut])
-    return keras.layers.ReLU(name=block.name)(x)
+    return keras.layers.Add(name=f"{block.name}_add")([x, shortcut])
 
 
 def initialise(model: keras.Model, seed: int) -> None:
     """Set every weight to its initial value for `seed`.
 
     Kernels are normal with variance 2 / fan_in (He et al. 2015, arXiv 1502.01852, eq. 10), the head's with
-    variance 1 / fan_in since no ReLU follows it; gammas and moving variances are 1, all else 0. Each kernel
-    has a generator of its own, keyed by (seed, layer name): it does not matter which other layers exist.
+    variance 1 / fan_in since no ReLU follows it; gammas and moving variances are 1, all else 0, and so are the
+    gammas that `zero_gamma` built to start there. Each kernel has a generator of its own, keyed by (seed, layer
+    name): it does not matter which other layers exist.
     """
     for layer in model.layers:
         for weight in layer.weights:
@@ -76,5 +104,7 @@ def initialise(model: keras.Model, seed: int) -> None:
                 generator = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(layer.name.encode())]))
                 draws = generator.standard_normal(weight.shape, dtype=np.float32)
                 weight.assign(draws * np.float32(np.sqrt(gain / fan_in)))
+            elif weight.name == "gamma":
+                weight.assign(layer.gamma_initializer(weight.shape))
             else:
-                weight.assign(np.full(weight.shape, weight.name in ("gamma", "moving_variance"), np.float32))
+                weight.assign(np.full(weight.shape, weight.name == "moving_variance", np.float32))

@@ -1,12 +1,25 @@
-"""The two layers Keras lacks: a convolution with symmetric padding, and He et al.'s option A shortcut."""
+"""Layers that Keras lacks: convolution and batch norm as fast on CPUs as TensorFlow can, option A, XLA's pooling."""
 
 from __future__ import annotations
 
+import functools
 from math import ceil
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+
+def lowered(kernel: int, stride: int, channels: int, output_size: int) -> str:
+    """Say how `lowering: table` computes a convolution on CPUs: `native` or `product`. Static shapes alone decide.
+
+    `native` is TensorFlow's convolution, `product` one matrix product over gathered patches. Where the crossover
+    lies was measured with `resflow bench convolution` (results/bench/): oneDNN's convolutions win, but where a map
+    has so few pixels that its blocks stay empty. Changing this needs a new NUMERICS_VERSION.
+    """
+    if output_size == 2:
+        return "product" if kernel == 1 or (stride == 1 and channels >= 512) else "native"
+    return "product" if output_size == 1 else "native"
 
 
 @keras.saving.register_keras_serializable(package="resflow")
@@ -15,10 +28,7 @@ class Convolution(keras.layers.Layer):
 
     Keras' `padding="same"` pads a strided convolution on the right and bottom only; He et al.'s nets, and
     every public set of their weights, pad both sides. The kernel has Keras' own shape
-    (kernel, kernel, inputs, outputs).
-
-    `lowering` says how the same sum is computed: `native` is TensorFlow's convolution; `table` writes
-    kernels of 1x1 as one matrix product, since TensorFlow's backward convolution is slow for them on CPUs.
+    (kernel, kernel, inputs, outputs). `lowering` is `native` or `table`, see `lowered`.
     """
 
     def __init__(self, filters: int, kernel: int, stride: int, lowering: str = "native", **kwargs: Any) -> None:
@@ -30,15 +40,13 @@ class Convolution(keras.layers.Layer):
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer="he_normal")
 
     def call(self, inputs: Any) -> Any:
-        if self.lowering == "table" and self.kernel_size == 1:
-            return tf.matmul(inputs[:, :: self.stride, :: self.stride], self.kernel[0, 0])
-        pad = [self.kernel_size // 2] * 2
-        return tf.nn.conv2d(inputs, self.kernel, self.stride, [[0, 0], pad, pad, [0, 0]])
+        shape = (self.kernel_size, self.stride, inputs.shape[-1], ceil(inputs.shape[1] / self.stride))
+        if self.lowering == "table" and lowered(*shape) == "product":
+            return product(inputs, self.kernel, self.stride)
+        return convolution(inputs, self.kernel, self.stride)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        batch, height, width, _ = input_shape
-        halve = lambda side: None if side is None else ceil(side / self.stride)  # noqa: E731
-        return (batch, halve(height), halve(width), self.filters)
+        return _strided_shape(input_shape, self.stride, self.filters)
 
     def get_config(self) -> dict[str, Any]:
         mine = {
@@ -48,6 +56,127 @@ class Convolution(keras.layers.Layer):
             "lowering": self.lowering,
         }
         return {**super().get_config(), **mine}
+
+
+def convolution(inputs: Any, kernel: Any, stride: int) -> Any:
+    """TensorFlow's convolution, kernel.shape[0] // 2 zeros on every side.
+
+    Never with a list of paddings: TensorFlow hands those to its own backward kernels instead of oneDNN's, which made
+    a training step of ResNet-18 five times slower. SAME is the same padding where the stride is 1.
+    """
+    pad = [kernel.shape[0] // 2] * 2
+    if stride == 1 or pad[0] == 0:
+        return tf.nn.conv2d(inputs, kernel, stride, "SAME")
+    return tf.nn.conv2d(tf.pad(inputs, [[0, 0], pad, pad, [0, 0]]), kernel, stride, "VALID")
+
+
+def product(inputs: Any, kernel: Any, stride: int) -> Any:
+    """The same sums as `convolution`, as one matrix product of patches (n * size * size, taps * channels).
+
+    Taps that see padding alone are left out: of nine, one is left on a map of one pixel.
+    """
+    k, filters, side = kernel.shape[0], kernel.shape[-1], inputs.shape[1]
+    size, pad = ceil(side / stride), k // 2
+    seen = [i for i in range(k) if any(0 <= o * stride + i - pad < side for o in range(size))]
+    first, last, reach = seen[0], seen[-1] + 1, (size - 1) * stride + 1
+    padded = tf.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else inputs
+    taps = [padded[:, i : i + reach : stride, j : j + reach : stride] for i in seen for j in seen]
+    patches = tf.concat(taps, axis=-1) if len(taps) > 1 else taps[0]
+    weights = tf.reshape(kernel[first:last, first:last], (-1, filters))
+    return tf.reshape(tf.matmul(tf.reshape(patches, (-1, weights.shape[0])), weights), (-1, size, size, filters))
+
+
+@keras.saving.register_keras_serializable(package="resflow")
+class BatchNorm(keras.layers.Layer):
+    """Batch normalisation over all but the last axis (Ioffe and Szegedy 2015, arXiv 1502.03167), in one fused kernel.
+
+    Weights, their names and their order are those of Keras' BatchNormalization, and so is inference. In training
+    the moving variance takes the unbiased variance of the batch, as PyTorch's does; Keras' own layer takes the
+    biased one. A layer that is not trainable stays in inference mode.
+    """
+
+    def __init__(self, momentum: float, epsilon: float, gamma_initializer: Any = "ones", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.momentum, self.epsilon = momentum, epsilon
+        self.gamma_initializer = keras.initializers.get(gamma_initializer)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        def weight(name: str, initializer: Any, trainable: bool) -> Any:
+            # autocast off: the kernel wants float32 statistics under mixed precision as well
+            return self.add_weight(
+                name=name,
+                shape=(input_shape[-1],),
+                initializer=initializer,
+                trainable=trainable,
+                autocast=False,
+                dtype="float32",
+            )
+
+        self.gamma = weight("gamma", self.gamma_initializer, True)
+        self.beta = weight("beta", "zeros", True)
+        self.moving_mean = weight("moving_mean", "zeros", False)
+        self.moving_variance = weight("moving_variance", "ones", False)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        learning = training and self.trainable
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
+            tf.convert_to_tensor(self.moving_mean),
+            tf.convert_to_tensor(self.moving_variance),
+            epsilon=self.epsilon,
+            is_training=learning,
+            exponential_avg_factor=1 - self.momentum,
+        )
+        if learning:
+            self.moving_mean.assign(mean)
+            self.moving_variance.assign(variance)
+        return outputs
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        mine = {
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
+        }
+        return {**super().get_config(), **mine}
+
+
+def _strided_shape(shape: tuple[int | None, ...], stride: int, channels: int) -> tuple[int | None, ...]:
+    batch, height, width, _ = shape
+    halve = lambda side: None if side is None else ceil(side / stride)  # noqa: E731
+    return (batch, halve(height), halve(width), channels)
+
+
+@keras.saving.register_keras_serializable(package="resflow")
+class MaxPool(keras.layers.Layer):
+    """3x3 max-pooling of stride 2 that pads one pixel on every side with zeros: right after a ReLU only.
+
+    Zeros are as good as minus infinity there, as in the public nets. `sliced` is for XLA, which has no deterministic
+    gradient of a pooling window: a chain of maxima over nine shifted slices. The outputs are equal to the bit.
+    """
+
+    def __init__(self, sliced: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sliced = sliced
+
+    def call(self, inputs: Any) -> Any:
+        padded = tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        if not self.sliced:
+            return tf.nn.max_pool2d(padded, 3, 2, "VALID")
+        reach = [(ceil(side / 2) - 1) * 2 + 1 for side in inputs.shape[1:3]]
+        taps = [padded[:, i : i + reach[0] : 2, j : j + reach[1] : 2] for i in range(3) for j in range(3)]
+        return functools.reduce(tf.maximum, taps)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return _strided_shape(input_shape, 2, input_shape[-1])  # type: ignore[arg-type]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "sliced": self.sliced}
 
 
 @keras.saving.register_keras_serializable(package="resflow")
@@ -67,9 +196,7 @@ class ZeroPadShortcut(keras.layers.Layer):
         return tf.pad(inputs[:, :: self.stride, :: self.stride], [[0, 0], [0, 0], [0, 0], channels])
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        batch, height, width, _ = input_shape
-        halve = lambda side: None if side is None else ceil(side / self.stride)  # noqa: E731
-        return (batch, halve(height), halve(width), self.filters)
+        return _strided_shape(input_shape, self.stride, self.filters)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters, "stride": self.stride}

@@ -1,0 +1,61 @@
+"""Whether the script trains what resflow trains, step by step, and how far apart rounding alone drives two trainings.
+
+Losses of single steps are read here, untimed, so that neither contender has to stop for them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from resflow import models, planning, train
+from resflow.bench import process
+from resflow.bench.keras_step import network
+from resflow.data import pipeline
+from resflow.data.dataset import Dataset, load
+from resflow.schedule import learning_rate
+from resflow.trial import Trial
+
+NUDGE = 1e-7  # of each initial kernel value, up or down: about a float32's last bit
+
+
+def job(spec: dict[str, Any]) -> dict[str, Any]:
+    """The loss of every step of the first epoch of each arm's first trial: resflow, its nudged twin, the script."""
+    plan = planning.make(spec["study"], settings=spec["settings"])
+    first = [t for t in plan.trials if t.seed == plan.study.seeds[0]]
+    train.configure(first[0].execution)
+    return {t.arm: losses(t, load(plan.folders[t.id], t.data.split, t.split_seed)) for t in first}
+
+
+def losses(trial: Trial, dataset: Dataset) -> dict[str, list[float]]:
+    """Cross-entropy of each step of one trial's first epoch, by `resflow`, `twin` and `script`."""
+    recipe, (mean, deviation) = trial.recipe, pipeline.channel_statistics(dataset)
+    batches = list(pipeline.training_batches(dataset, recipe.augmentation, trial.seed, 1, recipe.batch_size))
+    rates = [learning_rate(recipe, step, len(batches)) for step in range(len(batches))]
+    found: dict[str, list[float]] = {}
+    for name, nudge in (("resflow", 0.0), ("twin", NUDGE)):
+        learner = train.learner(trial, mean, deviation)
+        for variable in (v for v in learner.model.trainable_variables if v.name == "kernel"):
+            signs = np.random.default_rng(0).choice((-nudge, nudge), variable.shape)
+            variable.assign(variable.numpy() * (1 + signs).astype(np.float32))
+        steps = zip(batches, rates, strict=True)
+        found[name] = [float(learner.step(x, y, tf.constant(rate)).numpy()) for (x, y), rate in steps]
+    model = network(trial.architecture, dataset.image_size, dataset.classes, recipe.weight_decay / 2)
+    models.initialise(model, trial.seed)
+    entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    metric = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="entropy")
+    model.compile(keras.optimizers.SGD(rates[0], momentum=recipe.momentum), entropy, metrics=[metric])
+    found["script"] = []
+    for (images, labels), rate in zip(batches, rates, strict=True):
+        model.optimizer.learning_rate = rate
+        model.reset_metrics()
+        normalised = (images.numpy().astype(np.float32) - mean) / deviation
+        found["script"].append(float(model.train_on_batch(normalised, labels.numpy(), return_dict=True)["entropy"]))
+    return found
+
+
+if __name__ == "__main__":
+    process.answer(job)

@@ -1,0 +1,92 @@
+"""Opponent: the same network of stock Keras layers, trained by `fit` on arrays in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from resflow.architectures import Architecture, Block, Conv, blocks, stem_conv
+from resflow.bench import process
+from resflow.bench.clock import BATCHES, timed
+
+layers = keras.layers
+
+
+def network(arch: Architecture, image_size: int, classes: int, l2: float = 0.0) -> keras.Model:
+    """The tables of `architectures` in stock layers, under resflow's layer names.
+
+    Computes what `models.build` computes. Explicit padding only where Keras' `same` would be lopsided, as in
+    keras.applications. `l2` > 0 adds l2 |w|^2 of every kernel to the loss.
+    """
+    penalty = keras.regularizers.L2(l2) if l2 else None
+
+    def convolved(x: Any, conv: Conv) -> Any:
+        padding = "same"
+        if conv.kernel > 1 and conv.stride > 1:
+            x, padding = layers.ZeroPadding2D(conv.kernel // 2)(x), "valid"
+        x = layers.Conv2D(
+            conv.outputs,
+            conv.kernel,
+            conv.stride,
+            padding,
+            use_bias=False,
+            kernel_regularizer=penalty,
+            name=conv.name,
+        )(x)
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{conv.name}_bn")(x)
+
+    def block(x: Any, table: Block) -> Any:
+        shortcut = x
+        for conv in table.convs[:-1]:
+            x = layers.ReLU()(convolved(x, conv))
+        x = convolved(x, table.convs[-1])
+        if isinstance(table.shortcut, Conv):
+            shortcut = convolved(shortcut, table.shortcut)
+        elif table.shortcut == "zero_pad":
+            extra = table.convs[-1].outputs - shortcut.shape[-1]
+            kept = shortcut[:, :: table.stride, :: table.stride]
+            shortcut = keras.ops.pad(kept, [[0, 0], [0, 0], [0, 0], [extra // 2, extra - extra // 2]])
+        if table.shortcut != "none":
+            x = layers.Add()([x, shortcut])
+        return layers.ReLU()(x)
+
+    inputs = keras.Input((image_size, image_size, 3))
+    x = layers.ReLU()(convolved(inputs, stem_conv(arch)))
+    if arch.stem == "imagenet":
+        x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
+    for table in blocks(arch):
+        x = block(x, table)
+    x = layers.GlobalAveragePooling2D()(x)
+    head = layers.Dense(classes, dtype="float32", kernel_regularizer=penalty, name="head")
+    return keras.Model(inputs, head(x))
+
+
+def job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train for a while; `jit` is `compile`'s jit_compile, stock is "auto"."""
+    tf.config.threading.set_intra_op_parallelism_threads(spec["threads"])
+    tf.config.threading.set_inter_op_parallelism_threads(spec["threads"])
+    keras.mixed_precision.set_global_policy(spec["precision"])
+    arch, size, batch_size, classes = Architecture(**spec["arch"]), spec["size"], spec["batch_size"], spec["classes"]
+    model = network(arch, size, classes)
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=spec.get("jit", "auto"),
+    )
+    draw = np.random.default_rng(0)
+    images = draw.standard_normal((BATCHES * batch_size, size, size, 3), dtype=np.float32)
+    labels = draw.integers(0, classes, len(images))
+
+    def train(steps: int) -> None:
+        part = slice(steps * batch_size)
+        model.fit(images[part], labels[part], batch_size, epochs=1, verbose=0)
+
+    parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    return {**timed(train, batch_size, spec["seconds"]), "parameters": parameters, "keras": keras.__version__}
+
+
+if __name__ == "__main__":
+    process.answer(job)

@@ -1,0 +1,133 @@
+"""Results of benchmarks as rows for a screen or a page."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+COLUMNS = ("", "")
+Rows = list[list[str]]
+NAMES = {
+    "keras": "stock Keras",
+    "keras_without_onednn": "Keras where TensorFlow leaves oneDNN off",
+    "keras_jit": "Keras compiled by XLA",
+    "torch": "PyTorch",
+    "torch_channels_last": "PyTorch, channels last",
+    "resflow": "resflow",
+}
+
+
+def title(result: Mapping[str, Any]) -> str:
+    """What was measured, in a line."""
+    asked = result["settings"]
+    if result["benchmark"] == "study":
+        where = f"{len(asked['arms'])} arms × {len(asked['seeds'])} seeds, {asked['recipe']['epochs']} epochs"
+        return f"Study: {', '.join(asked['arms'])}; {where}, width {asked['network']['width']:g}"
+    if result["benchmark"] == "convolution":
+        return f"Convolutions, forward and backward: batch {asked['batch_size']}, {asked['threads']} threads"
+    if result["benchmark"] == "worker":
+        return f"Worker: {asked['trials']} trials of {result['arms']} arms in one process"
+    size = f"{asked['image_size']}×{asked['image_size']}"
+    if result["benchmark"] == "input":
+        return f"Input: augmented batches at {size}, {asked['threads']} threads"
+    net = asked["network"]
+    return (
+        f"Step: ResNet-{net['depth']}, width {net['width']:g}, {size}, batch {asked['batch_size']}, "
+        f"{asked['threads']} threads, {asked['execution']['precision']}"
+    )
+
+
+def rows(result: Mapping[str, Any]) -> Rows:
+    """A row a figure: what it is, and the figure with its unit."""
+    return {
+        "step": _step,
+        "input": _input,
+        "study": _study,
+        "convolution": _convolution,
+        "worker": _worker,
+    }[result["benchmark"]](result)
+
+
+def _step(result: Mapping[str, Any]) -> Rows:
+    lines = _speeds(result)
+    lines += [
+        ["resflow against stock Keras", f"{result['ratio_vs_keras']:.2f} ×"],
+        ["resflow against PyTorch", _times(result["ratio_vs_torch"])],
+        *(
+            [["resflow against Keras where TensorFlow leaves oneDNN off", f"{without:.2f} ×"]]
+            if (without := result["ratio_vs_keras_without_onednn"])
+            else []
+        ),
+        ["part of a large matrix product's speed", f"{result['fraction_of_gemm_peak']:.1%}"],
+        ["that matrix product", f"{result['gemm_gflops']:,.0f} GFLOP/s"],
+    ]
+    return lines + [[f"first step of {NAMES[n]}", f"{s:.1f} s more"] for n, s in result["compile_s"].items()]
+
+
+def _speeds(result: Mapping[str, Any]) -> Rows:
+    return [
+        [NAMES[name], "not installed" if speed is None else f"{speed:,.1f} images/s"]
+        for name, speed in result["images_per_s"].items()
+    ]
+
+
+def _times(ratio: float | None) -> str:
+    return "PyTorch is not installed" if ratio is None else f"{ratio:.2f} ×"
+
+
+def _input(result: Mapping[str, Any]) -> Rows:
+    lines = [[name.replace("stock Keras", "Keras' ImageDataGenerator"), speed] for name, speed in _speeds(result)]
+    return [
+        *lines,
+        ["resflow against ImageDataGenerator", f"{result['ratio_vs_keras']:.2f} ×"],
+        ["resflow's ResNet-18 at this size consumes", f"{result['resnet18_images_per_s']:,.1f} images/s"],
+        ["resflow's input against that", f"{result['ratio_vs_resnet18']:.1f} ×"],
+    ]
+
+
+def _study(result: Mapping[str, Any]) -> Rows:
+    pair = "{resflow:.1f} s against {script:.1f} s".format_map
+    lines = [
+        ["resflow study against the script", pair(result["wall_s"])],
+        ["ratio", f"{result['ratio_vs_script']:.2f} ×"],
+        *[[f"  of it {cause.replace('_', ' ')}", pair(spent)] for cause, spent in result["causes_s"].items()],
+        ["trials at a time", f"{result['trials_at_a_time']:.2f}"],
+    ]
+    for part, spent in result["one_trial"].items():
+        lines.append(
+            [f"one trial alone, {part} of an epoch", "{resflow:.2f} s against {script:.2f} s".format_map(spent)]
+        )
+    for arm, top1 in result["final_test_top1"].items():
+        said = "{resflow:.1%} against {script:.1%}, seeds spread over {spread:.1%}".format_map(top1)
+        lines.append([f"test top-1 of {arm}", said])
+    return [
+        *lines,
+        ["difference of the first steps' losses, at most", f"{max(result['first_steps_loss_difference']):.1e}"],
+        ["difference of the first epoch's loss, at most", f"{result['first_epoch_loss_difference']:.1e}"],
+        ["  the same, resflow with its weights' last bits changed", f"{result['first_epoch_loss_noise']:.1e}"],
+        ["resflow's trial against a bare loop", f"{result['harness_overhead']:+.1%}"],
+    ]
+
+
+def _convolution(result: Mapping[str, Any]) -> Rows:
+    return [
+        [
+            f"{s['kernel']}x{s['kernel']} stride {s['stride']}, {s['channels']} to {s['filters']}, map {s['map']}",
+            "native {native:.0f}, product {product:.0f} GFLOP/s".format_map(s["gflops"]) + f": {s['chosen']}",
+        ]
+        for s in result["shapes"]
+    ]
+
+
+def _worker(result: Mapping[str, Any]) -> Rows:
+    memory, seconds = result["rss_mb"], result["seconds"]
+    shown = sorted({1, 2, 5, *range(10, len(memory) + 1, 10), len(memory)} & set(range(1, len(memory) + 1)))
+    took = {
+        used: [t for t, u in zip(seconds, result["used_graph"], strict=True) if u is used] for used in (False, True)
+    }
+    return [[f"resident memory after trial {n}", f"{memory[n - 1]:,} MB"] for n in shown] + [
+        [f"median seconds of the {len(took[used])} trials on {what}", f"{statistics.median(took[used]):.2f} s"]
+        for used, what in ((False, "a graph of their own"), (True, "the graph of the one before"))
+        if took[used]
+    ]

@@ -1,0 +1,80 @@
+"""Results of benchmarks on disk: a JSON file each, and one page that shows all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from resflow import provenance
+from resflow.bench import page
+from resflow.errors import RecordError
+
+SCHEMA_VERSION = 1
+HEAD = """# Benchmarks
+Made by `resflow bench`; each figure is the median of rounds in which every contender ran in a process of its own.
+The numbers behind a table are in the file of its name.
+"""
+
+
+def complete(result: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """A result with its command, machine and versions."""
+    known = provenance.environment()
+    versions = {**known["versions"], **result.get("versions", {})}
+    where = {**known, "versions": versions, "finished": provenance.now(), "usable_cores": provenance.processors()}
+    return {"schema_version": SCHEMA_VERSION, "command": command, **result, "provenance": where}
+
+
+def name(result: Mapping[str, Any]) -> str:
+    """The file's name: what was measured, without what a repetition may differ in."""
+    asked = result["settings"]
+    if result["benchmark"] == "study":
+        return f"study-{asked['study']}"
+    if result["benchmark"] == "input":
+        return f"input-{asked['image_size']}px"
+    if result["benchmark"] == "convolution":
+        return f"convolution-{asked['threads']}threads"
+    if result["benchmark"] == "worker":
+        return "worker"
+    net, precision = asked["network"], asked["execution"]["precision"]
+    parts = [f"step-resnet{net['depth']}", f"{asked['image_size']}px", f"batch{asked['batch_size']}"]
+    parts += [f"width{net['width']:g}"] if net["width"] != 1 else []
+    return "-".join([*parts, f"{asked['threads']}threads", *([precision] if precision != "float32" else [])])
+
+
+def write(folder: Path, result: Mapping[str, Any]) -> Path:
+    """Write a completed result and the folder's README.md, each whole or not at all. Raises RecordError."""
+    path = folder / f"{name(result)}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(path, json.dumps(result, indent=1) + "\n")
+        _replace(folder / "README.md", readme(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordError(
+            f"cannot write into {folder}: {error}. Choose a folder with --out that holds benchmarks only."
+        ) from error
+    return path
+
+
+def readme(folder: Path) -> str:
+    """Every result of a folder as a table with its command and machine."""
+    sections = [HEAD]
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        made = result["provenance"]
+        lines = [f"| {what} | {figure} |" for what, figure in page.rows(result)]
+        sections.append(
+            f"## {page.title(result)}\n| [{path.name}]({path.name}) | median of {result['settings']['rounds']} |\n"
+            f"|---|---|\n" + "\n".join(lines) + f"\n\n    {result['command']}\n\n{made['cpu']}, "
+            f"{made['usable_cores']} cores; {', '.join(f'{k} {v}' for k, v in made['versions'].items())}; "
+            f"commit {made['git_commit']}, {made['finished'][:10]}.\n"
+        )
+    return "\n".join(sections)
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

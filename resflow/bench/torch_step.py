@@ -1,0 +1,86 @@
+"""Opponent: the same network in PyTorch, trained eagerly on tensors in memory.
+
+Runs in any Python that has PyTorch: of resflow it needs what is pure Python.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from resflow.architectures import Architecture, Block, Conv, blocks, feature_channels, stem_conv
+from resflow.bench import process
+from resflow.bench.clock import BATCHES, timed
+
+
+def _convolved(conv: Conv) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(conv.inputs, conv.outputs, conv.kernel, conv.stride, conv.kernel // 2, bias=False),
+        nn.BatchNorm2d(conv.outputs),
+    )
+
+
+class _Residual(nn.Module):
+    """One block: its convolutions, and the shortcut around them."""
+
+    def __init__(self, table: Block) -> None:
+        super().__init__()
+        parts: list[nn.Module] = [_convolved(table.convs[0])]
+        for conv in table.convs[1:]:
+            parts += [nn.ReLU(inplace=True), _convolved(conv)]
+        self.body = nn.Sequential(*parts)
+        self.kind, self.stride = table.shortcut, table.stride
+        self.shortcut = _convolved(table.shortcut) if isinstance(table.shortcut, Conv) else nn.Identity()
+        self.extra = table.convs[-1].outputs - table.convs[0].inputs
+
+    def forward(self, x: Any) -> Any:
+        y = self.body(x)
+        if self.kind == "zero_pad":
+            front = self.extra // 2
+            kept = x[:, :, :: self.stride, :: self.stride]
+            y = y + nn.functional.pad(kept, (0, 0, 0, 0, front, self.extra - front))
+        elif self.kind != "none":
+            y = y + self.shortcut(x)
+        return nn.functional.relu(y, inplace=True)
+
+
+def network(arch: Architecture, classes: int) -> nn.Module:
+    """The tables of `architectures` over (n, 3, size, size); logits (n, classes)."""
+    stem: list[nn.Module] = [_convolved(stem_conv(arch)), nn.ReLU(inplace=True)]
+    if arch.stem == "imagenet":
+        stem.append(nn.MaxPool2d(3, 2, 1))
+    body = [_Residual(table) for table in blocks(arch)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(feature_channels(arch), classes)]
+    return nn.Sequential(*stem, *body, *head)
+
+
+def job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train for a while; `channels_last` chooses the layout in memory, stock is False."""
+    torch.set_num_threads(spec["threads"])
+    torch.manual_seed(0)
+    layout = torch.channels_last if spec.get("channels_last") else torch.contiguous_format
+    batch_size, size, classes = spec["batch_size"], spec["size"], spec["classes"]
+    model = network(Architecture(**spec["arch"]), classes).to(memory_format=layout)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    batches = [
+        (torch.randn(batch_size, 3, size, size).to(memory_format=layout), torch.randint(0, classes, (batch_size,)))
+        for _ in range(BATCHES)
+    ]
+    narrow = torch.autocast("cpu", torch.bfloat16, enabled=spec["precision"] == "mixed_bfloat16")
+
+    def train(steps: int) -> None:
+        for images, labels in batches[:steps]:
+            optimizer.zero_grad()
+            with narrow:
+                loss = nn.functional.cross_entropy(model(images), labels)
+            loss.backward()
+            optimizer.step()
+
+    parameters = sum(p.numel() for p in model.parameters())
+    return {**timed(train, batch_size, spec["seconds"]), "parameters": parameters, "torch": torch.__version__}
+
+
+if __name__ == "__main__":
+    process.answer(job)

@@ -1,0 +1,51 @@
+"""XLA's compilations, kept across processes: a cache on disk for each processor model and TensorFlow version."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib import metadata
+from pathlib import Path
+
+from filelock import FileLock
+
+from resflow import provenance
+from resflow.data import cache
+
+LIMIT = 2 * 1024**3  # bytes of all of it; a compiled ResNet-101 takes some megabytes
+FLAG = "--tf_xla_persistent_cache_directory"
+
+
+def root() -> Path:
+    """The folder of every processor's compilations."""
+    return cache.root() / "compiled"
+
+
+def folder() -> Path:
+    """Where compilations for this processor, by this TensorFlow, are kept. Machine code of another would crash."""
+    made_for = f"{provenance.environment()['cpu']} {metadata.version('tensorflow')}"
+    return root() / hashlib.sha256(made_for.encode()).hexdigest()[:16]
+
+
+def flags() -> str:
+    """TF_XLA_FLAGS with which XLA uses the cache; TensorFlow reads the variable when it is imported."""
+    given = os.environ.get("TF_XLA_FLAGS", "")
+    return given if FLAG in given else f"{given} {FLAG}={folder()}".strip()  # the user's own choice goes before
+
+
+def prune(limit: int = LIMIT) -> None:
+    """Remove the files that were written longest ago until no more than `limit` bytes are left."""
+    if not root().is_dir():
+        return
+    with FileLock(root() / ".lock"):
+        files = sorted((p for p in root().rglob("*") if p.is_file() and p.name != ".lock"), key=_written)
+        total = sum(path.stat().st_size for path in files)
+        for path in files:
+            if total <= limit:
+                return
+            total -= path.stat().st_size
+            path.unlink(missing_ok=True)  # a process that reads it has it open or compiles anew
+
+
+def _written(path: Path) -> float:
+    return path.stat().st_mtime
