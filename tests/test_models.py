@@ -19,7 +19,7 @@ from test_architectures import CIFAR, IMAGENET
 
 from resflow import architectures, models
 from resflow.architectures import SHORTCUTS, STEMS, VARIANTS, Architecture, blocks
-from resflow.models.layers import Convolution, ZeroPadShortcut
+from resflow.models.layers import Convolution, ZeroPadShortcut, subsampled
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 CLASSES = 7
@@ -247,7 +247,7 @@ def _weights(outputs: Any) -> Any:
 @given(
     kernel=st.sampled_from([1, 3, 7]),
     stride=st.sampled_from([1, 2]),
-    size=st.integers(4, 11),
+    size=st.integers(1, 11),
     channels=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     batch=st.integers(1, 3),
     seed=st.integers(0, 2**32 - 1),
@@ -278,6 +278,18 @@ def test_lowerings_give_one_network(depth: int) -> None:
         built(architecture(depth, "projection"), 17, 5, lowering)(images) for lowering in ("native", "table")
     )
     np.testing.assert_allclose(native, table, rtol=1e-4, atol=1e-5)
+
+
+@given(size=st.integers(1, 11), stride=st.integers(1, 3), channels=st.integers(1, 4))
+@settings(max_examples=30)
+def test_a_subsampled_map_is_its_strided_slice(size: int, stride: int, channels: int) -> None:
+    inputs = tf.constant(np.random.default_rng(size).normal(size=(2, size, size, channels)).astype(np.float32))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        kept, expected = subsampled(inputs, stride), inputs[:, ::stride, ::stride]
+    assert np.array_equal(kept, expected)
+    slopes = [tape.gradient(outputs, inputs, _weights(expected)) for outputs in (kept, expected)]
+    assert np.array_equal(*slopes)
 
 
 def test_option_a_by_hand() -> None:

@@ -19,13 +19,16 @@ import tensorflow as tf  # isort: skip
 
 BATCH = 32
 LEAST_RUNS = 5
-# (kernel, stride, input channels, filters, input map): stages of ResNet-18 to 101 at full and quarter width, 64 pixels
+# (kernel, stride, input channels, filters, input map): stages of ResNet-18 to 101 at full and quarter width, at 64
+# pixels, and the large maps of their 1x1 convolutions at 224
 SHAPES = [
-    *[(3, 1, c, c, m) for c, m in ((64, 16), (128, 8), (256, 4), (512, 2), (512, 1), (16, 16), (64, 4), (128, 2))],
+    *[(3, 1, c, c, m) for c, m in ((64, 16), (128, 8), (256, 4), (512, 2), (512, 1))],
+    *[(3, 1, c, c, m) for c, m in ((16, 16), (64, 4), (128, 2), (64, 2))],
     *[(3, 2, c, 2 * c, m) for c, m in ((64, 16), (128, 8), (256, 4), (512, 2), (16, 16), (64, 4), (128, 2))],
     *[(1, 1, 64, 256, 16), (1, 1, 512, 128, 8), (1, 1, 1024, 256, 4), (1, 1, 2048, 512, 2), (1, 1, 512, 2048, 1)],
     *[(1, 1, 16, 64, 16), (1, 1, 256, 64, 4), (1, 1, 128, 512, 2)],
     *[(1, 2, 256, 512, 16), (1, 2, 512, 1024, 8), (1, 2, 1024, 2048, 4), (1, 2, 512, 1024, 2), (1, 2, 128, 256, 4)],
+    *[(1, 1, 64, 256, 56), (1, 1, 512, 128, 28), (1, 1, 16, 64, 56), (1, 2, 256, 512, 56)],
 ]
 
 
@@ -50,7 +53,7 @@ def _shape(kernel: int, stride: int, channels: int, filters: int, side: int, sec
         "channels": channels,
         "filters": filters,
         "map": side,
-        "chosen": lowered(kernel, stride, channels, size),
+        "chosen": lowered(kernel, size),
         "gflops": {
             name: flops / _seconds(way, inputs, weights, slope, stride, seconds) / 1e9 for name, way in ways.items()
         },

@@ -10,16 +10,15 @@ import keras
 import tensorflow as tf
 
 
-def lowered(kernel: int, stride: int, channels: int, output_size: int) -> str:
+def lowered(kernel: int, output_size: int) -> str:
     """Say how `lowering: table` computes a convolution on CPUs: `native` or `product`. Static shapes alone decide.
 
-    `native` is TensorFlow's convolution, `product` one matrix product over gathered patches. Where the crossover
-    lies was measured with `resflow bench convolution` (results/bench/): oneDNN's convolutions win, but where a map
-    has so few pixels that its blocks stay empty. Changing this needs a new NUMERICS_VERSION.
+    `native` is TensorFlow's convolution, `product` is matrix products. Where the crossover lies was measured with
+    `resflow bench convolution` (results/bench/): a 1x1 convolution is a matrix product already; of larger kernels
+    oneDNN's convolutions win, but where a map has so few pixels that its blocks stay empty, at any number of
+    channels. Changing this needs a new NUMERICS_VERSION.
     """
-    if output_size == 2:
-        return "product" if kernel == 1 or (stride == 1 and channels >= 512) else "native"
-    return "product" if output_size == 1 else "native"
+    return "product" if kernel == 1 or output_size <= 2 else "native"
 
 
 @keras.saving.register_keras_serializable(package="resflow")
@@ -40,8 +39,8 @@ class Convolution(keras.layers.Layer):
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer="he_normal")
 
     def call(self, inputs: Any) -> Any:
-        shape = (self.kernel_size, self.stride, inputs.shape[-1], ceil(inputs.shape[1] / self.stride))
-        if self.lowering == "table" and lowered(*shape) == "product":
+        output_size = ceil(inputs.shape[1] / self.stride)
+        if self.lowering == "table" and lowered(self.kernel_size, output_size) == "product":
             return product(inputs, self.kernel, self.stride)
         return convolution(inputs, self.kernel, self.stride)
 
@@ -71,19 +70,44 @@ def convolution(inputs: Any, kernel: Any, stride: int) -> Any:
 
 
 def product(inputs: Any, kernel: Any, stride: int) -> Any:
-    """The same sums as `convolution`, as one matrix product of patches (n * size * size, taps * channels).
+    """The same sums as `convolution`, as matrix products: one of all pixels for a 1x1 kernel, else one a pixel.
 
-    Taps that see padding alone are left out: of nine, one is left on a map of one pixel.
+    A pixel's product is of the inputs that it sees, (n, taps * channels), and the taps that see them: padding is
+    neither made nor multiplied, of nine taps one is left on a map of one pixel.
     """
-    k, filters, side = kernel.shape[0], kernel.shape[-1], inputs.shape[1]
-    size, pad = ceil(side / stride), k // 2
-    seen = [i for i in range(k) if any(0 <= o * stride + i - pad < side for o in range(size))]
-    first, last, reach = seen[0], seen[-1] + 1, (size - 1) * stride + 1
-    padded = tf.pad(inputs, [[0, 0], [pad, pad], [pad, pad], [0, 0]]) if pad else inputs
-    taps = [padded[:, i : i + reach : stride, j : j + reach : stride] for i in seen for j in seen]
-    patches = tf.concat(taps, axis=-1) if len(taps) > 1 else taps[0]
-    weights = tf.reshape(kernel[first:last, first:last], (-1, filters))
-    return tf.reshape(tf.matmul(tf.reshape(patches, (-1, weights.shape[0])), weights), (-1, size, size, filters))
+    k, channels, filters, side = kernel.shape[0], kernel.shape[2], kernel.shape[3], inputs.shape[1]
+    if k == 1:
+        kept = subsampled(inputs, stride)
+        size = kept.shape[1]
+        sums = tf.matmul(tf.reshape(kept, (-1, channels)), tf.reshape(kernel, (channels, filters)))
+        return tf.reshape(sums, (-1, size, size, filters))
+    starts = [o * stride - k // 2 for o in range(ceil(side / stride))]  # where each output's first tap lies
+    spans = [(start, max(0, -start), min(k, side - start)) for start in starts]  # and which taps see the map
+    pixels = []
+    for y, top, bottom in spans:
+        for x, left, right in spans:
+            taps = (bottom - top, right - left)
+            seen = tf.slice(inputs, (0, y + top, x + left, 0), (-1, *taps, channels))
+            seeing = tf.slice(kernel, (top, left, 0, 0), (*taps, channels, filters))
+            length = taps[0] * taps[1] * channels
+            pixels.append(tf.matmul(tf.reshape(seen, (-1, length)), tf.reshape(seeing, (length, filters))))
+    return tf.reshape(tf.stack(pixels, axis=1), (-1, len(spans), len(spans), filters))
+
+
+def subsampled(inputs: Any, stride: int) -> Any:
+    """Every `stride`-th pixel of a square map, from the first one on.
+
+    As a slice of a reshaped map: the gradient of a slice is a padding, that of a strided slice takes TensorFlow
+    several times as long on CPUs.
+    """
+    if stride == 1:
+        return inputs
+    side, channels = inputs.shape[1], inputs.shape[3]
+    size = ceil(side / stride)
+    if extra := size * stride - side:
+        inputs = tf.pad(inputs, ((0, 0), (0, extra), (0, extra), (0, 0)))
+    apart = tf.reshape(inputs, (-1, size, stride, size, stride * channels))
+    return tf.reshape(tf.slice(apart, (0, 0, 0, 0, 0), (-1, size, 1, size, channels)), (-1, size, size, channels))
 
 
 @keras.saving.register_keras_serializable(package="resflow")
@@ -193,7 +217,7 @@ class ZeroPadShortcut(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         extra = self.filters - inputs.shape[-1]
         channels = [extra // 2, extra - extra // 2]
-        return tf.pad(inputs[:, :: self.stride, :: self.stride], [[0, 0], [0, 0], [0, 0], channels])
+        return tf.pad(subsampled(inputs, self.stride), [[0, 0], [0, 0], [0, 0], channels])
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return _strided_shape(input_shape, self.stride, self.filters)
