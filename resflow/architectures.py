@@ -13,9 +13,9 @@ paper's section 4.1 says so, and a test holds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 from math import ceil
 from typing import Any
 
@@ -34,6 +34,7 @@ FAMILIES = ("imagenet", "cifar")
 SHORTCUTS = ("none", "zero_pad", "projection", "projection_all")
 VARIANTS = ("v1", "v1.5", "v2")
 STEMS = ("imagenet", "low_resolution")
+STEM_POOLS = ("both", "same")  # where the stem's pooling pads: all sides, or right and bottom as TensorFlow's SAME
 FIRST_STAGE_FILTERS = {"imagenet": 64, "cifar": 16}
 BOTTLENECK_EXPANSION = 4
 LOW_RESOLUTION = 64  # below this image size `stem: auto` keeps the first stage at full resolution
@@ -56,6 +57,7 @@ class Architecture:
     width: float
     stem: str
     zero_gamma: bool = False
+    stem_pool: str = "both"  # a matter of where pretrained weights come from
 
     def __post_init__(self) -> None:
         for value, known, what in (
@@ -63,6 +65,7 @@ class Architecture:
             (self.shortcut, SHORTCUTS, "shortcut"),
             (self.variant, VARIANTS, "variant"),
             (self.stem, STEMS, "stem"),
+            (self.stem_pool, STEM_POOLS, "stem_pool"),
         ):
             if value not in known:
                 raise StudyError(one_of(value, known, what))
@@ -227,16 +230,34 @@ def convolutions(arch: Architecture) -> Iterator[Conv]:
             yield block.shortcut
 
 
-def parameters(arch: Architecture, classes: int) -> int:
-    """Trainable parameters with a linear head; moving statistics of batch norm are not trainable."""
-    features = feature_channels(arch)
+def parameters(arch: Architecture, classes: int, hidden: Sequence[int] = (), features: int | None = None) -> int:
+    """Trainable parameters; moving statistics of batch norm are not trainable.
+
+    The head is dense layers over `features` inputs, by default the channels of the last map (as pooling leaves
+    them): those of the widths in `hidden`, and one for the classes.
+    """
+    channels = feature_channels(arch)
     body = sum(c.kernel**2 * c.inputs * c.outputs + 2 * c.norm_channels for c in convolutions(arch))
-    last = 2 * features if arch.variant == "v2" else 0  # the batch normalisation before the pooling
-    return body + last + (features + 1) * classes
+    last = 2 * channels if arch.variant == "v2" else 0  # the batch normalisation before the pooling
+    widths = (features or channels, *hidden, classes)
+    return body + last + sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
 
 
-def multiply_adds(arch: Architecture, image_size: int, classes: int) -> int:
-    """Multiply-adds of the convolutions and the head in one forward pass of one square image."""
+def map_size(arch: Architecture, image_size: int) -> int:
+    """Pixels of a side of the backbone's last map."""
+    return _backbone(arch, image_size)[1]
+
+
+def multiply_adds(
+    arch: Architecture, image_size: int, classes: int, hidden: Sequence[int] = (), features: int | None = None
+) -> int:
+    """Multiply-adds of the convolutions and the head (see `parameters`) in one forward pass of one square image."""
+    widths = (features or feature_channels(arch), *hidden, classes)
+    return _backbone(arch, image_size)[0] + sum(inputs * outputs for inputs, outputs in pairwise(widths))
+
+
+def _backbone(arch: Architecture, image_size: int) -> tuple[int, int]:
+    """Multiply-adds of all convolutions, and the side of the last map."""
     stem = stem_conv(arch)
     size = ceil(image_size / stem.stride)
     total = _macs(stem, size)
@@ -250,7 +271,7 @@ def multiply_adds(arch: Architecture, image_size: int, classes: int) -> int:
         if isinstance(block.shortcut, Conv):
             total += _macs(block.shortcut, here)
         size = here
-    return total + feature_channels(arch) * classes
+    return total, size
 
 
 def _macs(conv: Conv, output_size: int) -> int:

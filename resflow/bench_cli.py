@@ -131,6 +131,26 @@ def study(
     _show(result, _command("study", {"--rounds": rounds}, words), as_json, out)
 
 
+@app.command(epilog="Example: resflow bench frozen --rounds 1 --json")
+def frozen(
+    set_: Set = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="of the script's trials, how many are timed")] = 2,
+    epochs: Annotated[int, typer.Option("--epochs", min=2, help="of their epochs; the first one compiles")] = 3,
+    rounds: Rounds = 3,
+    as_json: Json = False,
+    out: Save = None,
+) -> None:
+    """Six heads on a frozen ResNet-50, beside a script that computes the whole network in every epoch."""
+    from resflow.bench import frozen_contest
+    from resflow.document import settings as parsed
+
+    _require()
+    settings = parsed(set_)
+    result = frozen_contest.run(settings, rounds, trials, epochs, _say)
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    _show(result, _command("frozen", {"--trials": trials, "--epochs": epochs, "--rounds": rounds}, words), as_json, out)
+
+
 def _require() -> None:
     from resflow import planning
 

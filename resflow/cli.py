@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resflow import bench_cli
+from resflow import bench_cli, models_cli
 from resflow.errors import RecordError, ResflowError, StudyError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_cli.app, name="bench")
+app.add_typer(models_cli.app)
 
 Study = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file")]
 Profile = Annotated[str | None, typer.Option("--profile", "-p", help="a named set of overrides: demo, cpu, paper")]
@@ -82,7 +83,7 @@ def study(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
 ) -> None:
     """Run what a study has no record of yet, then write its report."""
-    from resflow import planning, records, screens
+    from resflow import kept, planning, records, screens
 
     if dry_run:
         _show_plan(planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=False))
@@ -91,12 +92,17 @@ def study(
     plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out)
     planning.write(plan)
     known = records.finished(plan.run)
-    waiting = [t for t in plan.trials if t.id not in known]
+    waiting, again = (chosen(plan.trials, known, plan.state) for chosen in (kept.waiting, kept.lacking))
     screens.console.print(
         f"[bold]{plan.study.name}[/]: {_many(len(plan.study.arms), 'arm')} × {_many(len(plan.study.seeds), 'seed')} = "
         f"{len(plan.trials)} trials, {len(plan.trials) - len(waiting)} of them done before. Records: {plan.run}/",
         highlight=False,
     )
+    if again:
+        screens.console.print(
+            f"{_many(len(again), 'trial')} of them ran before without keeping this network: trained again for it",
+            highlight=False,
+        )
     if waiting:
         from resflow import runner
 
@@ -113,7 +119,7 @@ def _finish(plan: Any) -> None:
     """Write the report and say what came of the run."""
     from collections import Counter
 
-    from resflow import records, report, screens
+    from resflow import kept, records, report, screens
 
     path = report.write_report(plan.run)
     known = records.finished(plan.run)
@@ -130,11 +136,20 @@ def _finish(plan: Any) -> None:
                 soft_wrap=True,
             )
     missing = len(plan.trials) - len(mine)
+    lacking = kept.lacking(plan.trials, known, plan.state)
+    if lacking:
+        screens.console.print(
+            f"{_many(len(lacking), 'trial')} kept no network: the logs in {plan.state / 'logs'} say why. The same "
+            "command trains them again.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if missing:
         again = shlex.join(["resflow", *sys.argv[1:]])
         screens.console.print(f"{_many(missing, 'trial')} without a record yet. Go on with: {again}", markup=False)
     screens.console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
-    if missing:  # interrupted: what waits for this command must not take it for done
+    if missing or lacking:  # interrupted: what waits for this command must not take it for done
         raise typer.Exit(1)
 
 
@@ -159,7 +174,7 @@ def plan(
 
 
 def _show_plan(plan: Any, format_: str = "table") -> None:
-    from resflow import planning, records, screens, trial
+    from resflow import costs, kept, planning, records, screens, trial
 
     known = records.finished(plan.run) if plan.run.is_dir() else {}
     seconds, basis = planning.seconds(plan.trials, known)
@@ -173,15 +188,17 @@ def _show_plan(plan: Any, format_: str = "table") -> None:
             end="",
         )
         return
-    left = [t for t in plan.trials if t.id not in known]
+    left = kept.waiting(plan.trials, known, plan.state)
     slots = planning.slots(plan.trials)
     wall = max([sum(seconds[t.id] for t in left) / slots, *(seconds[t.id] for t in left)], default=0.0)
+    size = costs.feature_bytes(left)
+    disk = f"\nFeatures of frozen backbones: computed once, {size / 1e9:.3g} GB on disk" if size else ""
     screens.console.print(screens.plan_table(plan.trials, seconds))
     for pair in planning.unpaired(plan.trials):
         screens.console.print(f"unpaired: {pair}", style="yellow", markup=False, highlight=False)
     screens.console.print(
         f"\n{plan.study.file.question}\n{len(plan.trials)} trials, {len(left)} to run, {slots} at a time: about "
-        f"{screens.duration(wall)} ({basis}). Baseline: {plan.study.baseline.name}. Records: {plan.run}/",
+        f"{screens.duration(wall)} ({basis}). Baseline: {plan.study.baseline.name}. Records: {plan.run}/{disk}",
         markup=False,
         highlight=False,
     )
@@ -310,10 +327,15 @@ def doctor(
 
 @app.command(epilog="Example: resflow clean --what logs --yes")
 def clean(
-    what: Annotated[str, typer.Option("--what", help="images, downloads, compiled, logs or all")] = "all",
+    what: Annotated[
+        str, typer.Option("--what", help="images, downloads, compiled, features, weights, logs, kept; all but kept")
+    ] = "all",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> None:
-    """Remove cached images, downloads and logs; never results."""
+    """Remove cached images, downloads and logs; never results.
+
+    Kept networks go with `--what kept` alone: only training makes them again.
+    """
     from resflow import screens, upkeep
 
     places = upkeep.places(what)

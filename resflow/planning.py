@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from resflow import architectures, data, study, trial
+from resflow import architectures, costs, data, study, trial, weights
 from resflow.data.dataset import resolve_split
 from resflow.errors import MissingExtraError, RecordError
 from resflow.records import Record
@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def state(self) -> Path:
-        """The ignored folder of logs and Ray's files."""
+        """The ignored folder of logs, kept networks and Ray's files."""
         return STATE / self.run.name
 
 
@@ -66,7 +66,13 @@ def make(
         overrides["seeds"] = seeds
     loaded = study.load(name, profile, {**overrides, **(settings or {})})
     located: dict[str, Path] = {}  # by fingerprint
-    trials = trial.expand(loaded, lambda wanted: _facts(wanted, loaded.file.split_seed, data_dir, prepare, located))
+    trials = trial.expand(
+        loaded,
+        lambda wanted: _facts(wanted, loaded.file.split_seed, data_dir, prepare, located),
+        lambda network: weights.find(
+            network.weights.replace("{depth}", str(network.depth)), network.family, network.depth, STATE
+        ),
+    )
     folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
     run = out or RESULTS / _run_name(loaded, trials, settings or {})
     return Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
@@ -90,12 +96,13 @@ def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, 
     if known is None:
         located[fingerprint] = source.prepare(wanted.image_size)
         dataset = data.load(located[fingerprint], split, split_seed)
-        known = dataset.classes, len(dataset.train)
+        known = dataset.classes, dataset.counts
     return DataFacts(source.name, fingerprint, *known)
 
 
 def _run_name(loaded: Study, trials: Sequence[Trial], settings: Mapping[str, Any]) -> str:
-    """study-profile-data, and a short hash of what `--set` changed."""
+    """study-profile-data, and a short hash of what `--set` changed in the trials."""
+    settings = {key: value for key, value in settings.items() if key != "keep_weights"}  # the same run, kept or not
     source = re.sub(r"[^A-Za-z0-9_]+", "_", trials[0].data.source)
     parts = [loaded.name, loaded.profile or "full", source]
     if settings:
@@ -178,11 +185,12 @@ def seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[dic
     The rate (multiply-adds a second) is that of the run's own finished trials, or else a measured figure of
     another machine.
     """
+    work = costs.work(trials)
     done = [(t, records[t.id]) for t in trials if t.id in records and records[t.id].status == "completed"]
     spent = sum(record.seconds for _, record in done)
     if spent:
-        rate, basis = sum(t.work() for t, _ in done) / spent, f"from {len(done)} finished trials of this run"
+        rate, basis = sum(work[t.id] for t, _ in done) / spent, f"from {len(done)} finished trials of this run"
     else:
-        rate = trial.ASSUMED_RATE[trials[0].execution.device]
+        rate = costs.ASSUMED_RATE[trials[0].execution.device]
         basis = f"assuming {rate:.1e} multiply-adds a second; better once a trial has finished here"
-    return {t.id: t.work() / rate for t in trials}, basis
+    return {t.id: work[t.id] / rate for t in trials}, basis

@@ -18,7 +18,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from resflow import report_figures, report_tables, report_words
+from resflow import report_figures, report_published, report_tables, report_words
 from resflow.analysis import Analysis, analyse, labels
 from resflow.errors import RecordError
 from resflow.report_figures import Drawn
@@ -97,6 +97,7 @@ def _page(analysis: Analysis, drawn: list[Drawn]) -> dict[str, Any]:
         "curves": [figure for figure in drawn if figure.name.startswith(("training", "validation"))],
         "costs": [figure for figure in drawn if figure.name == "cost"],
         "arms": report_tables.arms(analysis),
+        "published": report_published.table(analysis),
         "effects": report_tables.effects(analysis) if compared else [],
         "seeds": report_tables.seeds(analysis) if compared else None,
         "trials": report_tables.trials(analysis),

@@ -175,6 +175,8 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
     rows = [
         ("Data", _join(data, "source")),
         ("Images", _images(data)),
+        ("Normalisation", _normalisations(data)),
+        ("Weights", _weights([r.network for r in kept])),
         (
             "Split",
             f"{_join(data, 'split')}, split seed {_values(r.split_seed for r in kept)}" if kept else "",
@@ -246,6 +248,25 @@ def _images(data: list[dict[str, Any]]) -> str:
     parts += [f"{value} classes" for value in [_join(data, "classes")] if value]
     parts += [f"{_join(data, key)} {name}" for key, name in _SPLITS.items() if _join(data, key)]
     return ", ".join(parts)
+
+
+def _normalisations(data: list[dict[str, Any]]) -> str:
+    """Means and deviations of the pixels' normalisation, in 0..255; several where arms differ."""
+    found = [d["normalisation"] for d in data if isinstance(d.get("normalisation"), dict)]
+    return _values(
+        f"(pixel − {_triple(one.get('mean'))}) / {_triple(one.get('deviation'))}, RGB in 0..255" for one in found
+    )
+
+
+def _triple(values: Any) -> str:
+    return f"({', '.join(f'{value:.5g}' for value in values)})" if isinstance(values, list | tuple) else "?"
+
+
+def _weights(networks: list[dict[str, Any]]) -> str:
+    """Where pretrained weights came from, and the first digits of their files' sha256."""
+    return _values(
+        f"{one['weights']} (sha256 {str(one.get('weights_digest'))[:12]})" for one in networks if one.get("weights")
+    )
 
 
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}

@@ -25,8 +25,8 @@ import ray
 from ray import tune
 from ray.tune import Callback, CLIReporter
 
-from resflow import provenance, records
-from resflow.errors import TrainingError
+from resflow import costs, kept, provenance, records
+from resflow.errors import RecordError, TrainingError
 from resflow.records import Outcome, Record
 from resflow.trial import Trial
 
@@ -41,39 +41,42 @@ class Progress:
     done: dict[str, Record] = field(default_factory=dict)
     running: dict[str, dict[str, float]] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    work: dict[str, float] = field(init=False)  # multiply-adds by id
+
+    def __post_init__(self) -> None:
+        self.work = costs.work(self.trials)
 
     def seconds_left(self) -> float | None:
         """Work left over the rate so far of multiply-adds a second, None before the first epoch ends."""
-        finished = sum(t.work() for t in self.trials if t.id in self.done)
         part = {t.id: self.running.get(t.id, {}).get("epoch", 0) / t.recipe.epochs for t in self.trials}
-        total = sum(t.work() for t in self.trials)
-        worked = finished + sum(part[t.id] * t.work() for t in self.trials if t.id not in self.done)
+        total = sum(self.work.values())
+        worked = sum(self.work[t.id] * (1 if t.id in self.done else part[t.id]) for t in self.trials)
         return (time.monotonic() - self.started) * (total - worked) / worked if worked else None
 
 
 def execute(
     run: Path, trials: Sequence[Trial], folders: dict[str, Path], state: Path, show: Callable[[Progress], Any]
 ) -> list[Record]:
-    """Run every trial that has no record yet, the longest first, and return the new records.
+    """Run every trial of `kept.waiting`, in the order of `costs.in_order`, and return the new records.
 
-    `folders` maps a trial's id to its prepared data; `state` is the ignored folder for logs and Ray's files;
-    `show` is called with the Progress whenever it changes. A failing trial becomes a record; the others go on.
+    `folders` maps a trial's id to its prepared data; `state` is the ignored folder for logs, kept networks and Ray's
+    files; `show` is called with the Progress whenever it changes. A failing trial becomes a record; the others go on.
     """
     known = records.finished(run) if run.is_dir() else {}
-    waiting = sorted((t for t in trials if t.id not in known), key=lambda t: -t.work())
+    waiting = costs.in_order(kept.waiting(trials, known, state))
     if not waiting:
         return []
+    kept.sweep(state)
     progress = Progress(waiting)
     with _session(waiting):
         recorder = ray.remote(num_cpus=0)(_Recorder).remote(str(run.absolute()))
-        logs = (state / "logs").absolute()
-        logs.mkdir(parents=True, exist_ok=True)
+        (state / "logs").mkdir(parents=True, exist_ok=True)
         task = tune.with_parameters(
             _train_one,
             trials={t.id: t for t in waiting},
             folders={key: str(path.absolute()) for key, path in folders.items()},
             recorder=recorder,
-            logs=str(logs),
+            state=str(state.absolute()),
         )
         tuner = tune.Tuner(
             tune.with_resources(task, _resources(waiting[0])),
@@ -147,21 +150,31 @@ def _local_ray(cores: int) -> Iterator[None]:
 
 
 class _Recorder:
-    """Writes records on the driver's machine, one at a time."""
+    """Writes records on the driver's machine, one at a time.
+
+    A trial that has completed before runs again for its network alone: should that fail, its record stays.
+    """
 
     def __init__(self, run: str) -> None:
         self.run = Path(run)
 
     def write(self, outcome: Outcome) -> None:
-        records.write(self.run, outcome)
+        if outcome.record.status == "completed" or not self._has_completed(outcome.record.id):
+            records.write(self.run, outcome)
+
+    def _has_completed(self, trial_id: str) -> bool:
+        try:
+            return records.read(records.trial_folder(self.run, trial_id)).status == "completed"
+        except RecordError:
+            return False
 
 
 def _train_one(
-    config: dict[str, str], trials: dict[str, Trial], folders: dict[str, str], recorder: Any, logs: str
+    config: dict[str, str], trials: dict[str, Trial], folders: dict[str, str], recorder: Any, state: str
 ) -> None:
     """One trial inside a worker: train, hand the outcome to the recorder, log to a file of its own."""
     trial = trials[config["trial"]]
-    handler = logging.FileHandler(Path(logs) / f"{trial.id}.log", encoding="utf-8", delay=False)
+    handler = logging.FileHandler(Path(state) / "logs" / f"{trial.id}.log", encoding="utf-8", delay=False)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("resflow")
     logger.setLevel(logging.INFO)
@@ -171,7 +184,12 @@ def _train_one(
         from resflow import train
 
         _configure_once(train, trial)
-        outcome = train.run(trial, Path(folders[trial.id]), on_epoch=lambda row: tune.report(dict(row)))
+        outcome = train.run(
+            trial,
+            Path(folders[trial.id]),
+            on_epoch=lambda row: tune.report(dict(row)),
+            keep=kept.path_of(Path(state), trial.id),
+        )
         ray.get(recorder.write.remote(outcome))
         tune.report({"status": outcome.record.status})
     except Exception:

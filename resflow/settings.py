@@ -14,6 +14,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
 
 
+class Head(Section):
+    """What stands on the backbone: pooling, then dense layers, each after a dropout; the last gives the classes."""
+
+    pooling: Literal["gap", "flatten"] = Field("gap", description="global average pooling, or every pixel as it is")
+    hidden: tuple[PositiveInt, ...] = Field((), strict=False, description="widths of dense layers before the last")
+    activation: Literal["relu", "elu", "gelu", "tanh"] = Field("relu", description="after each hidden layer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="before each dense layer, in training")
+
+
 class Network(Section):
     """The network, as in He et al. 2015 (arXiv 1512.03385)."""
 
@@ -32,6 +41,13 @@ class Network(Section):
     zero_gamma: bool = Field(
         False, description="each block's last gamma starts at zero (arXiv 1706.02677); residual v1 and v1.5 only"
     )
+    weights: str = Field(
+        "none",
+        min_length=1,
+        description="pretrained backbone: none, imagenet, a file (.safetensors, .npz, .weights.h5), or run:RUN/TRIAL",
+    )
+    partial_weights: bool = Field(False, description="load what fits of a file and leave the rest random: no error")
+    head: Head = Head()
 
 
 class Augmentation(Section):
@@ -73,11 +89,28 @@ class Recipe(Section):
         description="weights that are tested: the last epoch's, or those of the lowest validation loss",
     )
     augmentation: Augmentation = Augmentation()
+    validation_views: Literal["clean", "augmented"] = Field(
+        "clean", description="validation images as they are, or each epoch under new draws of the augmentation"
+    )
+    finetune: Literal["scratch", "frozen", "partial", "full"] = Field(
+        "full", description="what trains beside the head: all of it without the weights, nothing, the last stages, all"
+    )
+    unfrozen_stages: int = Field(1, ge=1, le=4, description="partial: how many of the last stages train")
+    bn: Literal["inference", "train"] = Field(
+        "inference", description="batch norm of frozen parts: its moving statistics as they are, or the batch's"
+    )
+    backbone_learning_rate: float | None = Field(
+        None, gt=0, description="peak rate of the backbone where it is another than the head's"
+    )
+    head_epochs: int = Field(
+        0, ge=0, description="first epochs in which the head trains alone, before what finetune unfreezes joins"
+    )
 
     @model_validator(mode="after")
-    def _warmup_is_shorter_than_training(self) -> Recipe:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be fewer than epochs {self.epochs}")
+    def _some_epochs_are_left(self) -> Recipe:
+        for name in ("warmup_epochs", "head_epochs"):
+            if getattr(self, name) >= self.epochs:
+                raise ValueError(f"{name} {getattr(self, name)} must be fewer than epochs {self.epochs}")
         return self
 
 
@@ -91,6 +124,11 @@ class Data(Section):
         "auto", description="auto: the source's own default"
     )
     image_size: int = Field(64, ge=16, le=512, description="pixels of a side, after resizing and centre crop")
+    normalisation: Literal["auto", "dataset", "weights", "raw"] = Field(
+        "auto",
+        description="by the training images' statistics, as the weights were trained, or 0..255 as it is; "
+        "auto: weights where they are loaded, else dataset",
+    )
 
 
 class Execution(Section):
@@ -103,6 +141,7 @@ class Execution(Section):
         "auto", description="compile with XLA; auto: on GPUs, where every arm has steps enough to repay it"
     )
     lowering: Literal["table", "native"] = Field("table", description="convolutions on CPUs by the measured table")
+    features: bool = Field(True, description="frozen backbones' outputs are computed once and shared by trials")
 
 
 SECTIONS: dict[str, type[Section]] = {"network": Network, "recipe": Recipe, "data": Data}

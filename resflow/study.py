@@ -14,10 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from resflow import document, validation
-from resflow.architectures import Architecture, resolve_stem
+from resflow.architectures import Architecture, resolve_stem, stages
 from resflow.arms import Levels, Picker, levels_of
 from resflow.document import Document
 from resflow.errors import StudyError, nearest, one_of
@@ -46,7 +46,23 @@ PROFILE_KEYS = (
     "seeds",
     "split_seed",
     "margin",
+    "keep_weights",
 )
+
+
+class Published(Section):
+    """A figure of others that a study sets its arms beside; it takes part in no test."""
+
+    what: str = Field(min_length=1, description="whose figure it is, in a few words")
+    metric: Literal["validation_top1", "test_top1"] = "test_top1"
+    correct: int = Field(ge=0, description="images that were classified correctly")
+    images: int = Field(ge=1, description="of so many")
+
+    @model_validator(mode="after")
+    def _no_more_than_all(self) -> Published:
+        if self.correct > self.images:
+            raise ValueError(f"correct {self.correct} must be no more than images {self.images}")
+        return self
 
 
 class StudyFile(Section):
@@ -74,6 +90,12 @@ class StudyFile(Section):
     margin: float | None = Field(
         None, gt=0, lt=1, description="differences within ± this fraction of accuracy count as equivalent"
     )
+    keep_weights: Literal["none", "best", "last"] = Field(
+        "none",
+        description="trained networks to keep, outside results/: none, each trial's at its lowest validation loss, or "
+        "after its last epoch; no part of a trial's id",
+    )
+    published: Published | None = Field(None, description="a published figure that the report sets beside the arms")
     profiles: dict[str, dict[str, Any] | None] = Field({}, description="name -> keys that it overrides")
     profile: str | None = Field(None, description="written by resflow into a run's study.yaml: which profile ran")
     command: str | None = Field(None, description="written by resflow into a run's study.yaml: how to repeat it")
@@ -91,8 +113,44 @@ class Arm:
 
     def architecture(self) -> Architecture:
         """The network with its stem resolved. Raises StudyError where its settings do not go together."""
-        stem = resolve_stem(self.network.stem, self.network.family, self.data.image_size)
-        return Architecture(**{**self.network.model_dump(), "stem": stem})
+        network = self.network
+        stem = resolve_stem(network.stem, network.family, self.data.image_size)
+        return Architecture(
+            network.family, network.depth, network.shortcut, network.variant, network.width, stem, network.zero_gamma
+        )
+
+    @property
+    def loads_weights(self) -> bool:
+        return self.network.weights != "none" and self.recipe.finetune != "scratch"
+
+    @property
+    def normalisation(self) -> str:
+        """What `auto` stands for here."""
+        if self.data.normalisation != "auto":
+            return self.data.normalisation
+        return "weights" if self.loads_weights else "dataset"
+
+    def check(self) -> None:
+        """Raise StudyError where settings of different sections do not go together."""
+        arch, recipe = self.architecture(), self.recipe
+        if recipe.finetune in ("frozen", "partial") and not self.loads_weights:
+            raise StudyError(
+                f"finetune {recipe.finetune} keeps parts of the backbone as they are, which needs pretrained weights: "
+                "set weights to imagenet, a file, or run:RUN/TRIAL; or finetune to full or scratch.",
+                ("finetune", "weights"),
+            )
+        if self.data.normalisation == "weights" and not self.loads_weights:
+            raise StudyError(
+                "normalisation weights is that of pretrained weights, and this arm loads none: choose auto, dataset "
+                "or raw.",
+                ("normalisation", "weights", "finetune"),
+            )
+        count = len(stages(arch.family, arch.depth)[1])
+        if recipe.finetune == "partial" and recipe.unfrozen_stages > count:
+            raise StudyError(
+                f"unfrozen_stages {recipe.unfrozen_stages}: the {arch.family} family has {count} stages.",
+                ("unfrozen_stages", "family"),
+            )
 
 
 @dataclass(frozen=True)
@@ -250,9 +308,10 @@ def _arm(doc: Document, file: StudyFile, factors: dict[str, dict[str, Any]], lev
             raise StudyError(f"{where}: arm {name}: {validation.reason(error)}.") from error
     arm = Arm(name, levels, **sections)
     try:
-        arm.architecture()
+        arm.check()
     except StudyError as error:
-        where = _blame(doc, factors, levels, "network", error.settings or ("depth",))
+        suspects = error.settings or ("depth",)
+        where = _blame(doc, factors, levels, section_of(suspects[0]) or "network", suspects)
         raise StudyError(f"{where}: arm {name}: {error}") from error
     return arm
 
@@ -278,7 +337,11 @@ def _blame(
 def _no_two_arms_alike(doc: Document, arms: Sequence[Arm]) -> None:
     seen: dict[str, str] = {}
     for arm in arms:
-        key = repr((arm.architecture(), arm.recipe, arm.data))  # `auto` and what it stands for are one
+        # `auto` and what it stands for are one, and so are `scratch` and no weights
+        loaded = arm.network.weights if arm.loads_weights else "none"
+        recipe = arm.recipe if arm.loads_weights else arm.recipe.model_copy(update={"finetune": "scratch"})
+        data = arm.data.model_copy(update={"normalisation": arm.normalisation})
+        key = repr((arm.architecture(), arm.network.head, loaded, recipe, data))
         if key in seen:
             raise StudyError(
                 f"{doc.origin(('factors',))}: arms {seen[key]} and {arm.name} are the same trial: their levels "

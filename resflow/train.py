@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -26,10 +26,12 @@ os.environ["TF_XLA_FLAGS"] = compiled.flags()
 import keras
 import tensorflow as tf
 
-from resflow import models, provenance
+from resflow import features, kept, models, provenance, weights
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
-from resflow.errors import TrainingError
+from resflow.errors import ResflowError, TrainingError
+from resflow.learner import ALL, Learner, forget, learner
+from resflow.pretrained import RAW, Normalisation
 from resflow.records import HISTORY_COLUMNS, Outcome, Record
 from resflow.schedule import Patience, learning_rate
 from resflow.settings import Execution
@@ -37,6 +39,7 @@ from resflow.trial import Trial
 
 log = logging.getLogger("resflow.train")
 OnEpoch = Callable[[dict[str, float]], None]
+Inputs: TypeAlias = "Images | features.Features"
 
 
 class Diverged(Exception):  # noqa: N818  (an outcome, not an error)
@@ -70,143 +73,9 @@ def configure(execution: Execution) -> None:
         compiled.prune()
 
 
-class Learner:
-    """A network with its optimiser and the two functions that compute on it: one graph, for any trial that shares it.
-
-    What differs in numbers alone (seed, rates, decay, smoothing, the data's mean) is in variables that `reset` sets;
-    what makes another graph is in `graph_of`.
-    """
-
-    def __init__(self, trial: Trial) -> None:
-        size, execution = trial.data.image_size, trial.execution
-        self.jit = execution.jit is True  # `auto` was settled when the study was expanded
-        # For each graph anew: `clear_session` after the one before it put the policy back to float32.
-        keras.mixed_precision.set_global_policy(execution.precision)
-        self.model = models.build(trial.architecture, size, trial.classes, execution.lowering, self.jit)
-        self.classes, self.decoupled = trial.classes, trial.recipe.optimizer == "adamw"
-        self.momentum, self.decay, self.smoothing = (tf.Variable(0.0, trainable=False) for _ in range(3))
-        self.mean, self.deviation = (tf.Variable(tf.zeros(3), trainable=False) for _ in range(2))
-        self.optimizer = _optimizer(trial.recipe.optimizer, self.momentum)
-        self.optimizer.build(self.model.trainable_variables)
-        scalars = [v for v in self.optimizer.variables if len(v.shape) == 0]
-        self.counters = [(scalar, scalar.numpy()) for scalar in scalars]  # steps, the loss's scale
-        self.slots = [v for v in self.optimizer.variables if len(v.shape) > 0]  # momenta start at zero
-        image, label = tf.TensorSpec((None, size, size, 3), tf.uint8), tf.TensorSpec((None,), tf.int64)
-        rate = tf.TensorSpec((), tf.float32)
-        self.step = tf.function(self._step, [image, label, rate], jit_compile=self.jit)
-        self.logits = tf.function(self._logits, [image], jit_compile=self.jit)
-
-    def reset(self, trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> None:
-        """Put everything to where a new trial starts; `mean` and `deviation` are float32 (3,), in 0..255."""
-        models.initialise(self.model, trial.seed)
-        for counter, value in self.counters:
-            counter.assign(value)
-        for slot in self.slots:
-            slot.assign(tf.zeros_like(slot))
-        recipe = trial.recipe
-        self.momentum.assign(recipe.momentum)
-        self.decay.assign(recipe.weight_decay)
-        self.smoothing.assign(recipe.label_smoothing)
-        self.mean.assign(mean)
-        self.deviation.assign(deviation)
-
-    def _step(self, images: Any, labels: Any, rate: Any) -> Any:
-        """One optimiser step; returns the batch's cross-entropy, label smoothing included."""
-        self.optimizer.learning_rate.assign(rate)
-        variables = self.model.trainable_variables
-        targets = tf.one_hot(labels, self.classes) * (1 - self.smoothing) + self.smoothing / self.classes
-        with tf.GradientTape() as tape:
-            logits = self.model(self._normalised(images), training=True)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
-            scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, [v.value for v in variables])
-        if self.decoupled:
-            # Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2: apart from the gradient's moments
-            for variable in variables:
-                if variable.name == "kernel":
-                    variable.assign_sub(rate * self.decay * variable)
-        else:
-            # The gradient of decay / 2 |w|^2, as in He et al. Mixed precision unscales inside `apply`, so the term
-            # is scaled as the loss is.
-            coefficient = self.optimizer.scale_loss(self.decay.value())
-            gradients = [
-                g + coefficient * v.value if v.name == "kernel" else g
-                for g, v in zip(gradients, variables, strict=True)
-            ]
-        self.optimizer.apply(gradients, variables)
-        return loss
-
-    def _logits(self, images: Any) -> Any:
-        return self.model(self._normalised(images), training=False)
-
-    def _normalised(self, images: Any) -> Any:
-        return (tf.cast(images, tf.float32) - self.mean) / self.deviation
-
-    def predict(self, dataset: Dataset, part: np.ndarray) -> np.ndarray:
-        """Logits in inference mode, float32 (len(part), classes)."""
-        batches = [self.logits(images).numpy() for images in pipeline.evaluation_batches(dataset, part)]
-        return np.concatenate(batches)[: len(part)]
-
-
-class Momentum(keras.optimizers.SGD):
-    """Keras' SGD with momentum, its velocity and weight updated in one pass over memory; no Nesterov."""
-
-    def __init__(self, coefficient: tf.Variable) -> None:
-        super().__init__(learning_rate=0.0, momentum=0.9)  # any momentum but 0: Keras makes the velocities for it
-        self.coefficient = coefficient
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        velocity = self.momentums[self._get_variable_index(variable)]
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle,
-            accum=velocity.value.handle,
-            lr=tf.cast(learning_rate, variable.dtype),
-            grad=gradient,
-            momentum=self.coefficient,
-        )
-
-
-def _optimizer(name: str, momentum: tf.Variable) -> keras.optimizers.Optimizer:
-    inner = Momentum(momentum) if name == "sgd" else keras.optimizers.Adam(0.0)
-    if keras.mixed_precision.global_policy().compute_dtype == "float16":
-        return keras.optimizers.LossScaleOptimizer(inner)
-    return inner
-
-
-def graph_of(trial: Trial) -> tuple[Any, ...]:
-    """What trials must share to share a graph: all else is numbers."""
-    return (
-        trial.architecture,
-        trial.data.image_size,
-        trial.classes,
-        trial.recipe.optimizer,
-        trial.execution,
-    )
-
-
-graphs: dict[tuple[Any, ...], Learner] = {}  # the graph of this process's last trial: tracing is dear, memory is short
-
-
-def learner(trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> Learner:
-    """Return a Learner at the trial's start, with the graph of the trial before it where the two share one."""
-    key = graph_of(trial)
-    if key not in graphs:
-        forget()
-        graphs[key] = Learner(trial)
-    graphs[key].reset(trial, mean, deviation)
-    return graphs[key]
-
-
-def forget() -> None:
-    """Drop the kept graph and its memory."""
-    graphs.clear()
-    keras.backend.clear_session()
-    gc.collect()
-
-
 def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Cross-entropy (nats), top-1, top-5 and mean per-class accuracy of logits (n, classes)."""
-    log_probability = _log_softmax(logits)[np.arange(len(labels)), labels]
+    log_probability = log_softmax(logits)[np.arange(len(labels)), labels]
     rank = _rank(logits, labels)
     right = rank == 0
     per_class = [right[labels == c].mean() for c in np.unique(labels)]
@@ -218,7 +87,8 @@ def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Logarithms of probabilities, float64, from logits (n, classes)."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
@@ -237,17 +107,18 @@ def predictions(logits: np.ndarray, dataset: Dataset) -> pd.DataFrame:
             "image": [dataset.names[i] for i in dataset.test],
             "label": labels,
             "predicted": logits.argmax(axis=1),
-            "probability": np.exp(_log_softmax(logits)[np.arange(len(labels)), labels]),
+            "probability": np.exp(log_softmax(logits)[np.arange(len(labels)), labels]),
             "rank": _rank(logits, labels),
         }
     )
 
 
-def run(trial: Trial, folder: Path, on_epoch: OnEpoch | None = None) -> Outcome:
+def run(trial: Trial, folder: Path, on_epoch: OnEpoch | None = None, keep: Path | None = None) -> Outcome:
     """Train one trial on a prepared data folder and return its outcome; only interruptions escape.
 
     A loss that is no number makes a record `diverged`, an exception one that is `failed`; both keep the
-    history so far and the reason, and the log has the traceback.
+    history so far and the reason, and the log has the traceback. `keep` is where the network that
+    `trial.keep_weights` asks for is written; the outcome does not depend on it.
     """
     started, clock = {"started": provenance.now(), **provenance.environment()}, time.perf_counter()
     history: list[dict[str, float]] = []
@@ -255,8 +126,9 @@ def run(trial: Trial, folder: Path, on_epoch: OnEpoch | None = None) -> Outcome:
     predicted = None
     try:
         dataset = load(folder, trial.data.split, trial.split_seed)
-        facts["data"] = _data_facts(trial, dataset)
-        best_epoch, metrics, predicted = _fit(trial, dataset, history, on_epoch)
+        pixels = normalisation(trial, dataset)
+        facts["data"] = _data_facts(trial, dataset, pixels)
+        best_epoch, metrics, predicted = _fit(trial, dataset, pixels, history, on_epoch, keep)
         facts |= {"status": "completed", "metrics": metrics, "best_epoch": best_epoch}
     except Diverged as error:
         facts |= {"status": "diverged", "reason": str(error)}
@@ -274,11 +146,7 @@ def run(trial: Trial, folder: Path, on_epoch: OnEpoch | None = None) -> Outcome:
         split_seed=trial.split_seed,
         settings=trial.settings(),
         execution=trial.execution.model_dump(),
-        network={
-            "parameters": trial.parameters,
-            "multiply_adds": trial.multiply_adds,
-            "stem": trial.architecture.stem,
-        },
+        network=_network_facts(trial),
         epochs_run=len(history),
         seconds=round(time.perf_counter() - clock, 3),
         provenance={**started, "finished": provenance.now()},
@@ -287,20 +155,72 @@ def run(trial: Trial, folder: Path, on_epoch: OnEpoch | None = None) -> Outcome:
     return Outcome(record, pd.DataFrame(history, columns=list(HISTORY_COLUMNS)), predicted)
 
 
-def _data_facts(trial: Trial, dataset: Dataset) -> dict[str, Any]:
+def _network_facts(trial: Trial) -> dict[str, Any]:
+    facts: dict[str, Any] = {"parameters": trial.parameters, "multiply_adds": trial.multiply_adds}
+    facts["stem"] = trial.architecture.stem
+    if trial.pretrained is not None:
+        facts |= {"weights": trial.pretrained.origin, "weights_digest": trial.pretrained.digest}
+        facts |= {"stem_pool": trial.architecture.stem_pool, "shared_features": trial.shares_features}
+    return facts
+
+
+def _data_facts(trial: Trial, dataset: Dataset, pixels: Normalisation) -> dict[str, Any]:
     return {
         "source": dataset.source,
         "fingerprint": trial.fingerprint,
         "split": dataset.split,
         "split_hash": dataset.split_hash,
         "image_size": dataset.image_size,
+        "normalisation": asdict(pixels),
         "classes": dataset.classes,
         **{part: len(getattr(dataset, part)) for part in ("train", "validation", "test")},
     }
 
 
+class Images:
+    """The inputs of a trial that computes its whole network: batches of images."""
+
+    shape = None
+
+    def __init__(self, trial: Trial, dataset: Dataset) -> None:
+        self.trial, self.dataset = trial, dataset
+
+    def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+        recipe = self.trial.recipe
+        return pipeline.training_batches(
+            self.dataset,
+            recipe.augmentation,
+            self.trial.seed,
+            epoch,
+            recipe.batch_size,
+            self.trial.execution.threads,
+        )
+
+    def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
+        """Yield the images of a part; `epoch` asks for that epoch's augmented views of them."""
+        index = getattr(self.dataset, part)
+        table = None if epoch is None else features.part_views(self.trial, part, epoch, len(index))
+        return pipeline.evaluation_batches(self.dataset, index, table)
+
+
+def normalisation(trial: Trial, dataset: Dataset) -> Normalisation:
+    """What is done to pixels: by the weights' own statistics, the training images', or nothing."""
+    if trial.data.normalisation == "raw":
+        return RAW
+    given = trial.pretrained.normalisation if trial.pretrained else None
+    if given is None or trial.data.normalisation == "dataset":
+        mean, deviation = ((float(r), float(g), float(b)) for r, g, b in pipeline.channel_statistics(dataset))
+        return Normalisation(mean, deviation)
+    return given
+
+
 def _fit(
-    trial: Trial, dataset: Dataset, history: list[dict[str, float]], on_epoch: OnEpoch | None
+    trial: Trial,
+    dataset: Dataset,
+    pixels: Normalisation,
+    history: list[dict[str, float]],
+    on_epoch: OnEpoch | None,
+    keep: Path | None,
 ) -> tuple[int, dict[str, float], pd.DataFrame]:
     """Train, then test once. Appends to `history` as epochs end; returns the tested epoch, metrics, predictions."""
     recipe = trial.recipe
@@ -309,18 +229,24 @@ def _fit(
         raise TrainingError(
             f"batch_size {recipe.batch_size} is more than the {len(dataset.train)} training images: make it smaller."
         )
-    net = learner(trial, *pipeline.channel_statistics(dataset))
+    inputs = features.Features(trial, dataset, pixels) if trial.shares_features else Images(trial, dataset)
+    mean, deviation = (np.array(values, np.float32) for values in (pixels.mean, pixels.deviation))
+    net = learner(trial, mean, deviation, inputs.shape)
     stopping, plateau, drops = Patience(recipe.early_stopping), Patience(recipe.plateau_patience), 0
-    lowest, chosen, kept = float("inf"), 0, None
+    wanted = {recipe.test_weights, trial.keep_weights} if keep else {recipe.test_weights}
+    lowest, epochs = float("inf"), {"best": 0, "last": 0}
+    values: dict[str, list[np.ndarray]] = {}  # of the network at these epochs, where it must be put back
     for epoch in range(1, recipe.epochs + 1):
         clock = time.perf_counter()
+        if epoch == recipe.head_epochs + 1:
+            net.begin(ALL)
         rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, drops) for i in range(steps)]
-        batch_loss = _train_epoch(net, trial, dataset, epoch, rates)
+        batch_loss = _train_epoch(net, inputs, epoch, rates)
         row = {
             "epoch": epoch,
             "learning_rate": rates[-1],
             "batch_loss": batch_loss,
-            **_evaluate(net, dataset),
+            **_evaluate(net, inputs, epoch),
             "seconds": round(time.perf_counter() - clock, 4),
         }
         history.append(row)
@@ -329,16 +255,24 @@ def _fit(
             raise Diverged(f"the loss is no number after epoch {epoch}")
         if on_epoch is not None:
             on_epoch(row)
-        if recipe.test_weights == "last" or row["validation_loss"] < lowest:
-            lowest, chosen = min(lowest, row["validation_loss"]), epoch
-            kept = net.model.get_weights() if recipe.test_weights == "best" else None
+        epochs["last"] = epoch
+        if row["validation_loss"] < lowest:
+            lowest, epochs["best"] = row["validation_loss"], epoch
+            if "best" in wanted:
+                values["best"] = net.model.get_weights()
         drops += recipe.schedule == "plateau" and plateau.update(row["validation_loss"])
         if stopping.update(row["validation_loss"]):
             break
-    if kept is not None:
-        net.model.set_weights(kept)
-    logits = net.predict(dataset, dataset.test)
-    tested = score(logits, dataset.labels[dataset.test])
+    if "best" in values and "last" in wanted:
+        values["last"] = net.model.get_weights()
+    if recipe.test_weights in values:
+        net.model.set_weights(values[recipe.test_weights])
+    logits = net.predict(inputs.evaluation_batches("test"), len(dataset.test))
+    tested, chosen = score(logits, dataset.labels[dataset.test]), epochs[recipe.test_weights]
+    if keep is not None and trial.keep_weights != "none":
+        if trial.keep_weights in values:
+            net.model.set_weights(values[trial.keep_weights])
+        _keep(trial, net, dataset, pixels, epochs[trial.keep_weights], keep)
     of_chosen = {
         key: history[chosen - 1][key] for key in ("train_loss", "train_top1", "validation_loss", "validation_top1")
     }
@@ -349,25 +283,44 @@ def _fit(
     )
 
 
-def _train_epoch(net: Learner, trial: Trial, dataset: Dataset, epoch: int, rates: list[float]) -> float:
-    recipe = trial.recipe
-    batches = pipeline.training_batches(
-        dataset, recipe.augmentation, trial.seed, epoch, recipe.batch_size, trial.execution.threads
-    )
-    losses = [
-        net.step(images, labels, rate) for (images, labels), rate in zip(batches, map(tf.constant, rates), strict=True)
-    ]
+def _keep(trial: Trial, net: Learner, dataset: Dataset, pixels: Normalisation, epoch: int, path: Path) -> None:
+    """Write the network as it is. A disk that refuses costs the network, not the record: `kept.lacking` finds out."""
+    try:
+        about = kept.about(trial, epoch, dataset.class_names)
+        kept.write(path, _whole(trial, net), about, pixels)
+    except ResflowError as error:
+        log.error("its network is not kept: %s", error)
+
+
+def _whole(trial: Trial, net: Learner) -> keras.Model:
+    """The network of a Learner; where that is a head on features, on the backbone that they came from."""
+    if net.features is None:
+        return net.model
+    execution, head = trial.execution, trial.network.head
+    whole = models.build(trial.architecture, trial.data.image_size, trial.classes, execution.lowering, net.jit, head)
+    assert trial.pretrained is not None  # no features without
+    weights.load(whole, trial.pretrained)
+    for layer in net.model.layers:
+        if layer.weights:
+            whole.get_layer(layer.name).set_weights(layer.get_weights())
+    return whole
+
+
+def _train_epoch(net: Learner, inputs: Inputs, epoch: int, rates: list[float]) -> float:
+    batches = inputs.training_batches(epoch)
+    losses = [net.step(x, labels, rate) for (x, labels), rate in zip(batches, map(tf.constant, rates), strict=True)]
     mean = float(np.mean([loss.numpy() for loss in losses]))
     if not np.isfinite(mean):
         raise Diverged(f"the training loss is no number in epoch {epoch}")
     return mean
 
 
-def _evaluate(net: Learner, dataset: Dataset) -> dict[str, float]:
+def _evaluate(net: Learner, inputs: Inputs, epoch: int) -> dict[str, float]:
     """Loss and top-1 on the clean training images and on the validation images, in inference mode."""
+    augmented = inputs.trial.recipe.validation_views == "augmented"
     row: dict[str, float] = {}
-    for part in ("train", "validation"):
-        index = getattr(dataset, part)
-        scores = score(net.predict(dataset, index), dataset.labels[index])
+    for part, view in (("train", None), ("validation", epoch if augmented else None)):
+        labels = inputs.dataset.labels[getattr(inputs.dataset, part)]
+        scores = score(net.predict(inputs.evaluation_batches(part, view), len(labels)), labels)
         row |= {f"{part}_loss": scores["loss"], f"{part}_top1": scores["top1"]}
     return row

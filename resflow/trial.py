@@ -6,20 +6,18 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from resflow import architectures, provenance
 from resflow.architectures import Architecture
-from resflow.settings import Data, Execution, Network, Recipe
+from resflow.errors import StudyError
+from resflow.pretrained import Pretrained
+from resflow.settings import Data, Execution, Head, Network, Recipe
 from resflow.study import Arm, Study
 
 NUMERICS_VERSION = 2  # raise by hand when the same settings begin to give other numbers
 JIT_STEPS = 2000  # a guess for GPUs, none was at hand: a minute of compilation against a tenth of a second a step
-TRAINING_COST = 3  # a training step costs a forward pass and a backward pass of twice its multiply-adds
-# `Trial.work` a second of one trial, for `plan`'s estimate until a record of the run tells better. cpu: over the 24
-# records of results/depth-cpu-oxford_flowers102 (one thread of two, AMD EPYC). gpu: a guess, no GPU was at hand.
-ASSUMED_RATE = {"cpu": 1.1e10, "gpu": 1e12}
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,21 @@ class Trial:
     data: Data  # its source by name, without a path
     fingerprint: str  # of the images, labels and split
     execution: Execution  # device resolved
+    pretrained: Pretrained | None  # what the backbone starts from, where that is not random
     classes: int
-    train_images: int
+    counts: tuple[int, int, int]  # images to train, validate and test on
     parameters: int
     multiply_adds: int  # one forward pass of one image
+    keep_weights: str = "none"  # best or last: which epoch's network is kept; no part of the id
 
     def settings(self) -> dict[str, Any]:
         """Everything that was asked for, as the record keeps it."""
         return {name: getattr(self, name).model_dump(mode="json") for name in ("network", "recipe", "data")}
 
-    def work(self) -> float:
-        """Multiply-adds of the whole training, the evaluations of each epoch on as many images twice included."""
-        return self.multiply_adds * self.train_images * self.recipe.epochs * (TRAINING_COST + 2)
+    @property
+    def shares_features(self) -> bool:
+        """Whether the backbone's outputs are the same for every head, so that they are computed once."""
+        return self.execution.features and self.recipe.finetune == "frozen" and self.recipe.bn == "inference"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class DataFacts:
     source: str  # the source's name, without a path
     fingerprint: str
     classes: int
-    train_images: int
+    counts: tuple[int, int, int]  # images to train, validate and test on
 
 
 def resolve_execution(asked: Execution, steps: int) -> Execution:
@@ -74,40 +75,88 @@ def resolve_execution(asked: Execution, steps: int) -> Execution:
     return asked.model_copy(update={"device": device, "lowering": lowering, "jit": jit})
 
 
-def expand(study: Study, facts: Callable[[Data], DataFacts]) -> list[Trial]:
-    """Return every trial, arm by arm within a seed, so that the first seed is compared first."""
+Find = Callable[[Network], Pretrained]
+
+
+def expand(study: Study, facts: Callable[[Data], DataFacts], find: Find | None = None) -> list[Trial]:
+    """Return every trial, arm by arm within a seed, so that the first seed is compared first.
+
+    `find` locates pretrained weights; a study that asks for some needs it. Raises StudyError where an arm's settings
+    do not go with its weights.
+    """
     known = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may hash files
-    steps = (known[a.data].train_images // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
+    steps = (known[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
     execution = resolve_execution(study.file.execution, min(steps))
-    return [_trial(study, arm, seed, known[arm.data], execution) for seed in study.seeds for arm in study.arms]
+    found = {arm.name: find(arm.network) if find and arm.loads_weights else None for arm in study.arms}
+    return [
+        _trial(study, arm, seed, known[arm.data], execution, found[arm.name])
+        for seed in study.seeds
+        for arm in study.arms
+    ]
 
 
-def _trial(study: Study, arm: Arm, seed: int, data: DataFacts, execution: Execution) -> Trial:
-    arch = arm.architecture()
-    parameters, multiply_adds = _size(arch, arm.data.image_size, data.classes)
+def _trial(
+    study: Study, arm: Arm, seed: int, data: DataFacts, execution: Execution, pretrained: Pretrained | None
+) -> Trial:
+    arch, network = arm.architecture(), arm.network
+    if pretrained is not None:
+        _check_weights(arm, pretrained)
+        arch = replace(arch, stem_pool=pretrained.stem_pool)
+        network = network.model_copy(update={"weights": pretrained.origin})
+    parameters, multiply_adds = _size(arch, arm.data.image_size, data.classes, network.head)
     return Trial(
-        id=trial_id(arm.network, arm.recipe, data.fingerprint, seed, study.file.split_seed, execution),
+        id=trial_id(
+            network,
+            arm.recipe,
+            data.fingerprint,
+            seed,
+            study.file.split_seed,
+            execution,
+            pretrained,
+            arm.normalisation,
+        ),
         study=study.name,
         arm=arm.name,
         levels=arm.levels,
         seed=seed,
         split_seed=study.file.split_seed,
-        network=arm.network,
+        network=network,
         architecture=arch,
         recipe=arm.recipe,
         data=arm.data.model_copy(update={"source": data.source}),
         fingerprint=data.fingerprint,
         execution=execution,
+        pretrained=pretrained,
         classes=data.classes,
-        train_images=data.train_images,
+        counts=data.counts,
         parameters=parameters,
         multiply_adds=multiply_adds,
+        keep_weights=study.file.keep_weights,
     )
 
 
+def _check_weights(arm: Arm, pretrained: Pretrained) -> None:
+    """Raise StudyError where the weights were trained as another network, or do not say what they were fed."""
+    if pretrained.variant is not None and pretrained.variant != arm.network.variant:
+        raise StudyError(
+            f"arm {arm.name}: the weights {pretrained.origin} were trained as variant {pretrained.variant}, the arm is "
+            f"variant {arm.network.variant}: set variant to {pretrained.variant}."
+        )
+    if pretrained.normalisation is None and arm.data.normalisation in ("auto", "weights"):
+        raise StudyError(
+            f"arm {arm.name}: the weights {pretrained.origin} do not say how their images were normalised. Say it in "
+            "their metadata (the key `input`, see the README), or set normalisation to dataset or raw."
+        )
+
+
 @functools.cache  # equal for every seed of an arm
-def _size(arch: Architecture, image_size: int, classes: int) -> tuple[int, int]:
-    return architectures.parameters(arch, classes), architectures.multiply_adds(arch, image_size, classes)
+def _size(arch: Architecture, image_size: int, classes: int, head: Head) -> tuple[int, int]:
+    pixels = architectures.map_size(arch, image_size) ** 2 if head.pooling == "flatten" else 1
+    features = architectures.feature_channels(arch) * pixels
+    return (
+        architectures.parameters(arch, classes, head.hidden, features),
+        architectures.multiply_adds(arch, image_size, classes, head.hidden, features),
+    )
 
 
 def trial_id(
@@ -117,17 +166,25 @@ def trial_id(
     seed: int,
     split_seed: int,
     execution: Execution,
+    pretrained: Pretrained | None = None,
+    normalisation: str = "auto",
 ) -> str:
-    """Hash what changes the outcome: settings, data, seeds, execution, numerics; never a name, path or profile.
+    """Hash what changes the outcome: settings, data, weights, seeds, execution, numerics; never a name or path.
 
     Settings at their defaults stay out, so that a setting added later leaves old ids valid; who changes a
     default raises NUMERICS_VERSION.
     """
+    if pretrained is None:  # `scratch` leaves the weights out: no other trial than one that has none
+        recipe = recipe.model_copy(update={"finetune": Recipe().finetune})
+    network = network.model_copy(update={"weights": "none"})  # their digest stands for them
+    usual = "weights" if pretrained else "dataset"
     outcome = {
         "numerics": NUMERICS_VERSION,
         "data": fingerprint,
         "seed": seed,
         "split_seed": split_seed,
+        **({"weights": pretrained.digest} if pretrained else {}),
+        **({"normalisation": normalisation} if normalisation not in ("auto", usual) else {}),
         **{
             name: section.model_dump(mode="json", exclude_defaults=True)
             for name, section in (("network", network), ("recipe", recipe), ("execution", execution))

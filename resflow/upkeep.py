@@ -35,17 +35,26 @@ class Place:
 
 
 def places(what: str = "all") -> list[Place]:
-    """Return what is there of `images`, `downloads`, `compiled` code, `logs`, or all. Raises ResflowError else."""
+    """Return what is there of a part of what resflow keeps, or of all of it. Raises ResflowError for an unknown one.
+
+    Kept networks are a part that goes when it is named, and never with `all`: only training makes them again.
+    """
+    runs = sorted(planning.STATE.iterdir()) if planning.STATE.is_dir() else []
     known = {
-        "images": (cache.root() / "data", "decoded images"),
-        "downloads": (cache.root() / "downloads", "downloaded archives"),
-        "compiled": (compiled.root(), "XLA's compilations"),
-        "logs": (planning.STATE, "logs of trials and Ray's files"),
+        "images": [(cache.root() / "data", "decoded images")],
+        "downloads": [(cache.root() / "downloads", "downloaded archives")],
+        "compiled": [(compiled.root(), "XLA's compilations")],
+        "features": [(cache.root() / "features", "frozen backbones' features")],
+        "weights": [(cache.root() / "weights", "downloaded weights")],
+        "logs": [
+            (run / name, said) for run in runs for name, said in (("logs", "logs of trials"), ("ray", "Ray's files"))
+        ],
+        "kept": [(run / "weights", "kept networks") for run in runs],
     }
     if what != "all" and what not in known:
         raise ResflowError(one_of(what, [*known, "all"], "part of what resflow keeps"))
-    chosen = known.values() if what == "all" else [known[what]]
-    return [Place(path, said, _size(path)) for path, said in chosen if path.is_dir()]
+    parts = [part for part in known if part != "kept"] if what == "all" else [what]
+    return [Place(path, said, _size(path)) for part in parts for path, said in known[part] if path.is_dir()]
 
 
 def _size(folder: Path) -> int:
@@ -76,7 +85,7 @@ def examine(start_ray: bool = True) -> Iterator[str]:
                     "TensorFlow lacks would fail. Install the extra 'gpu' (pip install 'resflow[gpu]')."
                 )
     yield f"Cache        {cache.root()} (RESFLOW_CACHE moves it)"
-    kept = places()
+    kept = [*places(), *places("kept")]
     for place in kept:
         yield f"             {place.size / 1e6:,.1f} MB of {place.what} in {place.path}"
     if not kept:

@@ -154,7 +154,7 @@ WRONG = {
     "init . --force": "cannot write",
     "schema x": "unexpected extra argument",
     "doctor x": "unexpected extra argument",
-    "clean --what results": "images, downloads, compiled, logs, all",
+    "clean --what results": "images, downloads, compiled, features, weights, logs, kept, all",
     "data": "Commands",
     "data fetch": "Missing argument",
     "data fetch nope": "unknown data source",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resflow import planning, records, study
+from resflow import costs, planning, records, study
 from resflow.errors import DataError, RecordError, StudyError
 from resflow.records import Record
 
@@ -138,11 +138,15 @@ def test_the_estimate_comes_from_finished_trials(mine: str) -> None:
     first = trials[0]
     guessed, basis = planning.seconds(trials, {})
     assert basis.startswith("assuming")
-    assert guessed[trials[1].id] / guessed[first.id] == pytest.approx(trials[1].work() / first.work())
+    assert guessed[trials[1].id] / guessed[first.id] == pytest.approx(
+        costs.work(trials)[trials[1].id] / costs.work(trials)[first.id]
+    )
     estimated, basis = planning.seconds(trials, {first.id: _done(first, 100)})
     assert basis == "from 1 finished trials of this run"
     assert estimated[first.id] == pytest.approx(100)
-    assert estimated[trials[1].id] == pytest.approx(100 * trials[1].work() / first.work())
+    assert estimated[trials[1].id] == pytest.approx(
+        100 * costs.work(trials)[trials[1].id] / costs.work(trials)[first.id]
+    )
     for useless in ({first.id: _done(first, 100, "failed")}, {"other": _done(first, 100)}):
         assert planning.seconds(trials, useless) == (guessed, planning.seconds(trials, {})[1])
 

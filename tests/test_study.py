@@ -424,9 +424,11 @@ def test_shipped_studies_are_valid_in_every_profile(path: Path) -> None:
 
 
 def test_built_in_studies_have_the_profiles_that_the_manual_names() -> None:
-    assert {"depth", "residual"} <= set(study.builtin())
+    assert {"depth", "residual", "finetune", "head", "article"} <= set(study.builtin())
     for name in study.builtin():
-        assert {"demo", "cpu", "paper"} <= set(study.open_document(name).values["profiles"])
+        profiles = set(study.open_document(name).values["profiles"])
+        pretrained = any(arm.loads_weights for arm in study.load(name).arms)
+        assert {"cpu", "paper"} | (set() if pretrained else {"demo"}) <= profiles  # a demo downloads nothing
 
 
 def test_the_twins_of_the_residual_study_have_equal_parameters() -> None:

@@ -20,13 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from resflow import learner as learners
 from resflow import train
 from resflow.data import pipeline
 from resflow.data.dataset import load
 from resflow.errors import TrainingError
 from resflow.records import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
+from resflow.learner import Learner
 from resflow.settings import Augmentation, Execution
-from resflow.train import Learner
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 EPOCH_LOSSES = [3.0, 1.0, 2.0, 2.5, 4.0, 5.0]  # the second epoch is the best one
@@ -47,8 +48,8 @@ def numbers(outcome: Outcome) -> pd.DataFrame:
 
 
 def learner(folder: Path, seed: int = 1, **settings: Any) -> Learner:
-    train.forget()
-    return train.learner(tiny.trial(folder, seed, **settings), *pipeline.channel_statistics(load(folder)))
+    learners.forget()
+    return learners.learner(tiny.trial(folder, seed, **settings), *pipeline.channel_statistics(load(folder)))
 
 
 def batch(folder: Path, size: int = 8) -> tuple[Any, Any]:
@@ -78,7 +79,7 @@ def close(first: np.ndarray, second: np.ndarray) -> bool:
 @pytest.fixture
 def float32_afterwards() -> Iterator[None]:
     yield
-    train.forget()
+    learners.forget()
 
 
 # Repeating
@@ -122,14 +123,14 @@ def same_record(one: Outcome, other: Outcome) -> bool:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_used_graph_gives_the_record_of_a_new_one(folder: Path, kind: str) -> None:
     settings = KINDS[kind]
-    train.forget()
+    learners.forget()
     new = train.run(tiny.trial(folder, **settings), folder)
     assert new.record.status == "completed", new.record.reason
-    (graph,) = train.graphs.values()
+    (graph,) = learners.graphs.values()
     between = train.run(tiny.trial(folder, seed=2, **{**settings, **NUMBERS}), folder)
     assert between.record.metrics != new.record.metrics
     used = train.run(tiny.trial(folder, **settings), folder)
-    assert list(train.graphs.values()) == [graph]  # one graph did all three
+    assert list(learners.graphs.values()) == [graph]  # one graph did all three
     assert same_record(used, new)
 
 
@@ -147,11 +148,11 @@ def test_a_used_graph_gives_the_record_of_a_fresh_process(folder: Path, kind: st
 
 
 def test_what_makes_another_graph_is_built_anew(folder: Path) -> None:
-    train.forget()
+    learners.forget()
     for settings in ({}, {"shortcut": "none"}, {"width": 0.25}, {"optimizer": "adam"}):
-        before = list(train.graphs.values())
+        before = list(learners.graphs.values())
         train.run(tiny.trial(folder, epochs=1, **settings), folder)
-        (kept,) = train.graphs.values()  # never more than one: each holds its weights and buffers
+        (kept,) = learners.graphs.values()  # never more than one: each holds its weights and buffers
         assert kept not in before
 
 
@@ -160,7 +161,7 @@ def test_a_fault_is_not_handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch)
     with monkeypatch.context() as broken:
         broken.setattr(train, "_train_epoch", lambda *_: 1 / 0)
         assert train.run(tiny.trial(folder, epochs=1), folder).record.status == "failed"
-    assert not train.graphs
+    assert not learners.graphs
 
 
 def test_another_seed_gives_another_trial(folder: Path, outcome: Outcome) -> None:
@@ -338,7 +339,7 @@ def test_label_smoothing_by_hand(folder: Path) -> None:
     """Szegedy et al. 2016, section 7: targets (1 - e) one_hot + e / classes."""
     images, labels = batch(folder)
     net = learner(folder, label_smoothing=0.3)
-    logits = net.model(net._normalised(images), training=True).numpy()
+    logits = net.model(net._prepared(images), training=True).numpy()
     log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     targets = np.eye(3)[labels.numpy()] * 0.7 + 0.1
     loss = net.step(images, labels, tf.constant(0.1)).numpy()
@@ -349,7 +350,7 @@ def test_statistics_of_batch_norm_move_in_training_only(folder: Path) -> None:
     net, data = learner(folder), load(folder)
     moving = [v for v in net.model.non_trainable_variables if v.name in ("moving_mean", "moving_variance")]
     before = [v.numpy() for v in moving]
-    net.predict(data, data.validation)
+    net.predict(pipeline.evaluation_batches(data, data.validation), len(data.validation))
     assert all(np.array_equal(old, v.numpy()) for old, v in zip(before, moving, strict=True))
     net.step(*batch(folder), tf.constant(0.1))
     assert not any(np.array_equal(old, v.numpy()) for old, v in zip(before, moving, strict=True))
@@ -377,14 +378,14 @@ def test_mixed_precision_takes_the_steps_of_float32(folder: Path, precision: str
 def test_a_trial_has_its_precision_whatever_ran_before_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras forgets its policy when a session is cleared: the second trial of a worker was float32 once."""
     seen: list[str] = []
-    real = train.models.build
+    real = learners.models.build
 
     def build(*args: Any) -> keras.Model:
         seen.append(keras.mixed_precision.global_policy().name)
         return real(*args)
 
-    train.forget()
-    monkeypatch.setattr(train.models, "build", build)
+    learners.forget()
+    monkeypatch.setattr(learners.models, "build", build)
     monkeypatch.setattr(train, "_train_epoch", lambda *_: float("nan"))
     monkeypatch.setattr(train, "_evaluate", lambda *_: {"train_loss": float("nan"), "validation_loss": float("nan")})
     for precision in ("mixed_bfloat16", "mixed_bfloat16", "float32"):
@@ -424,11 +425,13 @@ def tested(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[np.
     looks: list[tuple[list[np.ndarray], dict[str, float]]] = []
     real, data = Learner.predict, load(folder)
 
-    def predict(net: Learner, dataset: Any, part: np.ndarray) -> np.ndarray:
-        if np.intersect1d(part, data.test).size:
-            validation = train.score(real(net, data, data.validation), data.labels[data.validation])
+    def predict(net: Learner, batches: Any, count: int) -> np.ndarray:
+        assert len({*data.counts}) == 3  # a part is known by how many images it has
+        if count == len(data.test):
+            again = pipeline.evaluation_batches(data, data.validation)
+            validation = train.score(real(net, again, len(data.validation)), data.labels[data.validation])
             looks.append((net.model.get_weights(), validation))
-        return real(net, dataset, part)
+        return real(net, batches, count)
 
     monkeypatch.setattr(Learner, "predict", predict)
     return looks

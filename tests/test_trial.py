@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from resflow import document, planning, study, trial
-from resflow.settings import Augmentation, Data, Execution, Network, Recipe
+from resflow.pretrained import Normalisation, Pretrained
+from resflow.settings import Augmentation, Data, Execution, Head, Network, Recipe
 from resflow.trial import DataFacts, Trial, trial_id
 
-FACTS = DataFacts("synthetic", "f" * 64, 10, 800)
+FACTS = DataFacts("synthetic", "f" * 64, 10, (800, 200, 1000))
 CPU = Execution(device="cpu", jit=False)
 TEXT = """\
 name: mine
@@ -35,6 +37,8 @@ OTHERS: dict[type, dict[str, Any]] = {
         "width": 0.5,
         "stem": "imagenet",
         "zero_gamma": True,
+        "partial_weights": True,
+        "head": Head(hidden=(8,)),
     },
     Recipe: {
         "optimizer": "adam",
@@ -52,6 +56,12 @@ OTHERS: dict[type, dict[str, Any]] = {
         "early_stopping": 2,
         "test_weights": "best",
         "augmentation": Augmentation(flip=True),
+        "validation_views": "augmented",
+        "finetune": "frozen",
+        "unfrozen_stages": 2,
+        "bn": "train",
+        "backbone_learning_rate": 0.01,
+        "head_epochs": 1,
     },
     Execution: {
         "device": "gpu",
@@ -59,9 +69,16 @@ OTHERS: dict[type, dict[str, Any]] = {
         "precision": "mixed_bfloat16",
         "jit": True,
         "lowering": "native",
+        "features": False,
     },
+    Head: {"pooling": "flatten", "hidden": (8,), "activation": "elu", "dropout": 0.5},
     Augmentation: {"flip": True, "rotation": 5.0, "shear": 0.1, "zoom": 0.1, "crop_padding": 2},
 }
+
+
+PRETRAINED = Pretrained(
+    Path("net.safetensors"), "a" * 64, "net.safetensors", Normalisation((1, 2, 3), (4, 5, 6)), "both", None
+)
 
 
 def identify(**changed: Any) -> str:
@@ -103,6 +120,9 @@ def test_defaults_are_pinned() -> None:
         "width": 1.0,
         "stem": "auto",
         "zero_gamma": False,
+        "weights": "none",
+        "partial_weights": False,
+        "head": {"pooling": "gap", "hidden": (), "activation": "relu", "dropout": 0.0},
     }
     assert Recipe().model_dump() == {
         "optimizer": "sgd",
@@ -120,6 +140,12 @@ def test_defaults_are_pinned() -> None:
         "early_stopping": None,
         "test_weights": "last",
         "augmentation": {"flip": False, "rotation": 0.0, "shear": 0.0, "zoom": 0.0, "crop_padding": 0},
+        "validation_views": "clean",
+        "finetune": "full",
+        "unfrozen_stages": 1,
+        "bn": "inference",
+        "backbone_learning_rate": None,
+        "head_epochs": 0,
     }
     assert Execution().model_dump() == {
         "device": "auto",
@@ -127,19 +153,45 @@ def test_defaults_are_pinned() -> None:
         "precision": "float32",
         "jit": "auto",
         "lowering": "table",
+        "features": True,
     }
 
 
 @pytest.mark.parametrize(
-    ("model", "field"), [(model, field) for model in OTHERS for field in model.model_fields], ids=lambda part: str(part)
+    ("model", "field"),
+    [(model, field) for model in OTHERS for field in model.model_fields if field != "weights"],
+    ids=lambda part: str(part),
 )
 def test_every_setting_is_part_of_the_id(model: type, field: str) -> None:
     value = OTHERS[model][field]
     assert value != model.model_fields[field].default
+    changed: dict[str, Any] = {model.__name__.lower(): model(**{field: value})}
     if model is Augmentation:
-        assert identify(recipe=Recipe(augmentation=Augmentation(**{field: value}))) != identify()
-    else:
-        assert identify(**{model.__name__.lower(): model(**{field: value})}) != identify()
+        changed = {"recipe": Recipe(augmentation=changed["augmentation"])}
+    elif model is Head:
+        changed = {"network": Network(head=changed["head"])}
+    assert identify(**changed, pretrained=PRETRAINED) != identify(pretrained=PRETRAINED)
+
+
+def test_weights_are_known_by_their_digest_and_not_by_their_name() -> None:
+    assert identify(pretrained=PRETRAINED) != identify()
+    assert identify(pretrained=replace(PRETRAINED, digest="b" * 64)) != identify(pretrained=PRETRAINED)
+    moved = replace(PRETRAINED, path=Path("elsewhere"), origin="other")
+    assert identify(network=Network(weights="elsewhere"), pretrained=moved) == identify(pretrained=PRETRAINED)
+
+
+def test_the_normalisation_is_part_of_the_id() -> None:
+    for pretrained, usual in ((PRETRAINED, "weights"), (None, "dataset")):
+        ids = {how: identify(pretrained=pretrained, normalisation=how) for how in ("auto", "dataset", "weights", "raw")}
+        assert ids["auto"] == ids[usual]
+        assert len(set(ids.values())) == 3
+    text = TEXT.replace("factors:", "factors:\n  normalisation: [dataset, raw]").replace("plain-18", "dataset-plain-18")
+    assert len({t.id for t in expand(text)}) == 16
+
+
+def test_scratch_is_the_trial_that_has_no_weights() -> None:
+    scratch = identify(network=Network(weights="imagenet"), recipe=Recipe(finetune="scratch"))
+    assert scratch == identify() == identify(network=Network(weights="none"))
 
 
 @pytest.mark.parametrize("changed", [{"seed": 2}, {"split_seed": 1}, {"fingerprint": "e" * 64}], ids=str)
@@ -239,7 +291,7 @@ def test_xla_compiles_where_it_is_asked_for_or_repays(device: Any, jit: Any, ste
 
 
 def test_the_shortest_arm_decides_on_xla_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "JIT_STEPS", 30 * (FACTS.train_images // 32))
+    monkeypatch.setattr(trial, "JIT_STEPS", 30 * (FACTS.counts[0] // 32))
     text = TEXT.replace("device: cpu", "device: gpu").replace("factors:", "factors:\n  epochs: [30, 90]")
     text = text.replace("plain-18", "30-plain-18")
     assert {t.execution.jit for t in expand(text)} == {True}

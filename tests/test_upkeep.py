@@ -75,7 +75,9 @@ def test_an_empty_place_has_nothing_to_remove(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_unknown_part_is_told() -> None:
-    with pytest.raises(ResflowError, match=r"'results'.*images, downloads, compiled, logs, all"):
+    with pytest.raises(
+        ResflowError, match=r"'results'.*images, downloads, compiled, features, weights, logs, kept, all"
+    ):
         upkeep.places("results")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from resflow.architectures import Architecture, resolve_stem
 from resflow.data import cache
 from resflow.data.dataset import Dataset, fingerprint_of, load
 from resflow.data.decode import Decoded
+from resflow.pretrained import Normalisation, Pretrained
 from resflow.settings import Data, Execution, Network, Recipe, section_of
 from resflow.trial import Trial, trial_id
 
@@ -59,7 +61,13 @@ def dataset(**asked: Any) -> Dataset:
     return load(prepare(**asked))
 
 
-def trial(folder: Path, seed: int = 1, execution: Execution | None = None, **settings: Any) -> Trial:
+def trial(
+    folder: Path,
+    seed: int = 1,
+    execution: Execution | None = None,
+    pretrained: Pretrained | None = None,
+    **settings: Any,
+) -> Trial:
     """A trial on a prepared folder; `settings` are any of network, recipe and data by their own names."""
     data = load(folder)
     flat = {**DEFAULTS, "image_size": data.image_size, **settings}
@@ -71,10 +79,12 @@ def trial(folder: Path, seed: int = 1, execution: Execution | None = None, **set
     network, recipe = Network(**sections["network"]), Recipe(**sections["recipe"])
     wanted, execution = Data(**sections["data"]), execution or Execution(device="cpu", jit=False)
     stem = resolve_stem(network.stem, network.family, wanted.image_size)
-    architecture = Architecture(**{**network.model_dump(), "stem": stem})
+    architecture = Architecture(
+        network.family, network.depth, network.shortcut, network.variant, network.width, stem, network.zero_gamma
+    )
     fingerprint = fingerprint_of(data.identity, data.image_size, data.split, 0)
     return Trial(
-        id=trial_id(network, recipe, fingerprint, seed, 0, execution),
+        id=trial_id(network, recipe, fingerprint, seed, 0, execution, pretrained, wanted.normalisation),
         study="tiny",
         arm="-".join(map(str, settings.values())) or "tiny",
         levels={name: str(value) for name, value in settings.items()},
@@ -87,10 +97,31 @@ def trial(folder: Path, seed: int = 1, execution: Execution | None = None, **set
         fingerprint=fingerprint,
         execution=execution,
         classes=data.classes,
-        train_images=len(data.train),
-        parameters=architectures.parameters(architecture, data.classes),
-        multiply_adds=architectures.multiply_adds(architecture, data.image_size, data.classes),
+        counts=data.counts,
+        pretrained=pretrained,
+        parameters=architectures.parameters(architecture, data.classes, network.head.hidden),
+        multiply_adds=architectures.multiply_adds(architecture, data.image_size, data.classes, network.head.hidden),
     )
+
+
+def pretrained(path: Path, **settings: Any) -> Pretrained:
+    """Weights of a net of `trial`'s, drawn from another seed, with moving statistics that are no defaults."""
+    from resflow import models, weights
+
+    flat = {**DEFAULTS, **settings}
+    network = Network(**{name: value for name, value in flat.items() if section_of(name) == "network"})
+    stem = resolve_stem(network.stem, network.family, 16)
+    arch = Architecture(network.family, network.depth, network.shortcut, network.variant, network.width, stem)
+    model = models.build(arch, 16, 5)
+    models.initialise(model, 99)
+    draw = np.random.default_rng(0)
+    for layer in model.layers:
+        for weight in layer.weights:
+            if weight.name.startswith("moving"):
+                weight.assign(draw.uniform(0.5, 1.5, weight.shape))
+    normalisation = Normalisation((120.0, 110.0, 100.0), (60.0, 61.0, 62.0))
+    weights.save(model, path, normalisation=normalisation, architecture=asdict(arch))
+    return weights.find(str(path), network.family, network.depth)
 
 
 def main(folder: str, out: str, settings: str = "") -> None:

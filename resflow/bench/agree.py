@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from resflow import learner as learners
 from resflow import models, planning, train
 from resflow.bench import process
 from resflow.bench.keras_step import network
@@ -37,7 +38,7 @@ def losses(trial: Trial, dataset: Dataset) -> dict[str, list[float]]:
     rates = [learning_rate(recipe, step, len(batches)) for step in range(len(batches))]
     found: dict[str, list[float]] = {}
     for name, nudge in (("resflow", 0.0), ("twin", NUDGE)):
-        learner = train.learner(trial, mean, deviation)
+        learner = learners.learner(trial, mean, deviation)
         for variable in (v for v in learner.model.trainable_variables if v.name == "kernel"):
             signs = np.random.default_rng(0).choice((-nudge, nudge), variable.shape)
             variable.assign(variable.numpy() * (1 + signs).astype(np.float32))

@@ -11,8 +11,8 @@ from typing import Any
 
 from resflow import planning, provenance
 from resflow.bench import process
+from resflow.costs import TRAINING
 from resflow.errors import ResflowError, one_of
-from resflow.trial import TRAINING_COST
 
 STEP_STUDY = Path(__file__).with_name("step.yaml")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -127,7 +127,7 @@ def judged(answers: Answers, multiply_adds: int) -> dict[str, Any]:
     speeds = {name: median(given, "images_per_s") for name, given in answers.items() if name != "gemm"}
     torch = max((speed for name, speed in speeds.items() if name.startswith("torch")), default=None)
     peak = median(answers["gemm"], "gflops")
-    flops = speeds["resflow"] * 2 * multiply_adds * TRAINING_COST
+    flops = speeds["resflow"] * 2 * multiply_adds * TRAINING["full"]
     compiling = {name: round(median(answers[name], "compile_s"), 2) for name in speeds}
     return {
         "images_per_s": {name: round(speed, 2) for name, speed in speeds.items()} | ({} if torch else {"torch": None}),
@@ -185,7 +185,7 @@ def feed(image_size: int, batch_size: int, threads: int, seconds: float, rounds:
             "image_size": image_size,
             "batch_size": batch_size,
             "threads": threads,
-            "training_images": trial.train_images,
+            "training_images": trial.counts[0],
             "augmentation": ARTICLE,
             "execution": answers["resnet18"][0]["execution"],
             "rounds": rounds,

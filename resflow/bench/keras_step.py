@@ -18,10 +18,19 @@ layers = keras.layers
 def network(arch: Architecture, image_size: int, classes: int, l2: float = 0.0) -> keras.Model:
     """The tables of `architectures` in stock layers, under resflow's layer names.
 
-    Computes what `models.build` computes. Explicit padding only where Keras' `same` would be lopsided, as in
-    keras.applications. `l2` > 0 adds l2 |w|^2 of every kernel to the loss.
+    Computes what `models.build` computes. `l2` > 0 adds l2 |w|^2 of every kernel to the loss.
     """
     penalty = keras.regularizers.L2(l2) if l2 else None
+    net = backbone(arch, image_size, penalty)
+    head = layers.Dense(classes, dtype="float32", kernel_regularizer=penalty, name="head")
+    return keras.Model(net.input, head(layers.GlobalAveragePooling2D()(net.output)))
+
+
+def backbone(arch: Architecture, image_size: int, penalty: Any = None) -> keras.Model:
+    """All before the head; its output is the last map. Variants v1 and v1.5.
+
+    Explicit padding only where Keras' `same` would be lopsided, as in keras.applications.
+    """
 
     def convolved(x: Any, conv: Conv) -> Any:
         padding = "same"
@@ -59,9 +68,7 @@ def network(arch: Architecture, image_size: int, classes: int, l2: float = 0.0) 
         x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
     for table in blocks(arch):
         x = block(x, table)
-    x = layers.GlobalAveragePooling2D()(x)
-    head = layers.Dense(classes, dtype="float32", kernel_regularizer=penalty, name="head")
-    return keras.Model(inputs, head(x))
+    return keras.Model(inputs, x)
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:

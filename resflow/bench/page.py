@@ -24,6 +24,10 @@ def title(result: Mapping[str, Any]) -> str:
     if result["benchmark"] == "study":
         where = f"{len(asked['arms'])} arms × {len(asked['seeds'])} seeds, {asked['recipe']['epochs']} epochs"
         return f"Study: {', '.join(asked['arms'])}; {where}, width {asked['network']['width']:g}"
+    if result["benchmark"] == "frozen":
+        net, size = asked["network"], asked["data"]["image_size"]
+        where = f"{len(asked['seeds'])} seeds, {asked['recipe']['epochs']} epochs"
+        return f"Head study: {len(asked['arms'])} heads × {where}, on a frozen ResNet-{net['depth']} at {size}×{size}"
     if result["benchmark"] == "convolution":
         return f"Convolutions, forward and backward: batch {asked['batch_size']}, {asked['threads']} threads"
     if result["benchmark"] == "worker":
@@ -44,6 +48,7 @@ def rows(result: Mapping[str, Any]) -> Rows:
         "step": _step,
         "input": _input,
         "study": _study,
+        "frozen": _frozen,
         "convolution": _convolution,
         "worker": _worker,
     }[result["benchmark"]](result)
@@ -108,6 +113,36 @@ def _study(result: Mapping[str, Any]) -> Rows:
         ["  the same, resflow with its weights' last bits changed", f"{result['first_epoch_loss_noise']:.1e}"],
         ["resflow's trial against a bare loop", f"{result['harness_overhead']:+.1%}"],
     ]
+
+
+CAUSES = {
+    "sharing_features": "sharing features among heads, seeds and epochs",
+    "training_heads": "training heads on features, in one process",
+    "start_and_building": "start, building and compiling",
+    "forward_pass": "resflow's forward pass, in one process",
+    "trials_at_a_time": "trials at a time",
+}
+
+
+def _frozen(result: Mapping[str, Any]) -> Rows:
+    """A block of rows with augmentation, one without, and what of the script was timed."""
+    lines: Rows = []
+    for variant, said in (("augmented", "with augmentation"), ("clean", "without augmentation")):
+        wall, passes = result["wall_s"][variant], result["images_through_the_backbone"][variant]
+        without = result["ratio_without_training_evaluation"][variant]
+        apart = result["first_epoch_loss_difference"][variant]
+        lines += [
+            [f"{said}: resflow study against the script", "{resflow:,.1f} s against {script:,.0f} s".format_map(wall)],
+            ["ratio", f"{result['ratio_vs_script'][variant]:.1f} ×"],
+            *[[f"  of it {CAUSES[cause]}", f"{times:.2f} ×"] for cause, times in result["causes"][variant].items()],
+            ["  ratio where the script never evaluates training images", f"{without:.1f} ×"],
+            ["images through the backbone", "{resflow:,} against {script:,}".format_map(passes)],
+            ["resflow study again, all features there", f"{wall['resflow_again']:,.1f} s"],
+            ["difference of the first epoch's losses, at most", f"{max(apart.values()):.1e}"],
+        ]
+    part = result["script_timed"]
+    timed = "{trials} of {of_trials} trials, {epochs} of {of_epochs} epochs; the rest is scaled".format_map(part)
+    return [*lines, ["timed of the script", timed]]
 
 
 def _convolution(result: Mapping[str, Any]) -> Rows:

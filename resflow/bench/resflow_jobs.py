@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resflow import planning, train
+from resflow import costs, planning, train
+from resflow import learner as learners
 from resflow.bench import process
 from resflow.bench.clock import BATCHES, timed
 from resflow.data import pipeline
@@ -29,7 +30,7 @@ def step(spec: dict[str, Any]) -> dict[str, Any]:
     """Train as a trial does, its pipeline included, on images in memory."""
     asked = planning.make(spec["study"], settings=spec["settings"], prepare=False).trials[0]
     train.configure(asked.execution)
-    learner = train.learner(asked, np.full(3, 128, np.float32), np.full(3, 64, np.float32))
+    learner = learners.learner(asked, np.full(3, 128, np.float32), np.full(3, 64, np.float32))
     batch_size, rate = asked.recipe.batch_size, tf.constant(0.01)
     images = _noise(asked, BATCHES * batch_size)
     epochs = itertools.count(1)
@@ -123,7 +124,7 @@ def bare(spec: dict[str, Any]) -> dict[str, Any]:
     statistics = pipeline.channel_statistics(dataset)
     seconds: dict[str, list[float]] = {"steps": [], "evaluation": []}
     start = time.perf_counter()
-    learner = train.learner(asked, *statistics)
+    learner = learners.learner(asked, *statistics)
     building = time.perf_counter() - start
 
     def evaluate(part: str) -> None:
@@ -148,11 +149,11 @@ def bare(spec: dict[str, Any]) -> dict[str, Any]:
 def worker(spec: dict[str, Any]) -> dict[str, Any]:
     """Run a study's trials in turn, over and over, as a worker of Ray does; resident memory (MB) after each."""
     plan = planning.make(spec["study"], settings=spec["settings"])
-    longest_first = sorted(plan.trials, key=lambda t: -t.work())
+    longest_first = costs.in_order(plan.trials)
     train.configure(longest_first[0].execution)
     memory, seconds, used = [], [], []
     for asked in itertools.islice(itertools.cycle(longest_first), spec["trials"]):
-        used.append(train.graph_of(asked) in train.graphs)
+        used.append(learners.graph_of(asked) in learners.graphs)
         seconds.append(round(train.run(asked, plan.folders[asked.id]).record.seconds, 2))
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         memory.append(round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6))

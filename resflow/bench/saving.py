@@ -32,6 +32,8 @@ def name(result: Mapping[str, Any]) -> str:
     asked = result["settings"]
     if result["benchmark"] == "study":
         return f"study-{asked['study']}"
+    if result["benchmark"] == "frozen":
+        return f"frozen-resnet{asked['network']['depth']}-{asked['data']['image_size']}px"
     if result["benchmark"] == "input":
         return f"input-{asked['image_size']}px"
     if result["benchmark"] == "convolution":

@@ -40,7 +40,7 @@ def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict
         say(f"round {number}/{rounds}: script")
         scripts.append(_script(spec))
         say(f"round {number}/{rounds}: resflow study")
-        ours.append(_resflow(study, settings))
+        ours.append(resflow_study(study, settings))
     loops = in_turn(
         [Contender(job, "resflow_jobs", {**spec, "job": job}) for job in ("bare", "trial")], max(rounds, 2), say
     )
@@ -74,7 +74,7 @@ def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict
             "network": first.network.model_dump(),
             "recipe": first.recipe.model_dump(mode="json"),
             "data": first.data.model_dump(),
-            "training_images": first.train_images,
+            "training_images": first.counts[0],
             "execution": first.execution.model_dump(),
             "rounds": rounds,
         },
@@ -105,23 +105,30 @@ def _script(spec: dict[str, Any]) -> dict[str, Any]:
     return {"wall_s": wall, **causes(wall, wall, [t["seconds"] for t in trials], epochs, slots=1), "trials": trials}
 
 
-def _resflow(study: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def resflow_study(
+    study: Path,
+    settings: Mapping[str, Any],
+    profile: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """`resflow study` as a user types it, in a folder of its own; wall seconds of the whole process."""
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    words = ["--profile", profile] if profile else []
+    words += [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", MAIN, "study", str(study), *words, "--out", f"{folder}/run"]
+        environment = {**process.environment(), **(variables or {})}
         began, start = datetime.now(UTC), time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=process.environment())
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
         wall = time.perf_counter() - start
         if done.returncode:
-            raise ResflowError(f"bench study: resflow study failed: {process.last_line(done.stderr or done.stdout)}")
+            raise ResflowError(f"benchmark: resflow study failed: {process.last_line(done.stderr or done.stdout)}")
         return {"wall_s": wall, **_measured(records.load(Path(folder) / "run"), wall, began)}
 
 
 def _measured(run: Run, wall: float, began: datetime) -> dict[str, Any]:
     bad = [record for record in run.records if record.status != "completed"]
     if bad or not run.records:
-        raise ResflowError(f"bench study: {bad[0].reason if bad else 'no trial ran'}. Nothing was compared.")
+        raise ResflowError(f"benchmark: {bad[0].reason if bad else 'no trial ran'}. Nothing was compared.")
     histories = run.histories()
     by_trial = {record.id: histories[histories["id"] == record.id] for record in run.records}
     # Records tell the time to the second: good enough for a span of minutes.

@@ -29,8 +29,8 @@ class Source(Protocol):
     def prepare(self, image_size: int, *, progress: bool = True) -> Path:
         """Download where needed, decode once into the cache, and return the cache folder."""
 
-    def outline(self, split: str) -> tuple[int, int] | None:
-        """Return (classes, training images) of a split where they are known without the images, else None."""
+    def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
+        """Return classes and (training, validation, test) images of a split, None where the images must be seen."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Dataset:
     @property
     def classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        return len(self.train), len(self.validation), len(self.test)
 
 
 def fingerprint(source: Source, image_size: int, split: str = "auto", split_seed: int = 0) -> str:

@@ -69,7 +69,7 @@ class Folder:
         lines = (f"{photo.name}\0{photo.digest}\n" for photo in self._scan.photos)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def outline(self, split: str) -> tuple[int, int] | None:
+    def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
         return None  # copies have to be found first
 
     def prepare(self, image_size: int, *, progress: bool = True) -> Path:

@@ -35,6 +35,7 @@ OFFICIAL_URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 URL_VARIABLE = "RESFLOW_OXFORD_URL"  # a mirror; the md5s still hold
 FIELDS = {"train": "trnid", "validation": "valid", "test": "tstid"}  # of setid.mat: image numbers from 1
 CLASSES = {"oxford_flowers102": 102, "oxford_flowers10": 10}  # the first so many
+OFFICIAL_TEST = {"oxford_flowers102": 6149, "oxford_flowers10": 322}  # images
 ARTICLE_PARTS = {"train": "train", "valid": "validation", "test": "test"}
 
 
@@ -89,12 +90,15 @@ class Oxford:
         fetch_files(OFFICIAL_URL, URL_VARIABLE, self._registry, folder, self._downloader, progress=progress)
         return folder
 
-    def outline(self, split: str) -> tuple[int, int] | None:
-        """Return (classes, training images): official photos train ten a class, the article's are counted."""
+    def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
+        """Return classes and counts: official photos train and validate ten a class, the article's are counted."""
         if self.data_dir is not None:
             return None  # the folder's own files decide
         classes = CLASSES[self.name]
-        return classes, 10 * classes if split == "official" else Counter(_article().values())["train"]
+        if split == "official":
+            return classes, (10 * classes, 10 * classes, OFFICIAL_TEST[self.name])
+        parts = Counter(_article().values())
+        return classes, (parts["train"], parts["validation"], parts["test"])
 
     def prepare(self, image_size: int, *, progress: bool = True) -> Path:
         """Download, decode once into the cache, and return the cache folder. Raises DataError."""

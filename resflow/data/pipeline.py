@@ -39,18 +39,19 @@ def order(seed: int, epoch: int, images: int) -> np.ndarray:
     return generator(seed, epoch, "order").permutation(images)
 
 
-def views(augmentation: Augmentation, seed: int, epoch: int, images: int, size: int) -> np.ndarray | None:
+def views(
+    augmentation: Augmentation, seed: int, epoch: int, images: int, size: int, purpose: str = "views"
+) -> np.ndarray | None:
     """One projective transformation an image, float32 (images, 6), None where nothing is augmented.
 
     Rows map an output pixel to the input pixel it is taken from, x = a x' + b y' + e and y = c x' + d y' + f, as
-    (a, b, e, c, d, f). Flip, rotation,
-    shear, zoom and shift are composed about the image's centre before anything is sampled, so an image is
-    interpolated once.
+    (a, b, e, c, d, f). Flip, rotation, shear, zoom and shift are composed about the image's centre before anything is
+    sampled, so an image is interpolated once.
     """
     if augmentation == Augmentation():
         return None
     # A fixed number of draws an image: switching one transformation on leaves the others' draws alone.
-    draws = generator(seed, epoch, "views").random((images, 7))
+    draws = generator(seed, epoch, purpose).random((images, 7))
     signed = 2 * draws - 1
     mirror = np.where(augmentation.flip & (draws[:, 0] < 0.5), -1.0, 1.0)
     angle = np.deg2rad(augmentation.rotation) * signed[:, 1]
@@ -99,20 +100,26 @@ def training_batches(
             images = transform(images, table[chosen[step]])
         return tf.constant(images), tf.constant(dataset.labels[index])
 
-    return _ahead(batch, steps, threads)
+    return ahead(batch, steps, threads)
 
 
-def evaluation_batches(dataset: Dataset, part: np.ndarray) -> Iterator[Any]:
+def evaluation_batches(dataset: Dataset, part: np.ndarray, table: np.ndarray | None = None) -> Iterator[Any]:
     """Yield the images of a part in its order, uint8, in batches of EVALUATION_BATCH, the last one padded.
 
-    One size means one graph; the caller drops what lies beyond `len(part)`.
+    One size means one graph; the caller drops what lies beyond `len(part)`. `table` has a row of `views` for each
+    image of the part where they are to be augmented.
     """
     missing = -len(part) % EVALUATION_BATCH
-    index = np.concatenate([part, np.repeat(part[-1:], missing)]).reshape(-1, EVALUATION_BATCH)
-    return _ahead(lambda step: tf.constant(dataset.images[index[step]]), len(index))
+    rows = np.concatenate([np.arange(len(part)), np.repeat(len(part) - 1, missing)]).reshape(-1, EVALUATION_BATCH)
+
+    def batch(step: int) -> Any:
+        images = dataset.images[part[rows[step]]]
+        return tf.constant(images if table is None else transform(images, table[rows[step]]))
+
+    return ahead(batch, len(rows))
 
 
-def _ahead(make: Callable[[int], Batch], steps: int, threads: int = 1) -> Iterator[Batch]:
+def ahead(make: Callable[[int], Batch], steps: int, threads: int = 1) -> Iterator[Batch]:
     """Yield make(0), make(1), … in order, made up to PREFETCH ahead by threads of their own.
 
     Threads and not tf.data: the work lets go of Python's lock, a graph for it would be traced again in every epoch,

@@ -56,8 +56,9 @@ class Synthetic:
         }
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
-    def outline(self, split: str) -> tuple[int, int] | None:
-        return len(scene.KINDS), self.counts["train"]
+    def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
+        train, validation, test = (self.counts[part] for part in cache.PARTS)
+        return len(scene.KINDS), (train, validation, test)
 
     def prepare(self, image_size: int, *, progress: bool = True) -> Path:
         """Draw the set once into the cache and return its folder. Raises DataError for an odd size."""

@@ -7,6 +7,7 @@ values.
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import Any
 
@@ -14,7 +15,10 @@ import keras
 import numpy as np
 
 from resflow.architectures import Architecture, Block, Conv, blocks, stem_conv
-from resflow.models.layers import BatchNorm, Convolution, MaxPool, ZeroPadShortcut
+from resflow.models.layers import BatchNorm, Convolution, Dropout, MaxPool, ZeroPadShortcut
+from resflow.settings import Head
+
+LINEAR = Head()
 
 BATCH_NORM = {
     "momentum": 0.9,
@@ -23,26 +27,68 @@ BATCH_NORM = {
 
 
 def build(
-    arch: Architecture, image_size: int, classes: int, lowering: str = "native", jit: bool = False
+    arch: Architecture,
+    image_size: int,
+    classes: int,
+    lowering: str = "native",
+    jit: bool = False,
+    head: Head = LINEAR,
 ) -> keras.Model:
-    """Build the network with a linear head on global average pooling.
+    """Build the network, by default with a linear head on global average pooling.
 
     Input: float32 (n, image_size, image_size, 3), normalised. Output: logits (n, classes). A block's
     output has the block's name, `stage<i>_block<j>`: its last ReLU, in v2 its sum. `jit` says that XLA will compile
     it, which wants the pooling written another way.
     """
     inputs = keras.Input((image_size, image_size, 3), name="image")
-    x = _conv_bn(inputs, stem_conv(arch), lowering)
+    features = _backbone(inputs, arch, lowering, jit)
+    outputs = _head(features if head.pooling == "flatten" else _pooled(features), classes, head)
+    return keras.Model(inputs, outputs, name=f"{arch.family}{arch.depth}_{arch.shortcut}")
+
+
+def build_backbone(arch: Architecture, image_size: int, lowering: str = "native", jit: bool = False) -> keras.Model:
+    """Build what is before the head. Outputs: the last map (n, size, size, channels), and its average (n, channels)."""
+    inputs = keras.Input((image_size, image_size, 3), name="image")
+    features = _backbone(inputs, arch, lowering, jit)
+    return keras.Model(inputs, [features, _pooled(features)], name=f"{arch.family}{arch.depth}_backbone")
+
+
+def build_head(shape: tuple[int, ...], classes: int, head: Head) -> keras.Model:
+    """Build the head alone, over features of one image of `shape`: pooled, or the whole map where it flattens."""
+    inputs = keras.Input(shape, name="features")
+    return keras.Model(inputs, _head(inputs, classes, head), name="head_only")
+
+
+def stage_of(layer: str) -> int | None:
+    """Where a layer stands by its name: 0 the stem, 1 to 4 a stage, None the head (and v2's last normalisation)."""
+    found = re.match(r"stem|stage(\d)_", layer)
+    return None if found is None else int(found[1] or 0)
+
+
+def _backbone(x: Any, arch: Architecture, lowering: str, jit: bool) -> Any:
+    x = _conv_bn(x, stem_conv(arch), lowering)
     x = keras.layers.ReLU(name="stem_relu")(x)
     if arch.stem == "imagenet":
-        x = MaxPool(sliced=jit, name="stem_pool")(x)
+        x = MaxPool(sliced=jit, padding=arch.stem_pool, name="stem_pool")(x)
     for block in blocks(arch):
         x = _preactivated(x, block, lowering) if arch.variant == "v2" else _block(x, block, lowering, arch.zero_gamma)
-    if arch.variant == "v2":
-        x = _relu_of_bn(x, "last")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    outputs = keras.layers.Dense(classes, dtype="float32", name="head")(x)
-    return keras.Model(inputs, outputs, name=f"{arch.family}{arch.depth}_{arch.shortcut}")
+    return _relu_of_bn(x, "last") if arch.variant == "v2" else x
+
+
+def _pooled(x: Any) -> Any:
+    return keras.layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+def _head(x: Any, classes: int, head: Head) -> Any:
+    if head.pooling == "flatten":
+        x = keras.layers.Flatten(name="flatten")(x)
+    for number, width in enumerate((*head.hidden, classes), start=1):
+        if head.dropout:
+            x = Dropout(head.dropout, number, name=f"head_dropout{number}")(x)
+        last = number > len(head.hidden)
+        activation, name = (None, "head") if last else (head.activation, f"head_hidden{number}")
+        x = keras.layers.Dense(width, activation, dtype="float32" if last else None, name=name)(x)
+    return x
 
 
 def _conv_bn(x: Any, conv: Conv, lowering: str, gamma: str = "ones") -> Any:
@@ -91,7 +137,7 @@ def _added(x: Any, shortcut: Any, block: Block) -> Any:
 def initialise(model: keras.Model, seed: int) -> None:
     """Set every weight to its initial value for `seed`.
 
-    Kernels are normal with variance 2 / fan_in (He et al. 2015, arXiv 1502.01852, eq. 10), the head's with
+    Kernels are normal with variance 2 / fan_in (He et al. 2015, arXiv 1502.01852, eq. 10), the last layer's with
     variance 1 / fan_in since no ReLU follows it; gammas and moving variances are 1, all else 0, and so are the
     gammas that `zero_gamma` built to start there. Each kernel has a generator of its own, keyed by (seed, layer
     name): it does not matter which other layers exist.

@@ -1,4 +1,4 @@
-"""Layers that Keras lacks: convolution and batch norm as fast on CPUs as TensorFlow can, option A, XLA's pooling."""
+"""Layers that Keras lacks: convolution and batch norm as fast on CPUs as TensorFlow can, option A, keyed dropout."""
 
 from __future__ import annotations
 
@@ -116,8 +116,10 @@ class BatchNorm(keras.layers.Layer):
 
     Weights, their names and their order are those of Keras' BatchNormalization, and so is inference. In training
     the moving variance takes the unbiased variance of the batch, as PyTorch's does; Keras' own layer takes the
-    biased one. A layer that is not trainable stays in inference mode.
+    biased one. A layer that is not trainable, or `frozen`, stays in inference mode.
     """
+
+    frozen = False  # set where a graph is traced; not `trainable`, which Keras hands on to the weights
 
     def __init__(self, momentum: float, epsilon: float, gamma_initializer: Any = "ones", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -142,7 +144,7 @@ class BatchNorm(keras.layers.Layer):
         self.moving_variance = weight("moving_variance", "ones", False)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        learning = training and self.trainable
+        learning = training and self.trainable and not self.frozen
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
             tf.convert_to_tensor(self.gamma),
@@ -178,18 +180,20 @@ def _strided_shape(shape: tuple[int | None, ...], stride: int, channels: int) ->
 
 @keras.saving.register_keras_serializable(package="resflow")
 class MaxPool(keras.layers.Layer):
-    """3x3 max-pooling of stride 2 that pads one pixel on every side with zeros: right after a ReLU only.
+    """3x3 max-pooling of stride 2 that pads with zeros: right after a ReLU only.
 
-    Zeros are as good as minus infinity there, as in the public nets. `sliced` is for XLA, which has no deterministic
+    Zeros are as good as minus infinity there. `padding` is `both`, one pixel on every side as in PyTorch's nets, or
+    `same`, TensorFlow's: of an even map, on the right and below alone. `sliced` is for XLA, which has no deterministic
     gradient of a pooling window: a chain of maxima over nine shifted slices. The outputs are equal to the bit.
     """
 
-    def __init__(self, sliced: bool = False, **kwargs: Any) -> None:
+    def __init__(self, sliced: bool = False, padding: str = "both", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.sliced = sliced
+        self.sliced, self.padding = sliced, padding
 
     def call(self, inputs: Any) -> Any:
-        padded = tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        before = 0 if self.padding == "same" and inputs.shape[1] % 2 == 0 else 1
+        padded = tf.pad(inputs, [[0, 0], [before, 1], [before, 1], [0, 0]])
         if not self.sliced:
             return tf.nn.max_pool2d(padded, 3, 2, "VALID")
         reach = [(ceil(side / 2) - 1) * 2 + 1 for side in inputs.shape[1:3]]
@@ -200,7 +204,35 @@ class MaxPool(keras.layers.Layer):
         return _strided_shape(input_shape, 2, input_shape[-1])  # type: ignore[arg-type]
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "sliced": self.sliced}
+        return {**super().get_config(), "sliced": self.sliced, "padding": self.padding}
+
+
+@keras.saving.register_keras_serializable(package="resflow")
+class Dropout(keras.layers.Dropout):
+    """Keras' dropout, whose masks can be keyed: `drawn_from` takes (seed, step), and this layer adds its `number`.
+
+    The same seed, step and number give the same mask in any process. Without `drawn_from` it is Keras' own layer.
+    """
+
+    def __init__(self, rate: float, number: int = 0, **kwargs: Any) -> None:
+        super().__init__(rate, **kwargs)
+        self.number = number
+        self._key: Any = None
+
+    def drawn_from(self, seed: Any, step: Any) -> None:
+        """Say what the masks are keyed by: int64 scalars, where the layer is called next."""
+        self._key = (seed, step)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training or self._key is None:
+            return super().call(inputs, training=training)
+        seed, step = self._key
+        draws = tf.random.stateless_uniform(tf.shape(inputs), tf.stack([seed, step * 1000 + self.number]))
+        kept = tf.cast(draws >= self.rate, inputs.dtype)
+        return inputs * kept / tf.cast(1 - self.rate, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "number": self.number}
 
 
 @keras.saving.register_keras_serializable(package="resflow")

@@ -1,0 +1,108 @@
+"""A published figure beside a study's arms: what so few images can show of it, and what they cannot."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from resflow import stats
+from resflow.analysis import Analysis
+from resflow.report_tables import Table
+from resflow.report_words import known
+
+PARTS = {"validation_top1": "validation", "test_top1": "test"}
+CLEAR = 1.96  # standard errors
+
+
+@dataclass(frozen=True)
+class Published:
+    """`study.published` as a run's study.yaml holds it."""
+
+    what: str
+    metric: str
+    correct: int
+    images: int
+
+    @property
+    def share(self) -> float:
+        return self.correct / self.images
+
+    @property
+    def text(self) -> str:
+        low, high = stats.wilson(self.share, self.images)
+        return (
+            f"{self.correct} of {self.images} ({_percent(self.share)} %, Wilson {_percent(low)} to {_percent(high)} %)"
+        )
+
+
+def published(analysis: Analysis) -> Published | None:
+    """The figure that a run's study declares, None where it declares none or study.yaml is not as resflow writes it."""
+    given = analysis.run.study.get("published")
+    if not isinstance(given, dict):
+        return None
+    try:
+        found = Published(str(given["what"]), str(given["metric"]), int(given["correct"]), int(given["images"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if found.metric in PARTS and 0 <= found.correct <= found.images and found.images else None
+
+
+def table(analysis: Analysis) -> Table | None:
+    """Each arm's images that were classified correctly, seed by seed, beside the published ones."""
+    figure = published(analysis)
+    if figure is None:
+        return None
+    rows = [_row(analysis, arm, figure) for arm in analysis.design.arms]
+    part = PARTS[figure.metric]
+    header: tuple[str, ...] = ("Arm", f"{part} images, by seed", f"Mean (% of {part})", "Wilson interval", "Beside it")
+    header += ("Test (%)",) if part != "test" else ()
+    cells = tuple(tuple(row[name] for name in header) for row in rows)
+    return Table(f"Beside {figure.what}: {figure.text}", header, cells, frozenset({"Arm", "Beside it"}), note(figure))
+
+
+def note(figure: Published) -> str:
+    """What so many images can tell apart; the binomial's standard error, normal approximation."""
+    error = math.sqrt(figure.share * (1 - figure.share) / figure.images)
+    apart = CLEAR * math.sqrt(2) * error
+    return (
+        f"One image is {100 / figure.images:.1f} points. Two nets that each see {figure.images} images at about "
+        f"{_percent(figure.share)} % must differ by some {100 * apart:.0f} points before the images alone tell them "
+        "apart: smaller differences are beyond this part of the data, whatever the seeds say. Wilson intervals (95 %) "
+        "are of the mean over seeds on these images, which all seeds share; the published figure is one run."
+    )
+
+
+def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, str]:
+    mine = analysis.trials[(analysis.trials["arm"] == arm) & (analysis.trials["status"] == "completed")]
+    part = PARTS[figure.metric]
+    records = {record.id: record for record in analysis.records}
+    shares = [float(value) for value in mine.get(figure.metric, []) if known(value)]
+    images = [records[trial].data.get(part) for trial in mine["id"]]
+    counts = ", ".join(
+        f"{share * size:.0f}" for share, size in zip(shares, images, strict=False) if isinstance(size, int)
+    )
+    same = images[0] if images and isinstance(images[0], int) and len(set(images)) == 1 else None
+    mean = sum(shares) / len(shares) if shares else math.nan
+    low, high = stats.wilson(mean, same) if shares and same else (math.nan, math.nan)
+    tests = [float(value) for value in mine.get("test_top1", []) if known(value)]
+    return {
+        "Arm": arm,
+        f"{part} images, by seed": f"{counts} of {same}" if same else "–",
+        f"Mean (% of {part})": _percent(mean),
+        "Wilson interval": f"{_percent(low)} to {_percent(high)}" if same else "–",
+        "Beside it": beside(mean, low, high, figure) if same else "not run",
+        "Test (%)": _percent(sum(tests) / len(tests)) if tests else "–",
+    }
+
+
+def beside(mean: float, low: float, high: float, figure: Published) -> str:
+    """In words: an arm is told apart from the figure where neither interval holds the other's value."""
+    bounds = stats.wilson(figure.share, figure.images)
+    if low <= figure.share <= high or bounds[0] <= mean <= bounds[1]:
+        return "reaches it" if mean >= figure.share else "not told apart"
+    return "above" if mean > figure.share else "below"
+
+
+def _percent(share: Any) -> str:
+    return f"{100 * share:.1f}" if known(share) else "–"

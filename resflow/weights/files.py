@@ -1,0 +1,214 @@
+"""Files of weights as named float32 arrays: safetensors, NumPy's .npz, Keras' .weights.h5. No pickle is ever loaded."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resflow.errors import MissingExtraError, WeightsError
+from resflow.weights import metadata, names
+
+WRAPPER = "module."  # what PyTorch's DataParallel puts before each name
+NOT_WEIGHTS = "num_batches_tracked"  # a counter that PyTorch keeps beside the moving statistics
+EXPECTED = "a file that ends in .safetensors, .npz or .weights.h5"
+PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
+# What the three readers raise for files that are damaged or are something else.
+DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    MemoryError,  # a shape that a damaged header made up
+    zipfile.BadZipFile,
+    zlib.error,
+)
+# A layer's variables by how many it has: Keras 3 numbers them and keeps no names.
+VARIABLES = {
+    1: ("kernel",),
+    2: ("kernel", "bias"),
+    4: ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All of a file: float32 tensors under the file's names (see `names`), and what is said of them."""
+
+    tensors: dict[str, np.ndarray]
+    about: metadata.About
+
+
+def read(path: Path) -> Contents:
+    """Read a file of weights and check it. Raises WeightsError where it is missing, damaged or of another kind."""
+    _require(path)
+    if path.suffix not in READERS:
+        pickle = " That may be a pickle, which can run any code when it is loaded." if path.suffix in PICKLES else ""
+        raise WeightsError(
+            f"{path} is no kind of file that weights are read from: expected {EXPECTED}.{pickle} Convert it, to "
+            "safetensors for instance."
+        )
+    try:
+        tensors, inside = READERS[path.suffix](path)
+    except DAMAGE as error:
+        raise WeightsError(
+            f"{path} is no readable {path.suffix} file: {str(error) or type(error).__name__}. "
+            "Fetch or convert it again."
+        ) from error
+    return Contents(_float32(tensors, path), metadata.parse(metadata.merged(path, inside), path))
+
+
+def digest(path: Path) -> str:
+    """Hex sha256 of a file; of that and the sidecar's bytes where there is a sidecar, which changes what is loaded."""
+    content = sha256(path)
+    beside = metadata.sidecar(path)
+    return hashlib.sha256(content.encode() + beside.read_bytes()).hexdigest() if beside.is_file() else content
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file, computed once a process for each state of the file."""
+    return _sha256(path, stamp(path))
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file or its sidecar is written. Raises WeightsError where there is no file."""
+    _require(path)
+    there = [some.stat() for some in (path, metadata.sidecar(path)) if some.is_file()]
+    return tuple(number for stat in there for number in (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, _stamp: tuple[int, ...]) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}. Make it readable.") from error
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        came = "a folder" if path.is_dir() else "nothing"
+        raise WeightsError(
+            f"no weights at {path}: expected imagenet, run:RUN/TRIAL or {EXPECTED}, found {came}. Correct the path."
+        )
+
+
+def _float32(tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    checked: dict[str, np.ndarray] = {}
+    for given, values in tensors.items():
+        name = given.removeprefix(WRAPPER)
+        if name.endswith(NOT_WEIGHTS):
+            continue
+        if name in checked:
+            raise WeightsError(f"{path} holds {name} twice, with and without '{WRAPPER}'. Keep one of them.")
+        if not np.issubdtype(values.dtype, np.floating):
+            raise WeightsError(f"{path}: {given} holds {values.dtype}, expected floats. Convert it to float32.")
+        with np.errstate(over="ignore"):  # beyond float32: not finite, told below
+            checked[name] = np.asarray(values, np.float32)
+        if not np.isfinite(checked[name]).all():
+            raise WeightsError(f"{path}: {given} holds numbers that are not finite. Fetch it or train it again.")
+    return checked
+
+
+def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    library = _library("safetensors")
+    try:
+        with library.safe_open(path, framework="np") as file:
+            inside = file.metadata() or {}
+            try:
+                return {name: file.get_tensor(name) for name in list(file.keys())}, inside
+            except (LookupError, TypeError, AttributeError) as error:  # how NumPy refuses bfloat16 and float8
+                raise WeightsError(
+                    f"{path} holds numbers of a type that NumPy lacks: {error}. Convert it to float32."
+                ) from error
+    except library.SafetensorError as error:
+        raise ValueError(error) from error
+
+
+def _npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no zip archive")
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}, {}
+
+
+def _h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    with _library("h5py").File(path, "r") as file:
+        root = file.get("model_weights", file)  # where Keras 2 saved a whole model
+        layers = _by_layer(root, _of_keras2 if "layer_names" in root.attrs else _of_keras3)
+    if not layers:
+        raise ValueError("it holds no layer's weights")
+    if "conv1_bn" in layers and "conv1_conv" in layers:
+        said = {"architecture": "keras.applications v1", "bn_eps": "1.001e-5"}  # as that package builds them
+        return names.from_applications(layers), said
+    return {names.OWN.name(layer, weight): value for layer, own in layers.items() for weight, value in own.items()}, {}
+
+
+def _by_layer(root: Any, place: Callable[[str, Any], tuple[str, str] | None]) -> dict[str, dict[str, np.ndarray]]:
+    """Every dataset of an HDF5 group by (layer, weight); links to elsewhere are not followed."""
+    layers: dict[str, dict[str, np.ndarray]] = {}
+
+    def visit(path: str, item: Any) -> None:
+        if not hasattr(item, "shape"):  # a group
+            return
+        if item.external or item.is_virtual:
+            raise ValueError(f"{path} lies in another file")
+        if (found := place(path, item)) is not None:
+            layer, weight = found
+            if weight in layers.setdefault(layer, {}):
+                raise ValueError(f"two layers are called {layer}")
+            layers[layer][weight] = np.asarray(item[()])
+
+    root.visititems(visit)
+    return layers
+
+
+def _of_keras2(path: str, item: Any) -> tuple[str, str]:
+    """conv1_conv/conv1_conv/kernel:0 is the kernel of conv1_conv."""
+    parts = path.split("/")
+    return parts[-2], parts[-1].partition(":")[0]
+
+
+def _of_keras3(path: str, item: Any) -> tuple[str, str] | None:
+    """layers/conv2d_3/vars/0 is the first variable of the layer whose name is an attribute of vars."""
+    parts = path.split("/")
+    if parts[0] == "optimizer" or "seed_generator" in parts:  # states that are no weights
+        return None
+    name = item.parent.attrs.get("name")
+    if name is None:
+        raise WeightsError(
+            f"{item.file.filename} does not name its layers: expected a .weights.h5 of a newer Keras. Load it with "
+            "the Keras that wrote it, and save it again with Keras 3.12 or newer."
+        )
+    count, index = len(item.parent), int(parts[-1])
+    known = VARIABLES.get(count, ())
+    return (name.decode() if isinstance(name, bytes) else str(name)), known[index] if known else str(index)
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"reading such weights needs {name}, which this installation lacks. Install it with the rest that "
+            "training needs: pip install 'resflow[train]', or '.[train]' in a clone ([gpu] for NVIDIA GPUs)."
+        ) from error
+
+
+READERS: dict[str, Callable[[Path], tuple[dict[str, np.ndarray], dict[str, Any]]]] = {
+    ".safetensors": _safetensors,
+    ".npz": _npz,
+    ".h5": _h5,
+}

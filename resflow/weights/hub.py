@@ -1,0 +1,195 @@
+"""ImageNet weights from the Hugging Face hub: downloaded once, held to one commit, checked ever after.
+
+    <cache>/weights/timm--resnet50.tv_in1k/model.safetensors
+    <cache>/weights/timm--resnet50.tv_in1k/origin.json    Origin: written last, when the file is whole and checked
+
+<cache> is that of `data.cache.root`. HF_ENDPOINT, HF_HUB_OFFLINE and whatever else huggingface_hub reads hold.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from resflow.data import cache
+from resflow.errors import DataError, MissingExtraError, WeightsError
+from resflow.pretrained import Normalisation
+from resflow.weights import files
+
+FAMILY, DEPTHS = "imagenet", (18, 34, 50, 101)
+REPOSITORY = "timm/resnet{depth}.tv_in1k"  # torchvision's own first weights, one recipe for all four depths
+FILE = "model.safetensors"
+# As their config.json says: RGB in 0..1 less a mean, over a deviation. Stride in the 3x3, PyTorch's padding.
+NORMALISATION = Normalisation(
+    (0.485 * 255, 0.456 * 255, 0.406 * 255),
+    (0.229 * 255, 0.224 * 255, 0.225 * 255),
+)
+VARIANT, STEM_POOL = "v1.5", "both"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a file came from. `sha256` is the hub's own word; None where it gave none."""
+
+    repository: str
+    revision: str  # the commit
+    sha256: str | None
+    size: int | None  # bytes
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}"
+
+
+def fetch(family: str, depth: int) -> tuple[Path, Origin]:
+    """Return the file for a network, downloading it the first time. Raises WeightsError."""
+    if family != FAMILY or depth not in DEPTHS:
+        raise WeightsError(
+            f"there are no ImageNet weights for {family} {depth}: expected family {FAMILY} and a depth of "
+            f"{', '.join(map(str, DEPTHS))}. Choose one of these, or give a file: `weights: FILE`."
+        )
+    repository = REPOSITORY.format(depth=depth)
+    folder = cache.root() / "weights" / repository.replace("/", "--")
+    path, note = folder / FILE, folder / "origin.json"
+    if not (path.is_file() and note.is_file()):  # else no lock is needed, and the folder may be read-only
+        try:
+            with cache.writing(folder, f"the weights {repository}"), cache.locked(folder / "download.lock"):
+                if not (path.is_file() and note.is_file()):
+                    _download(repository, path, note)
+        except DataError as error:  # the cache's word for a disk that refuses
+            raise WeightsError(str(error)) from error
+    origin = _read(note)
+    _check(path, origin)
+    return path, origin
+
+
+def _download(repository: str, path: Path, note: Path) -> None:
+    """Bring the file of the noted commit, or of the newest one and note it."""
+    if note.is_file():
+        origin = _read(note)
+        _transfer(origin, path)
+        _check_arrived(path, origin)
+        return
+    origin = _newest(repository)
+    if origin.sha256 is None:
+        logger.warning("the hub gives no sha256 for %s: what arrives is checked by its size alone", origin)
+    _transfer(origin, path)
+    _check_arrived(path, origin)
+    draft = note.with_name(f".{note.name}.{os.getpid()}")
+    draft.write_text(json.dumps(asdict(origin), indent=1) + "\n", encoding="utf-8")
+    draft.replace(note)
+
+
+def _newest(repository: str) -> Origin:
+    hub = _library()
+    try:
+        found = hub.get_hf_file_metadata(hub.hf_hub_url(repository, FILE))
+    except Exception as error:  # its own, its HTTP library's (another one in each major version)
+        raise _failed(repository, error) from error
+    if not found.commit_hash:
+        raise _failed(repository, ValueError("the server does not answer as a hub does: it names no commit"))
+    digest = found.etag if found.etag and re.fullmatch(r"[0-9a-f]{64}", found.etag) else None
+    return Origin(repository, found.commit_hash, digest, found.size)
+
+
+def _transfer(origin: Origin, path: Path) -> None:
+    hub = _library()
+    try:
+        hub.hf_hub_download(origin.repository, FILE, revision=origin.revision, local_dir=path.parent)
+    except Exception as error:  # hf_xet's RuntimeError too
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise  # the disk refuses: `cache.writing` tells it
+        raise _failed(origin.repository, error) from error
+
+
+def _check_arrived(path: Path, origin: Origin) -> None:
+    """Remove what is not the announced file: a later try must not take it for good."""
+    if wrong := _wrong(path, origin):
+        path.unlink(missing_ok=True)
+        raise WeightsError(
+            f"what arrived for {origin} is not the announced file: {wrong}. It was not kept. A proxy or a wrong mirror "
+            f"does this: try again, or {_otherwise(origin.repository)}"
+        )
+
+
+def _check(path: Path, origin: Origin) -> None:
+    if wrong := _wrong(path, origin):
+        raise WeightsError(
+            f"{path} is no longer the file {origin} that was downloaded: {wrong}. Remove it and run the same command "
+            "again: the same commit is fetched anew."
+        )
+
+
+def _wrong(path: Path, origin: Origin) -> str:
+    size = path.stat().st_size
+    if origin.size is not None and size != origin.size:
+        return f"expected {origin.size:,} bytes, found {size:,}"
+    if origin.sha256 is not None and (came := files.sha256(path)) != origin.sha256:
+        return f"expected sha256 {origin.sha256}, found {came}"
+    return ""
+
+
+def _read(note: Path) -> Origin:
+    try:
+        origin = Origin(**json.loads(note.read_bytes()))
+        if not all(isinstance(text, str) for text in (origin.repository, origin.revision)):
+            raise ValueError("no text where a commit should stand")
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(
+            f"{note} does not say where {FILE} beside it came from ({error}). Remove the folder {note.parent} and run "
+            "the same command again: the weights are fetched anew."
+        ) from error
+    return origin
+
+
+def _library() -> Any:
+    # Only the request for the file goes out, without a word on this machine's packages. Read at its first import.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingExtraError(
+            "downloading weights needs huggingface_hub, which this installation lacks. Install it with the rest that "
+            "training needs: pip install 'resflow[train]', or '.[train]' in a clone ([gpu] for NVIDIA GPUs)."
+        ) from error
+    return huggingface_hub
+
+
+def _failed(repository: str, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"cannot fetch the weights {repository} from the Hugging Face hub: {_reason(error)}. With a network, try "
+        f"again; without one, {_otherwise(repository)}"
+    )
+
+
+def _otherwise(repository: str) -> str:
+    return (
+        f"download {FILE} of {repository} elsewhere and give it as `weights: FILE` (with {FILE}.json beside it, "
+        "which says how pixels are normalised); for a mirror of the hub set HF_ENDPOINT."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """One line from what may be a chain of errors, without an address that may hold a password."""
+    for link in _chain(error):
+        if type(link).__name__ == "OfflineModeIsEnabled":
+            return "HF_HUB_OFFLINE forbids it"
+        status = getattr(getattr(link, "response", None), "status_code", None)
+        if status is not None:
+            return f"it answered {status}"
+    *_, first = _chain(error)
+    text = getattr(first, "strerror", None) or (str(first).strip().splitlines() or [type(first).__name__])[0]
+    return re.sub(r"//[^/@\s]*@", "//", text).rstrip(".")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,155 @@
+"""What a file says of its weights, beside the weights: the text in a safetensors file, or FILE.json beside any file.
+
+    input             {"layout": "RGB" or "BGR", "scale": s, "mean": [3], "std": [3]}: the network saw
+                      (pixel * s - mean) / std of pixels in 0..255, channels in that order
+    max_pool_padding  SAME (TensorFlow's: right and below) or BOTH (PyTorch's: all sides)
+    bn_eps            the epsilon of batch normalisation, such as 1e-5
+    architecture      text; where it ends in v1, v1.5 or v2, that is the variant
+    classes           text, for readers
+
+Every key may be left out. Where FILE.json has a key, it holds; null there means that nothing is said.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from resflow.errors import WeightsError
+from resflow.pretrained import Normalisation
+
+POOLS = {"SAME": "same", "BOTH": "both"}
+VARIANTS = ("v1.5", "v1", "v2")
+INPUT = ("layout", "scale", "mean", "std")
+SHOWN = 100  # characters of a wrong value
+
+
+@dataclass(frozen=True)
+class About:
+    """The metadata of one file, read and checked."""
+
+    normalisation: Normalisation | None = None  # in RGB order, whatever the file's
+    layout: str = "RGB"  # the order of the stem's input channels
+    stem_pool: str = "both"
+    epsilon: float | None = None
+    variant: str | None = None
+
+
+def sidecar(path: Path) -> Path:
+    """Return where the metadata of a file lies if it lies beside it."""
+    return path.with_name(f"{path.name}.json")
+
+
+def merged(path: Path, inside: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a file: what it holds inside, and over it what its sidecar says."""
+    beside = sidecar(path)
+    try:
+        given = json.loads(beside.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return dict(inside)
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{beside} is no readable JSON: {error}. Correct it or remove it.") from error
+    if not isinstance(given, dict):
+        raise WeightsError(f"{beside} holds {_shown(given)}: expected an object of metadata. Correct it or remove it.")
+    return {**inside, **given}
+
+
+def parse(said: Mapping[str, Any], path: Path) -> About:
+    """Check the metadata of the file at `path`. Raises WeightsError for a key that says nothing sensible."""
+    given = {key: value for key, value in said.items() if value is not None}
+    layout, normalisation = _input(given["input"], path) if "input" in given else ("RGB", None)
+    pool = given.get("max_pool_padding", "BOTH")
+    if not isinstance(pool, str) or pool not in POOLS:
+        _refuse(path, "max_pool_padding", pool, " or ".join(POOLS))
+    epsilon = _epsilon(given["bn_eps"], path) if "bn_eps" in given else None
+    architecture = given.get("architecture", "")
+    if not isinstance(architecture, str):
+        _refuse(path, "architecture", architecture, "text such as 'resnet50 v1.5'")
+    variant = next((variant for variant in VARIANTS if architecture.rstrip().endswith(variant)), None)
+    return About(normalisation, layout, POOLS[pool], epsilon, variant)
+
+
+def said(normalisation: Normalisation, stem_pool: str, epsilon: float, architecture: str) -> dict[str, str]:
+    """Return the metadata from which `parse` makes the same again."""
+    pools = {ours: theirs for theirs, ours in POOLS.items()}
+    mean, std = ([float(part) for part in parts] for parts in (normalisation.mean, normalisation.deviation))
+    return {
+        "input": json.dumps({"layout": "RGB", "scale": 1.0, "mean": mean, "std": std}),
+        "max_pool_padding": pools[stem_pool],
+        "bn_eps": repr(epsilon),
+        "architecture": architecture,
+    }
+
+
+def _input(value: Any, path: Path) -> tuple[str, Normalisation]:
+    """The layout, and (pixel * scale - mean) / std as (pixel - mean') / deviation' in RGB order."""
+    form = 'an object {"layout": "RGB" or "BGR", "scale": s, "mean": [3 numbers], "std": [3 numbers]}'
+    given = value
+    if isinstance(value, str):  # inside a safetensors file all values are text
+        try:
+            given = json.loads(value)
+        except (ValueError, RecursionError):
+            _refuse(path, "input", value, form)
+    if not isinstance(given, dict) or sorted(given) != sorted(INPUT):
+        _refuse(path, "input", value, form)
+    layout = given["layout"]
+    if layout not in ("RGB", "BGR"):
+        _refuse(path, "input.layout", layout, "RGB or BGR")
+    scale = _number(given["scale"])
+    if scale is None or scale <= 0:
+        _refuse(path, "input.scale", given["scale"], "a number above 0: 1 for pixels of 0..255, 1/255 for 0..1")
+    mean, std = (_three(path, key, given[key]) for key in ("mean", "std"))
+    centre, deviation = (tuple(part / scale for part in parts) for parts in (mean, std))
+    if not all(map(math.isfinite, centre + deviation)) or min(deviation) <= 0:
+        _refuse(path, "input", value, "a std above 0, and mean / scale and std / scale that are finite numbers")
+    if layout == "BGR":
+        centre, deviation = centre[::-1], deviation[::-1]
+    return layout, Normalisation((centre[0], centre[1], centre[2]), (deviation[0], deviation[1], deviation[2]))
+
+
+def _three(path: Path, key: str, value: Any) -> tuple[float, ...]:
+    numbers = [_number(part) for part in value] if isinstance(value, list) else []
+    found = tuple(number for number in numbers if number is not None)
+    if len(numbers) != 3 or len(found) != 3:
+        _refuse(path, f"input.{key}", value, "three numbers, one a channel")
+    return found
+
+
+def _epsilon(value: Any, path: Path) -> float:
+    try:
+        epsilon = _number(float(value) if isinstance(value, str) else value)
+    except ValueError:
+        epsilon = None
+    if epsilon is None or not 0 < epsilon < 1:
+        _refuse(path, "bn_eps", value, "a number between 0 and 1, such as 1e-5")
+    return epsilon
+
+
+def _number(value: Any) -> float | None:
+    """A finite number as float; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _refuse(path: Path, key: str, came: Any, expected: str) -> NoReturn:
+    raise WeightsError(
+        f"the metadata of {path}: {key} is {_shown(came)}, expected {expected}. Say what holds, or null, "
+        f"in {sidecar(path).name} beside it."
+    )
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer too long to print; lists in lists
+        return f"a {type(value).__name__} that is too long to print"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

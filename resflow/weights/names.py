@@ -1,0 +1,109 @@
+"""What files call the tensors of a residual network, and in which order their axes lie.
+
+PyTorch's names are those of torchvision and timm (`layer1.0.conv1.weight`, `downsample.0`, `fc`) and of the CIFAR
+nets (`linear` for `fc`). They cover v1 and v1.5, which have the same tensors; pre-activation nets have no common
+naming. resflow's own are `layer/weight` with Keras' axes and cover every network. keras.applications' layers are
+turned into resflow's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from resflow.errors import WeightsError
+
+HEADS = ("fc", "linear")  # torchvision and timm; the CIFAR nets
+BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+LAYER = re.compile(r"(?:stem|stage(?P<stage>\d)_block(?P<block>\d+)_(?:conv(?P<conv>\d)|shortcut))(?P<norm>_bn)?")
+APPLICATIONS = re.compile(r"conv(?P<stage>\d)(?:_block(?P<block>\d+)_(?P<conv>\d))?_(?P<kind>conv|bn)")
+
+
+@dataclass(frozen=True)
+class Naming:
+    """One way to name tensors. `to_keras` gives by rank the order that makes a file's axes those of Keras."""
+
+    name: Callable[[str, str], str]  # of (layer, weight), both as resflow calls them
+    in_head: Callable[[str], bool]  # of a tensor's name
+    to_keras: Mapping[int, tuple[int, ...]]
+
+    def shape(self, weight: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that a weight of this shape in Keras has in a file."""
+        return tuple(weight[axis] for axis in np.argsort(self.to_keras[len(weight)]))
+
+
+def naming_of(names: Collection[str]) -> Naming:
+    """Tell a file's naming by its names: PyTorch's have no slash."""
+    if any("/" in name for name in names):
+        return OWN
+    head = next((head for head in HEADS if f"{head}.weight" in names), HEADS[0])
+    return Naming(
+        functools.partial(_torch, head=head),
+        lambda name: name in (f"{head}.weight", f"{head}.bias"),
+        {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)},  # from (O, I, kH, kW) and (O, I)
+    )
+
+
+def is_head(layer: str) -> bool:
+    """Whether a layer of `models.build` stands behind the backbone."""
+    return layer == "head" or layer.startswith("head_")
+
+
+def _own(layer: str, weight: str) -> str:
+    return f"{layer}/{weight}"
+
+
+OWN = Naming(_own, lambda name: is_head(name.partition("/")[0]), {4: (0, 1, 2, 3), 2: (0, 1), 1: (0,)})
+
+
+def _torch(layer: str, weight: str, head: str) -> str:
+    if layer == "head":
+        return f"{head}.{'weight' if weight == 'kernel' else 'bias'}"
+    found = LAYER.fullmatch(layer)
+    if found is None or (weight == "kernel") == bool(found["norm"]):
+        raise WeightsError(
+            f"layer {layer} has no place in PyTorch's naming of ResNets: expected a network of variant v1 or v1.5, "
+            "with a linear head where the head is loaded too. Choose such a network, or weights that resflow kept."
+        )
+    kind, part = ("bn", BATCH_NORM[weight]) if found["norm"] else ("conv", "weight")
+    if found["stage"] is None:
+        return f"{kind}1.{part}"
+    block = f"layer{found['stage']}.{int(found['block']) - 1}"
+    return f"{block}.{kind}{found['conv']}.{part}" if found["conv"] else f"{block}.downsample.{kind == 'bn':d}.{part}"
+
+
+def from_applications(layers: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Turn the layers of keras.applications' ResNets (v1) into tensors under resflow's own names.
+
+    Their convolutions have biases, resflow's have none: each goes into the moving mean of the batch norm after it,
+    where it does the same in inference. Layers that such a net has not keep their names.
+    """
+    tensors = {}
+    for layer, weights in layers.items():
+        values = dict(weights)
+        if layer.endswith("_bn"):
+            bias = layers.get(f"{layer.removesuffix('_bn')}_conv", {}).get("bias")
+            if bias is not None and "moving_mean" in values and bias.shape == values["moving_mean"].shape:
+                values["moving_mean"] = values["moving_mean"] - bias
+        elif layer.endswith("_conv") and f"{layer.removesuffix('_conv')}_bn" in layers:
+            values.pop("bias", None)
+        tensors |= {_own(_from_application(layer), weight): value for weight, value in values.items()}
+    return tensors
+
+
+def _from_application(layer: str) -> str:
+    """conv1_conv -> stem, conv2_block1_0_bn -> stage1_block1_shortcut_bn, conv3_block2_1_conv -> ..._conv1."""
+    if layer == "predictions":
+        return "head"
+    found = APPLICATIONS.fullmatch(layer)
+    if found is None:
+        return layer
+    norm = "_bn" if found["kind"] == "bn" else ""
+    if found["block"] is None:
+        return f"stem{norm}"
+    place = "shortcut" if found["conv"] == "0" else f"conv{found['conv']}"
+    return f"stage{int(found['stage']) - 1}_block{found['block']}_{place}{norm}"
