@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,9 +17,10 @@ import keras  # isort: skip
 import tensorflow as tf  # isort: skip
 
 from resflow import kept, models, weights
+from resflow.about import Described
 from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.errors import WeightsError
-from resflow.kept import ABOUT, KEPT, KERAS, MODEL, Described, Kept
+from resflow.kept import ABOUT, KEPT, KERAS, MODEL, Kept
 
 BATCH = 32  # photos in a forward pass
 PREPROCESSING = (
@@ -114,11 +113,13 @@ def write(source: Kept, folder: Path, suffixes: Sequence[str]) -> list[Path]:
         if path.suffix == KEPT:
             kept.write(path, model, source.about, source.normalisation)
         else:
-            _whole(path, model.save)
+            with kept.whole(path) as draft:
+                model.save(draft)
     rules = {"preprocessing": PREPROCESSING, "output": OUTPUT, "decode_version": DECODE_VERSION}
     text = json.dumps({"format": "resflow", **described.model_dump(mode="json"), **rules}, indent=1, ensure_ascii=False)
     paths.append(folder / f"{MODEL}{ABOUT}")
-    _whole(paths[-1], lambda draft: draft.write_text(f"{text}\n", encoding="utf-8"))
+    with kept.whole(paths[-1]) as draft:
+        draft.write_text(f"{text}\n", encoding="utf-8")
     return paths
 
 
@@ -127,30 +128,9 @@ def _clear(folder: Path, described: Described) -> None:
     with suppress(WeightsError):
         if kept.described(folder / f"{MODEL}{ABOUT}") == described:
             return
-    try:
-        for path in files:
+    for path in files:
+        with kept.writing(path):
             path.unlink(missing_ok=True)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot replace {path}: {error}. Remove it, or choose another folder with --out."
-        ) from error
-
-
-def _whole(path: Path, make: Callable[[Path], Any]) -> None:
-    """Let a file be made under another name, and rename it when it is on the disk. Raises WeightsError."""
-    draft = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make(draft)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write {path}: {error}. Free space, or choose a folder that can be written with --out."
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def predict(network: Network, photos: Sequence[Decoded], top: int) -> list[dict[str, Any]]:

@@ -1,95 +1,33 @@
-"""Kept networks: where they lie, which are missing, and what each says of itself.
+"""Kept networks: where they lie, which are missing, and how they are found again.
 
     <state>/weights/<trial id>.safetensors    the whole network of a trial, by `weights.save`; <state> is .resflow/<run>
     DIR/model.safetensors, .keras, .json      what `resflow export` makes of one
 
-About says all that the network is built from again: in a safetensors file its metadata, beside a .keras file
-model.json. Nothing here imports TensorFlow.
+A safetensors file says in its metadata what the network is built from again (`about`), model.json says it beside a
+.keras file. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
-
-from resflow import architectures, validation, weights
-from resflow.architectures import Architecture
-from resflow.errors import MissingExtraError, RecordError, StudyError, WeightsError, nearest
+from resflow import architectures, weights
+from resflow.about import About, Described, parsed
+from resflow.errors import MissingExtraError, RecordError, WeightsError, nearest
 from resflow.pretrained import Normalisation
 from resflow.records import Record, load
-from resflow.settings import Head, Network
 from resflow.trial import Trial
 
 MODEL = "model"  # what the files of an exported folder are called, before their endings
 KEPT, KERAS, ABOUT = ".safetensors", ".keras", ".json"
-FIELDS = {field.name for field in fields(Architecture)}
-
-
-def _architecture(given: Any) -> Architecture:
-    """Check fields by `settings.Network` as well, which bounds them: a damaged depth must not ask for all memory."""
-    if isinstance(given, Architecture):
-        return given
-    if not isinstance(given, dict) or not set(given) >= FIELDS:
-        raise ValueError(f"expected an object with {', '.join(sorted(FIELDS))}")
-    try:
-        Network(**{key: value for key, value in given.items() if key not in ("stem", "stem_pool")})
-        return Architecture(**given)
-    except ValidationError as error:
-        raise ValueError(validation.reason(error)) from error
-    except (StudyError, TypeError) as error:
-        raise ValueError(str(error).rstrip(".")) from error
-
-
-class _Said(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")  # newer keys must not break older readers
-
-
-class Trained(_Said):
-    """Where a network comes from."""
-
-    trial: str
-    study: str
-    arm: str
-    seed: int
-    epoch: int
-    kept: str  # best or last
-    source: str  # of its images
-    finetune: str
-
-
-class Computed(_Said):
-    """What else decides the last bits of its logits."""
-
-    lowering: Literal["table", "native"]
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
-
-
-class About(_Said):
-    """A trained network: what it is built from again, and what its outputs mean."""
-
-    network: Annotated[Architecture, PlainValidator(_architecture), PlainSerializer(asdict, dict[str, Any])]
-    head: Head
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]  # class names in the order of the logits
-    image_size: Annotated[int, Field(ge=1, le=512)]  # no more than `settings.Data` has
-    computed: Computed
-    trained: Trained
-
-    def metadata(self) -> dict[str, str]:
-        """Return what a safetensors file must say beside that which `weights.save` writes: `network` and `classes`."""
-        parts = self.model_dump(mode="json", exclude={"network", "classes"})
-        return {key: json.dumps(value, ensure_ascii=False) for key, value in parts.items()}
-
-
-class Described(About):
-    """About, with what the network wants of a pixel; model.json holds it."""
-
-    normalisation: Normalisation
 
 
 @dataclass(frozen=True)
@@ -106,38 +44,43 @@ def path_of(state: Path, trial_id: str) -> Path:
     return state / "weights" / f"{trial_id}{KEPT}"
 
 
-def about(trial: Trial, epoch: int, classes: Iterable[str]) -> About:
-    """Describe the network of a trial as it is after an epoch."""
-    assert trial.keep_weights != "none"  # else nobody asks
-    return About(
-        network=trial.architecture,
-        head=trial.network.head,
-        classes=tuple(classes),
-        image_size=trial.data.image_size,
-        computed=Computed(lowering=trial.execution.lowering, precision=trial.execution.precision),
-        trained=Trained(
-            trial=trial.id,
-            study=trial.study,
-            arm=trial.arm,
-            seed=trial.seed,
-            epoch=epoch,
-            kept=trial.keep_weights,
-            source=trial.data.source,
-            finetune=trial.recipe.finetune if trial.pretrained else "scratch",
-        ),
-    )
-
-
 def write(path: Path, model: Any, about: About, normalisation: Normalisation) -> None:
     """Write a built network with all that `read` wants: whole or not at all. Raises WeightsError."""
-    weights.save(
-        model,
-        path,
-        normalisation=normalisation,
-        architecture=asdict(about.network),
-        class_names=about.classes,
-        extra=about.metadata(),
-    )
+    with writing(path):
+        weights.save(
+            model,
+            path,
+            normalisation=normalisation,
+            architecture=asdict(about.network),
+            class_names=about.classes,
+            extra=about.metadata(),
+        )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a disk's refusal into one clear message."""
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(
+            f"cannot write {path}: {error}. Free space, or choose a folder that can be written."
+        ) from error
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give another name to write to; it becomes `path` when all is on the disk, or is gone. Raises WeightsError."""
+    draft = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield draft
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def waiting(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
@@ -192,7 +135,7 @@ def _about(path: Path) -> About:
             "of `resflow export`, of `resflow pretrain`, or one that a study kept. As the start of a training any "
             f"weights can serve: --set weights={path}."
         )
-    about = _parsed(About, f"{{{', '.join(f'{json.dumps(key)}: {inside[key]}' for key in keys)}}}", path)
+    about = parsed(About, f"{{{', '.join(f'{json.dumps(key)}: {inside[key]}' for key in keys)}}}", path)
     _check_size(about, path)
     return about
 
@@ -227,22 +170,8 @@ def described(path: Path) -> Described:
             f"cannot read {path}: {error}. It names the classes and the preprocessing of the network beside it: "
             "export the network again."
         ) from error
-    found: Described = _parsed(Described, text, path)
+    found: Described = parsed(Described, text, path)
     return found
-
-
-def _parsed(kind: type[Any], text: str, path: Path) -> Any:
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        own_words = problem["type"] in ("missing", "json_invalid")  # else they tell what was expected and what came
-        reason = problem["msg"] if own_words else validation.reason(error)
-        raise WeightsError(
-            f"what {path} says of its network makes no sense: {where or 'its text'}: {reason}. "
-            "Export or train the network again."
-        ) from error
 
 
 def _check_size(about: About, path: Path) -> None:

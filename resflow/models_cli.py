@@ -78,7 +78,7 @@ def predict(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="an exported folder, a .safetensors file, or RUN/TRIAL")
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="photos: JPEG, PNG, BMP, GIF or WebP")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="photos: JPEG, PNG, BMP, GIF or WebP")],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="classes to show of each photo")] = 5,
     format_: Annotated[str, typer.Option("--format", "-f", help="table or json")] = "table",
 ) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,8 @@ def plan(source: str, data_dir: Path | None, depth: int, seed: int, settings: Ma
     given = {key: value for key, value in settings.items() if key not in DEPTH_KEYS}
     overrides = {"factors.depth": {"backbone": depth}, "seeds": [seed], **given}
     template = Path(str(resources.files("resflow"))) / "templates" / "pretrain.yaml"
-    made = planning.make(str(template), None, source, data_dir, None, overrides)
+    make = partial(planning.make, str(template), None, source, data_dir, None, overrides)
+    made = make(prepare=False)  # what is wrong is told before photos are decoded
     if len(made.trials) != 1:
         raise StudyError(
             f"pretrain trains one network, and these settings make {len(made.trials)} trials: choose the seed with "
@@ -41,7 +41,7 @@ def plan(source: str, data_dir: Path | None, depth: int, seed: int, settings: Ma
         )
     if made.trials[0].keep_weights == "none":
         raise StudyError("pretrain is for the network that it keeps: set keep_weights to last or best, not to none.")
-    return replace(made, command=_command(source, seed, depth, given, out))
+    return replace(make(), command=_command(source, seed, depth, given, out))
 
 
 def _command(source: str, seed: int, depth: Any, settings: Mapping[str, Any], out: Path) -> str:
@@ -72,22 +72,6 @@ def run(plan: Plan, out: Path, show: Callable[[Any], Any]) -> Record:
         )
     if kept.lacking([trial], {trial.id: record}, plan.state):
         raise TrainingError(f"the trial completed, but its network could not be kept: {log} tells why.")
-    copy(kept.path_of(plan.state, trial.id), out)
+    with kept.whole(out) as draft:
+        shutil.copyfile(kept.path_of(plan.state, trial.id), draft)
     return record
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy a file, whole or not at all. Raises WeightsError where the disk refuses."""
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, draft)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(target)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write {target}: {error}. Free space or choose a folder that can be written."
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ os.environ["TF_XLA_FLAGS"] = compiled.flags()
 import keras
 import tensorflow as tf
 
-from resflow import features, kept, models, provenance, weights
+from resflow import about, features, kept, models, provenance, weights
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
 from resflow.errors import ResflowError, TrainingError
@@ -171,7 +171,7 @@ def _data_facts(trial: Trial, dataset: Dataset, pixels: Normalisation) -> dict[s
         "split": dataset.split,
         "split_hash": dataset.split_hash,
         "image_size": dataset.image_size,
-        "normalisation": asdict(pixels),
+        "normalisation": {name: list(values) for name, values in asdict(pixels).items()},  # as JSON has it
         "classes": dataset.classes,
         **{part: len(getattr(dataset, part)) for part in ("train", "validation", "test")},
     }
@@ -286,8 +286,7 @@ def _fit(
 def _keep(trial: Trial, net: Learner, dataset: Dataset, pixels: Normalisation, epoch: int, path: Path) -> None:
     """Write the network as it is. A disk that refuses costs the network, not the record: `kept.lacking` finds out."""
     try:
-        about = kept.about(trial, epoch, dataset.class_names)
-        kept.write(path, _whole(trial, net), about, pixels)
+        kept.write(path, _whole(trial, net), about.of(trial, epoch, dataset.class_names), pixels)
     except ResflowError as error:
         log.error("its network is not kept: %s", error)
 
@@ -299,7 +298,8 @@ def _whole(trial: Trial, net: Learner) -> keras.Model:
     execution, head = trial.execution, trial.network.head
     whole = models.build(trial.architecture, trial.data.image_size, trial.classes, execution.lowering, net.jit, head)
     assert trial.pretrained is not None  # no features without
-    weights.load(whole, trial.pretrained)
+    models.initialise(whole, trial.seed)
+    weights.load(whole, trial.pretrained, partial=trial.network.partial_weights)
     for layer in net.model.layers:
         if layer.weights:
             whole.get_layer(layer.name).set_weights(layer.get_weights())

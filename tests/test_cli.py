@@ -80,6 +80,7 @@ def test_every_command_explains_itself_with_an_example_that_parses(path: tuple[s
 def test_the_commands_are_those_of_the_manual() -> None:
     assert {" ".join(path) for path, _ in commands()} >= {
         *("study", "plan", "list", "models", "status", "report", "init", "schema", "doctor", "clean"),
+        *("pretrain", "export", "predict"),
         *("data fetch", "data info"),
     }
 

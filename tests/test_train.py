@@ -25,8 +25,8 @@ from resflow import train
 from resflow.data import pipeline
 from resflow.data.dataset import load
 from resflow.errors import TrainingError
-from resflow.records import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
 from resflow.learner import Learner
+from resflow.records import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
 from resflow.settings import Augmentation, Execution
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
@@ -201,9 +201,11 @@ def test_a_record_tells_all_of_its_trial(folder: Path, outcome: Outcome) -> None
         assert getattr(record, name) == getattr(trial, name)
     assert record.settings == trial.settings()
     assert record.execution == {
-        "device": "cpu", "threads": 1, "precision": "float32", "jit": False, "lowering": "table",
+        "device": "cpu", "threads": 1, "precision": "float32", "jit": False, "lowering": "table", "features": True,
     }  # fmt: skip
+    mean, deviation = (values.tolist() for values in pipeline.channel_statistics(data))
     assert record.data == {
+        "normalisation": {"mean": mean, "deviation": deviation},
         "source": "tiny", "fingerprint": trial.fingerprint, "split": tiny.SPLIT, "split_hash": data.split_hash,
         "image_size": 16, "classes": 3, "train": 28, "validation": 12, "test": 18,
     }  # fmt: skip

@@ -54,6 +54,17 @@ def test_whatever_is_cleaned_results_stay(place: Path, parts: list[str], yes: bo
     assert files(place) == MINE | {path for what, path in REMADE.items() if what not in gone}
 
 
+def test_kept_networks_go_only_by_their_name(place: Path) -> None:
+    kept = place / ".resflow" / "run" / "weights" / "a.safetensors"
+    kept.parent.mkdir()
+    kept.touch()
+    for part in ("all", "logs", "weights"):
+        clean("--what", part, "--yes")
+        assert kept.exists()
+    assert "kept networks" in clean("--what", "kept", "--yes")
+    assert not kept.exists()
+
+
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
 def test_nothing_goes_unless_the_answer_is_yes(place: Path, answer: str) -> None:
     before = files(place)

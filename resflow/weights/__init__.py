@@ -16,6 +16,7 @@ import logging
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,8 @@ def save(
             "command again."
         ) from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # where there is no folder either
+            draft.unlink(missing_ok=True)
 
 
 __all__ = ["Normalisation", "Pretrained", "find", "load", "save"]

@@ -184,7 +184,7 @@ def _of_keras2(path: str, item: Any) -> tuple[str, str]:
 def _of_keras3(path: str, item: Any) -> tuple[str, str] | None:
     """layers/conv2d_3/vars/0 is the first variable of the layer whose name is an attribute of vars."""
     parts = path.split("/")
-    if parts[0] == "optimizer" or "seed_generator" in parts:  # states that are no weights
+    if parts[0] == "optimizer":
         return None
     name = item.parent.attrs.get("name")
     if name is None:

@@ -82,7 +82,7 @@ def from_applications(layers: Mapping[str, Mapping[str, np.ndarray]]) -> dict[st
     Their convolutions have biases, resflow's have none: each goes into the moving mean of the batch norm after it,
     where it does the same in inference. Layers that such a net has not keep their names.
     """
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     for layer, weights in layers.items():
         values = dict(weights)
         if layer.endswith("_bn"):

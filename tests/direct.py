@@ -1,0 +1,33 @@
+"""Commands as a user types them, whose trials run in the test's own process: no Ray, which takes long to start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from resflow import cli, kept, records, train
+from resflow.records import Record
+from resflow.trial import Trial
+
+
+def said(*words: str, code: int = 0) -> str:
+    """What a command prints, each space once."""
+    result = CliRunner().invoke(cli.app, list(words))
+    assert result.exit_code == code, (result.output, result.exception)
+    return " ".join(result.stdout.split())
+
+
+def execute(
+    run: Path, trials: list[Trial], folders: dict[str, Path], state: Path, show: Callable[[Any], Any]
+) -> list[Record]:
+    """In place of `runner.execute`."""
+    outcomes = [
+        train.run(trial, folders[trial.id], keep=kept.path_of(state, trial.id))
+        for trial in kept.waiting(trials, records.finished(run), state)
+    ]
+    for outcome in outcomes:
+        records.write(run, outcome)
+    return [outcome.record for outcome in outcomes]

@@ -1,0 +1,69 @@
+"""A published figure beside the arms: the numbers are the records', the words follow the intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_run import TEST, write_run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resflow import report_published, stats
+from resflow.analysis import analyse
+from resflow.report import write_report
+from resflow.report_published import Published
+
+HEADS = {"head": {"linear": "linear", "wide": "wide"}}
+ARTICLE = {"what": "an article", "metric": "test_top1", "correct": 38, "images": 43}
+
+
+def run(folder: Path, published: Any, accuracy: float = 0.9, **asked: Any) -> Path:
+    return write_run(folder, HEADS, lambda _: (accuracy, 0.95), epochs=2, published=published, **asked)
+
+
+def test_the_figure_stands_beside_every_arm(tmp_path: Path) -> None:
+    folder = run(tmp_path, ARTICLE, seeds=(1, 2), statuses={("wide", 2): "failed"})
+    table = report_published.table(analyse(folder))
+    assert table is not None
+    assert table.title == "Beside an article: 38 of 43 (88.4 %, Wilson 75.5 to 94.9 %)"  # the figures of REFERENCE
+    assert [row[0] for row in table.rows] == ["linear", "wide"]
+    linear, wide = table.rows
+    assert linear[1].endswith(f" of {TEST}")
+    assert len(linear[1].split(", ")) == 2
+    assert len(wide[1].split(", ")) == 1  # the failed seed has no figure
+    assert "One image is 2.3 points" in table.note
+    for page in (write_report(folder), folder / "README.md"):
+        assert "Beside an article: 38 of 43" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "published",
+    [None, "38 of 43", {}, {**ARTICLE, "images": 0}, {**ARTICLE, "metric": "loss"}, {**ARTICLE, "correct": 44}],
+)
+def test_a_run_without_a_proper_figure_has_no_such_table(tmp_path: Path, published: Any) -> None:
+    folder = run(tmp_path, published)
+    assert report_published.table(analyse(folder)) is None
+    assert "Beside" not in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_an_arm_that_never_ran_is_said_to_be_so(tmp_path: Path) -> None:
+    folder = run(tmp_path, ARTICLE, seeds=(1,), statuses={("wide", 1): "not run"})
+    table = report_published.table(analyse(folder))
+    assert table is not None
+    assert "not run" in table.rows[1]
+
+
+@given(correct=st.integers(0, 43), seen=st.integers(0, 43))
+def test_words_follow_the_intervals(correct: int, seen: int) -> None:
+    figure, mean = Published("x", "test_top1", correct, 43), seen / 43
+    word = report_published.beside(mean, *stats.wilson(mean, 43), figure)
+    if seen == correct:
+        assert word == "reaches it"
+    if word == "below":
+        assert stats.wilson(mean, 43)[1] < figure.share
+    if word == "above":
+        assert stats.wilson(mean, 43)[0] > figure.share
+    if word in ("below", "not told apart"):
+        assert mean < figure.share
