@@ -166,7 +166,7 @@ def _key(trial: Trial, normalisation: Normalisation) -> str:
     parts = {
         "numerics": NUMERICS_VERSION,
         "architecture": asdict(trial.architecture),
-        "weights": [trial.pretrained.digest, trial.network.partial_weights],
+        "weights": trial.pretrained.digest,
         "normalisation": asdict(normalisation),
         "data": trial.fingerprint,
         "execution": trial.execution.model_dump(),
@@ -181,7 +181,7 @@ def _backbone(trial: Trial, normalisation: Normalisation, key: str) -> Any:
         execution, jit = trial.execution, trial.execution.jit is True
         net = models.build_backbone(trial.architecture, trial.data.image_size, execution.lowering, jit)
         assert trial.pretrained is not None  # as in `_key`
-        weights.load(net, trial.pretrained, partial=trial.network.partial_weights)
+        weights.load(net, trial.pretrained)
         mean, deviation = (tf.constant(v, tf.float32) for v in (normalisation.mean, normalisation.deviation))
         shape = (None, trial.data.image_size, trial.data.image_size, 3)
 

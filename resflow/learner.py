@@ -148,8 +148,12 @@ class Learner:
 
 def _unfrozen(trial: Trial) -> Callable[[int | None], bool]:
     """Which layers train, by `models.stage_of`: the head always."""
-    finetune, count = trial.recipe.finetune, len(stages(trial.architecture.family, trial.architecture.depth)[1])
-    first = {"frozen": count + 1, "partial": count + 1 - trial.recipe.unfrozen_stages}.get(finetune, 0)
+    if trial.recipe.finetune == "frozen":
+        return lambda stage: stage is None
+    first = 0
+    if trial.recipe.finetune == "partial":
+        count = len(stages(trial.architecture.family, trial.architecture.depth)[1])
+        first = count + 1 - trial.recipe.unfrozen_stages
     return lambda stage: stage is None or stage >= first
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_trials_of_one_backbone_and_seed_start_together(folder: Path) -> None:
     ordered = costs.in_order(trials)
     assert ordered[0] is trials[-1]  # what shares nothing goes first
     groups = [costs.group(one) for one in ordered[1:]]
-    assert sum(a != b for a, b in zip(groups, groups[1:], strict=False)) == 3
+    assert sum(a != b for a, b in pairwise(groups)) == 3
     assert {one.id for one in ordered} == {one.id for one in trials}
 
 

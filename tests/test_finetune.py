@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections.abc import Iterator
@@ -92,6 +93,16 @@ def moving(names: set[str]) -> set[str]:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_frozen_moves_the_head_and_nothing_else(folder: Path, given: Pretrained, optimizer: str) -> None:
     assert moved(folder, given, finetune="frozen", optimizer=optimizer) == {"head/kernel", "head/bias"}
+
+
+def test_the_last_normalisation_of_v2_is_the_last_stages(folder: Path, tmp_path: Path) -> None:
+    v2 = tiny.pretrained(tmp_path / "v2.safetensors", variant="v2")
+    assert moved(folder, v2, finetune="frozen", variant="v2") == {"head/kernel", "head/bias"}
+    partial = moved(folder, v2, finetune="partial", variant="v2")
+    assert {name for name in partial if name.startswith("last_bn/")} == {
+        f"last_bn/{part}" for part in ("gamma", "beta", "moving_mean", "moving_variance")
+    }
+    assert not any(name.startswith("stage2") for name in partial)
 
 
 @pytest.mark.parametrize("stages", [1, 2])
@@ -263,11 +274,26 @@ VIEWS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("view", VIEWS)
+PAIRS = list(itertools.product(VIEWS, HEADS))
+QUICK = [("clean", "linear"), ("augmented", "dropout"), ("validation too", "flatten"), ("early stopping", "dropout")]
+
+
+@pytest.mark.parametrize(("view", "head"), QUICK)
 def test_shared_features_give_the_records_of_the_slow_way(
     folder: Path, given: Pretrained, own_cache: Path, head: str, view: str
 ) -> None:
+    equals_the_slow_way(folder, given, own_cache, head, view)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("view", "head"), [pair for pair in PAIRS if pair not in QUICK])
+def test_every_head_on_every_view_gives_the_records_of_the_slow_way(
+    folder: Path, given: Pretrained, own_cache: Path, head: str, view: str
+) -> None:
+    equals_the_slow_way(folder, given, own_cache, head, view)
+
+
+def equals_the_slow_way(folder: Path, given: Pretrained, own_cache: Path, head: str, view: str) -> None:
     settings = {"finetune": "frozen", "epochs": 6, "head": HEADS[head], **VIEWS[view]}
     shared = train.run(tiny.trial(folder, pretrained=given, **settings), folder)
     assert shared.record.status == "completed", shared.record.reason
@@ -385,6 +411,9 @@ network: {weights: net.safetensors}
 """
 
 
+FOUR_OF_THREE = "recipe: {unfrozen_stages: 4}\nnetwork: {family: cifar, depth: 20, "
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -392,8 +421,7 @@ network: {weights: net.safetensors}
         ({"[scratch, frozen, full]": "[frozen, partial]", "weights: net.safetensors": "depth: 18"}, "needs pretrained"),
         ({"network:": "data: {normalisation: weights}\nnetwork:"}, "arm scratch: normalisation weights .*loads none"),
         ({"network:": "recipe: {head_epochs: 90}\nnetwork:"}, "head_epochs 90 must be fewer than epochs 90"),
-        ({"[scratch": "[partial, scratch", "network: {": "recipe: {unfrozen_stages: 4}\nnetwork: {family: cifar, depth: 20, "},
-         "unfrozen_stages 4: the cifar family has 3"),
+        ({"[scratch": "[partial, scratch", "network: {": FOUR_OF_THREE}, "unfrozen_stages 4: the cifar family has 3"),
     ],
 )  # fmt: skip
 def test_settings_that_contradict_are_told(changed: dict[str, str], message: str) -> None:

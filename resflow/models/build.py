@@ -19,6 +19,7 @@ from resflow.models.layers import BatchNorm, Convolution, Dropout, MaxPool, Zero
 from resflow.settings import Head
 
 LINEAR = Head()
+LAST = 9  # beyond every stage's number
 
 BATCH_NORM = {
     "momentum": 0.9,
@@ -60,9 +61,14 @@ def build_head(shape: tuple[int, ...], classes: int, head: Head) -> keras.Model:
 
 
 def stage_of(layer: str) -> int | None:
-    """Where a layer stands by its name: 0 the stem, 1 to 4 a stage, None the head (and v2's last normalisation)."""
-    found = re.match(r"stem|stage(\d)_", layer)
-    return None if found is None else int(found[1] or 0)
+    """Where a layer stands by its name: 0 the stem, 1 to 4 a stage, None the head.
+
+    v2's last normalisation belongs to the last stage, whichever that is: LAST.
+    """
+    found = re.match(r"stem|last_|stage(\d)_", layer)
+    if found is None:
+        return None
+    return LAST if found[0] == "last_" else int(found[1] or 0)
 
 
 def _backbone(x: Any, arch: Architecture, lowering: str, jit: bool) -> Any:

@@ -138,10 +138,12 @@ def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is no zip archive")
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}, {}
+    with path.open("rb") as file:  # NumPy would leave a damaged one open
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no zip archive")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}, {}
 
 
 def _h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
