@@ -13,7 +13,7 @@ TRAINING = {"frozen": 1, "partial": 2, "full": 3, "scratch": 3}  # a backward pa
 # Multiply-adds a second of one trial, for `plan`'s estimate until a record of the run tells better. cpu: over the 40
 # records of results/depth-cpu-oxford_flowers102 (one thread of two). gpu: a guess, no GPU was at hand.
 ASSUMED_RATE = {"cpu": 3.1e10, "gpu": 1e12}
-STEP = 1.5e8  # multiply-adds in the time that a step of a small head takes: 5 ms, as measured on one head study
+STEP = 1.5e8  # multiply-adds in the time that a step takes however small its network: a guess of 5 ms
 
 
 def work(trials: Sequence[Trial]) -> dict[str, float]:

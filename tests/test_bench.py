@@ -263,3 +263,11 @@ def test_study_end_to_end() -> None:
     for side, wall in result["wall_s"].items():
         assert sum(cause[side] for cause in result["causes_s"].values()) == pytest.approx(wall, abs=0.1)
     assert {"ratio_vs_script", "harness_overhead", "trials_at_a_time", "within_spread"} <= set(result)
+
+
+def test_the_worker_benchmark_runs() -> None:
+    """Its process is real, its trials are few: the first one builds a graph, the second uses it."""
+    result = contest.worker(2, lambda _: None)
+    assert len(result["rss_mb"]) == len(result["seconds"]) == 2
+    assert result["used_graph"] == [False, True]
+    assert page.rows(result)

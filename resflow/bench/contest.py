@@ -216,7 +216,7 @@ def convolutions(threads: int, seconds: float, rounds: int, say: Say) -> dict[st
 def worker(trials: int, say: Say) -> dict[str, Any]:
     """The memory and the seconds of one process that runs so many small trials in turn, arm after arm."""
     study = str(STEP_STUDY.with_name("depth.yaml"))
-    settings = {"seeds": 10, "epochs": 1, "width": 0.125, "image_size": 32}
+    settings = {"seeds": 10, "epochs": 1, "warmup_epochs": 0, "width": 0.125, "image_size": 32}
     planning.make(study, settings=settings)  # decodes the images
     say(f"{trials} trials in one process")
     answer = process.ask("resflow_jobs", {"job": "worker", "study": study, "settings": settings, "trials": trials})
