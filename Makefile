@@ -25,10 +25,10 @@ demo: $(READY) ## run the depth study on drawn flowers and write its report: min
 	$(BIN)/resflow study depth --profile demo
 
 test: $(READY) ## run the tests: under ten minutes on two cores
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-all: $(READY) ## run the tests that take long as well
-	$(BIN)/python -m pytest -q -m "long or not long"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "long or not long"
 
 check: $(READY) ## lint, format, types, and who may import whom
 	$(BIN)/ruff check .

@@ -81,8 +81,9 @@ def feature_bytes(trials: Sequence[Trial]) -> int:
 def in_order(trials: Sequence[Trial]) -> list[Trial]:
     """The order to start trials in: the longest first, then those that share features, group by group.
 
-    A group's features are then made by all processes together, and may leave the disk when its trials have ended.
+    Trials of an arm stay together, twins of one length apart: a process uses the graph of the trial before. A group's
+    features are then made by all processes together, and may leave the disk when its trials have ended.
     """
     spent = work(trials)
     groups = {key: place for place, key in enumerate(dict.fromkeys(group(t) for t in trials if t.shares_features))}
-    return sorted(trials, key=lambda t: (groups[group(t)] if t.shares_features else -1, -spent[t.id]))
+    return sorted(trials, key=lambda t: (groups[group(t)] if t.shares_features else -1, -spent[t.id], t.arm))
