@@ -11,6 +11,9 @@ from hypothesis import settings
 # XLA's cache on disk stays off but where a test asks for it: TensorFlow reads this when it is imported.
 os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=")
 
+# Each test that reads a table sets its width; pytest-xdist sets one for all, which a console keeps for good.
+os.environ.pop("COLUMNS", None)
+
 # Time limits are the run's (pytest-timeout): on a shared machine one slow example is no failure.
 settings.register_profile("resflow", deadline=None)
 settings.load_profile("resflow")

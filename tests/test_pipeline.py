@@ -201,10 +201,10 @@ def test_batches_made_ahead_keep_their_order_and_stop_with_their_reader() -> Non
         made.append(step)
         return step
 
-    assert list(pipeline._ahead(make, 11)) == list(range(11))
-    assert list(pipeline._ahead(make, 0)) == []
+    assert list(pipeline.ahead(make, 11)) == list(range(11))
+    assert list(pipeline.ahead(make, 0)) == []
     made.clear()
-    some = pipeline._ahead(make, 1000)
+    some = pipeline.ahead(make, 1000)
     assert next(some) == 0
     some.close()
     assert len(made) <= 1 + pipeline.PREFETCH
@@ -217,7 +217,7 @@ def test_a_fault_of_the_input_reaches_its_reader() -> None:
         return 1 // (2 - step)
 
     with pytest.raises(ZeroDivisionError):
-        list(pipeline._ahead(make, 5))
+        list(pipeline.ahead(make, 5))
 
 
 def test_evaluation_keeps_the_order_and_pads_one_batch(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
