@@ -68,9 +68,9 @@ def step(
 ) -> dict[str, Any]:
     """Training steps of one network. `settings` are overrides of step.yaml, threads and precision among them.
 
-    `every` adds Keras compiled by XLA, and Keras as it is where TensorFlow leaves oneDNN off. Without PyTorch its
-    figures are None. Raises ResflowError where a
-    contender fails, or a network has another number of parameters than the table says.
+    `every` adds Keras compiled by XLA, Keras fed by a tf.data pipeline without autotuning, and Keras as it is where
+    TensorFlow leaves oneDNN off. Without PyTorch its figures are None.
+    Raises ResflowError where a contender fails, or a network has another number of parameters than the table says.
     """
     study = str(STEP_STUDY)
     trial = planning.make(study, settings=settings, prepare=False).trials[0]
@@ -89,6 +89,7 @@ def step(
     }
     contenders = [Contender("gemm", "gemm", net), Contender("keras", "keras_step", net)]
     if every:
+        contenders.append(Contender("keras_dataset", "keras_step", {**net, "dataset": True}))
         contenders.append(Contender("keras_without_onednn", "keras_step", net, variables=WITHOUT_ONEDNN))
         contenders.append(Contender("keras_jit", "keras_step", {**net, "jit": True}))
     if torch_python is not None or process.imports("torch"):
@@ -133,6 +134,7 @@ def judged(answers: Answers, multiply_adds: int) -> dict[str, Any]:
         "images_per_s": {name: round(speed, 2) for name, speed in speeds.items()} | ({} if torch else {"torch": None}),
         "ratio_vs_keras": ratio(speeds["resflow"], speeds["keras"]),
         "ratio_vs_torch": ratio(speeds["resflow"], torch),
+        "ratio_vs_keras_dataset": ratio(speeds["resflow"], speeds.get("keras_dataset")),
         "ratio_vs_keras_without_onednn": ratio(speeds["resflow"], speeds.get("keras_without_onednn")),
         "fraction_of_gemm_peak": round(flops / (peak * 1e9), 3),
         "gemm_gflops": round(peak, 1),

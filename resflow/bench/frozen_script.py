@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from resflow import models, planning, train, weights
 from resflow.bench import process
-from resflow.bench.keras_step import backbone
+from resflow.bench.keras_step import backbone, batches
 from resflow.bench.script import EVALUATION_BATCH, Rates
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
@@ -96,6 +96,7 @@ class Script:
             part: (self._normalised(dataset.images[index]), dataset.labels[index])
             for part, index in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
         }
+        self.evaluated_on = {part: batches(*arrays, EVALUATION_BATCH) for part, arrays in self.parts.items()}
         self.backbone = backbone(trial.architecture, dataset.image_size)
         weights.load(self.backbone, trial.pretrained)
         self.backbone.trainable = False
@@ -150,7 +151,7 @@ class Script:
     def _epoch(self, model: Any, images: np.ndarray, order: np.ndarray, batch_size: int) -> dict[str, float]:
         clock = time.perf_counter()
         labels = self.parts["train"][1]
-        fitted = model.fit(images[order], labels[order], batch_size, epochs=1, shuffle=False, verbose=0).history
+        fitted = model.fit(batches(images[order], labels[order], batch_size), shuffle=False, verbose=0).history
         trained = time.perf_counter()
         clean = self._evaluated(model, "train")
         evaluated = time.perf_counter()
@@ -165,7 +166,7 @@ class Script:
         }
 
     def _evaluated(self, model: Any, part: str) -> dict[str, float]:
-        return dict(model.evaluate(*self.parts[part], EVALUATION_BATCH, verbose=0, return_dict=True))
+        return dict(model.evaluate(self.evaluated_on[part], verbose=0, return_dict=True))
 
     def network(self, trial: Trial, keyed: bool) -> keras.Model:
         """The frozen backbone with one trial's head, which has resflow's initial values under resflow's names."""

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from resflow import models, planning
 from resflow.bench import process
-from resflow.bench.keras_step import network
+from resflow.bench.keras_step import batches, network
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
 from resflow.schedule import learning_rate
@@ -70,16 +70,18 @@ def run(trial: Trial, dataset: Dataset) -> dict[str, Any]:
             keras.metrics.SparseCategoricalAccuracy(name="top1"),
         ],
     )
+    evaluated_on = {part: batches(*arrays, EVALUATION_BATCH) for part, arrays in parts.items()}
     building = time.perf_counter() - start
 
     def evaluated(part: str) -> dict[str, float]:
-        return dict(model.evaluate(*parts[part], EVALUATION_BATCH, verbose=0, return_dict=True))
+        return dict(model.evaluate(evaluated_on[part], verbose=0, return_dict=True))
 
     history = []
     for epoch in range(1, recipe.epochs + 1):
         clock = time.perf_counter()
         order = pipeline.order(trial.seed, epoch, len(images))[: steps * recipe.batch_size]
-        fitted = model.fit(images[order], labels[order], recipe.batch_size, epochs=1, shuffle=False, verbose=0).history
+        epoch_of = batches(images[order], labels[order], recipe.batch_size)
+        fitted = model.fit(epoch_of, epochs=1, shuffle=False, verbose=0).history
         trained = time.perf_counter()
         clean, validation = evaluated("train"), evaluated("validation")
         history.append(
