@@ -35,7 +35,7 @@ from resflow.errors import TrainingError
 from resflow.pretrained import Normalisation
 from resflow.trial import NUMERICS_VERSION, Trial
 
-BATCH = 32  # images in a forward pass
+BATCH, BATCH_PIXELS = 32, 128 * 64**2  # of a forward pass, at least: a few small images leave a core idle
 AHEAD = 4  # epochs whose views are made at a time, by all processes that wait for them
 LIMIT_GB = 20.0
 PARTS = ("train", "validation", "test")
@@ -144,10 +144,11 @@ class Features:
         table = None if epoch is None else part_views(self.trial, part, epoch, len(index))
         forward = _backbone(self.trial, self.normalisation, self.key)
         made: dict[str, list[np.ndarray]] = {}
-        for start in range(0, len(index), BATCH):
-            images = self.dataset.images[index[start : start + BATCH]]
+        batch = max(BATCH, BATCH_PIXELS // self.dataset.image_size**2)
+        for start in range(0, len(index), batch):
+            images = self.dataset.images[index[start : start + batch]]
             if table is not None:
-                images = pipeline.transform(images, table[start : start + BATCH])
+                images = pipeline.transform(images, table[start : start + batch])
             maps, pooled = forward(tf.constant(images))
             made.setdefault("pooled", []).append(pooled.numpy())
             if self.kind == "map":
@@ -182,6 +183,7 @@ def _backbone(trial: Trial, normalisation: Normalisation, key: str) -> Any:
         net = models.build_backbone(trial.architecture, trial.data.image_size, execution.lowering, jit)
         assert trial.pretrained is not None  # as in `_key`
         weights.load(net, trial.pretrained)
+        models.fold(net)
         mean, deviation = (tf.constant(v, tf.float32) for v in (normalisation.mean, normalisation.deviation))
         shape = (None, trial.data.image_size, trial.data.image_size, 3)
 

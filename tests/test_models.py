@@ -19,7 +19,7 @@ from test_architectures import CIFAR, IMAGENET
 
 from resflow import architectures, models
 from resflow.architectures import SHORTCUTS, STEMS, VARIANTS, Architecture, blocks
-from resflow.models.layers import Convolution, ZeroPadShortcut, subsampled
+from resflow.models.layers import BatchNorm, Convolution, ZeroPadShortcut, subsampled
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 CLASSES = 7
@@ -226,6 +226,26 @@ def test_kernels_have_the_variance_of_he_et_al() -> None:
     generator = np.random.Generator(np.random.Philox(key=[11, zlib.crc32(b"stem")]))
     draws = generator.standard_normal((3, 3, 3, 32), dtype=np.float32)
     assert np.array_equal(values(model)["stem/kernel"], draws * np.float32(np.sqrt(2 / 27)))
+
+
+@pytest.mark.parametrize(
+    ("variant", "shortcut", "left"), [("v1.5", "projection", 0), ("v1", "none", 0), ("v2", "projection", 3)]
+)
+def test_folding_changes_rounding_alone(variant: str, shortcut: str, left: int) -> None:
+    """Every batch norm after a convolution is folded; `left` of v2's stand after a sum."""
+    arch = Architecture("cifar", 8, shortcut, variant, 1.0, "low_resolution")
+    model = built(arch, 16, seed=3)
+    draw = np.random.default_rng(0)
+    norms = [layer for layer in model.layers if isinstance(layer, BatchNorm)]
+    for weight in (weight for layer in norms for weight in layer.weights):
+        weight.assign(draw.uniform(0.5, 1.5, weight.shape))
+    images = draw.standard_normal((4, 16, 16, 3)).astype(np.float32)
+    before = model(images, training=False).numpy()
+    models.fold(model)
+    assert sum(not layer.folded for layer in norms) == left
+    after = model(images, training=False).numpy()
+    assert not np.array_equal(before, after)
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-5 * before.std())
 
 
 def outputs_and_gradients(layer: Any, images: np.ndarray, kernel: np.ndarray) -> list[np.ndarray]:

@@ -160,3 +160,17 @@ def initialise(model: keras.Model, seed: int) -> None:
                 weight.assign(layer.gamma_initializer(weight.shape))
             else:
                 weight.assign(np.full(weight.shape, weight.name == "moving_variance", np.float32))
+
+
+def fold(model: keras.Model) -> None:
+    """Multiply each batch norm that follows a convolution into that convolution's kernel, for inference alone.
+
+    It saves a pass over every map. Outputs are the same sums, rounded otherwise.
+    """
+    for layer in model.layers:
+        before = layer.input._keras_history.operation if isinstance(layer, BatchNorm) else None
+        if isinstance(before, Convolution):
+            scale = layer.gamma.numpy() / np.sqrt(layer.moving_variance.numpy() + np.float32(layer.epsilon))
+            before.kernel.assign(before.kernel.numpy() * scale)
+            layer.beta.assign(layer.beta.numpy() - layer.moving_mean.numpy() * scale)
+            layer.folded = True

@@ -116,10 +116,12 @@ class BatchNorm(keras.layers.Layer):
 
     Weights, their names and their order are those of Keras' BatchNormalization, and so is inference. In training
     the moving variance takes the unbiased variance of the batch, as PyTorch's does; Keras' own layer takes the
-    biased one. A layer that is not trainable, or `frozen`, stays in inference mode.
+    biased one. A layer that is not trainable, or `frozen`, stays in inference mode; `folded` into the convolution
+    before it (`models.fold`), it adds its beta and no more.
     """
 
     frozen = False  # set where a graph is traced; not `trainable`, which Keras hands on to the weights
+    folded = False
 
     def __init__(self, momentum: float, epsilon: float, gamma_initializer: Any = "ones", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -144,6 +146,8 @@ class BatchNorm(keras.layers.Layer):
         self.moving_variance = weight("moving_variance", "ones", False)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
+        if self.folded:
+            return tf.nn.bias_add(inputs, tf.cast(self.beta, inputs.dtype))
         learning = training and self.trainable and not self.frozen
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
