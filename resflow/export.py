@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from resflow import train  # sets TensorFlow up, before it is imported
-
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
 
-from resflow import kept, models, weights
+from resflow import kept, models, scoring, weights
 from resflow.about import Described
 from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.errors import WeightsError
@@ -139,7 +137,7 @@ def predict(network: Network, photos: Sequence[Decoded], top: int) -> list[dict[
     for start in range(0, len(photos), BATCH):
         batch = photos[start : start + BATCH]
         logits = network.logits(np.stack([photo.pixels for photo in batch])).numpy()
-        for photo, probabilities in zip(batch, np.exp(train.log_softmax(logits)), strict=True):
+        for photo, probabilities in zip(batch, np.exp(scoring.log_softmax(logits)), strict=True):
             best = np.argsort(-probabilities, kind="stable")[:top]
             rows.append(
                 {

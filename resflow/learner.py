@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -95,6 +95,21 @@ class Learner:
     def begin(self, phase: str) -> None:
         """Let `step` train the head alone (HEAD), or all that is unfrozen (ALL)."""
         self.step = self.steps[phase]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that steps change: the network's weights, the optimiser's momenta and counters."""
+        return {name: np.asarray(variable.numpy()) for name, variable in self._changing()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Put back what `state` gave. Raises KeyError or ValueError where it is another network's."""
+        for name, variable in self._changing():
+            variable.assign(state[name])
+
+    def _changing(self) -> Iterator[tuple[str, Any]]:
+        counters = [counter for counter, _ in self.counters]
+        for part, variables in (("model", self.model.variables), ("optimizer", [*counters, *self.slots])):
+            for number, variable in enumerate(variables):
+                yield f"{part}/{number}", variable
 
     def _step(self, phase: str, images: Any, labels: Any, rate: Any) -> Any:
         """One optimiser step; returns the batch's cross-entropy, label smoothing included."""

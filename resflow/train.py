@@ -27,14 +27,16 @@ import keras
 import tensorflow as tf
 
 from resflow import about, features, kept, models, provenance, weights
+from resflow.checkpoints import Arrays, Checkpoints, Course, Storage
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
 from resflow.errors import ResflowError, TrainingError
 from resflow.learner import ALL, Learner, forget, learner
 from resflow.pretrained import RAW, Normalisation
 from resflow.records import HISTORY_COLUMNS, Outcome, Record
-from resflow.schedule import Patience, learning_rate
-from resflow.settings import Execution
+from resflow.schedule import learning_rate
+from resflow.scoring import predictions, score
+from resflow.settings import Execution, Recipe
 from resflow.trial import Trial
 
 log = logging.getLogger("resflow.train")
@@ -73,62 +75,31 @@ def configure(execution: Execution) -> None:
         compiled.prune()
 
 
-def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Cross-entropy (nats), top-1, top-5 and mean per-class accuracy of logits (n, classes)."""
-    log_probability = log_softmax(logits)[np.arange(len(labels)), labels]
-    rank = _rank(logits, labels)
-    right = rank == 0
-    per_class = [right[labels == c].mean() for c in np.unique(labels)]
-    return {
-        "loss": float(-log_probability.mean()),
-        "top1": float(right.mean()),
-        "top5": float((rank < 5).mean()),
-        "mean_class_accuracy": float(np.mean(per_class)),
-    }
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Logarithms of probabilities, float64, from logits (n, classes)."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def _rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Classes that score at least as high as the true one: a tie is no correct answer."""
-    true = logits[np.arange(len(labels)), labels][:, None]
-    return (logits >= true).sum(axis=1) - 1
-
-
-def predictions(logits: np.ndarray, dataset: Dataset) -> pd.DataFrame:
-    """A row a test image: records.PREDICTION_COLUMNS."""
-    labels = dataset.labels[dataset.test]
-    return pd.DataFrame(
-        {
-            "image": [dataset.names[i] for i in dataset.test],
-            "label": labels,
-            "predicted": logits.argmax(axis=1),
-            "probability": np.exp(log_softmax(logits)[np.arange(len(labels)), labels]),
-            "rank": _rank(logits, labels),
-        }
-    )
-
-
-def run(trial: Trial, folder: Path, on_epoch: OnEpoch | None = None, keep: Path | None = None) -> Outcome:
+def run(
+    trial: Trial,
+    folder: Path,
+    on_epoch: OnEpoch | None = None,
+    keep: Path | None = None,
+    storage: Storage | None = None,
+) -> Outcome:
     """Train one trial on a prepared data folder and return its outcome; only interruptions escape.
 
     A loss that is no number makes a record `diverged`, an exception one that is `failed`; both keep the
     history so far and the reason, and the log has the traceback. `keep` is where the network that
-    `trial.keep_weights` asks for is written; the outcome does not depend on it.
+    `trial.keep_weights` asks for is written; the outcome does not depend on it. With `storage` the trial goes on from
+    the checkpoint that an interrupted process left there, and leaves its own; whoever has the outcome removes it.
     """
     started, clock = {"started": provenance.now(), **provenance.environment()}, time.perf_counter()
-    history: list[dict[str, float]] = []
+    course = Course.of(trial.recipe)
     facts: dict[str, Any] = {}
     predicted = None
     try:
         dataset = load(folder, trial.data.split, trial.split_seed)
         pixels = normalisation(trial, dataset)
         facts["data"] = _data_facts(trial, dataset, pixels)
-        best_epoch, metrics, predicted = _fit(trial, dataset, pixels, history, on_epoch, keep)
+        checkpoints = Checkpoints(storage, trial.id, _numerics(trial, keep)) if storage else None
+        course, saved = (checkpoints and checkpoints.load(trial.recipe)) or (course, {})
+        best_epoch, metrics, predicted = _fit(trial, dataset, pixels, course, saved, on_epoch, keep, checkpoints)
         facts |= {"status": "completed", "metrics": metrics, "best_epoch": best_epoch}
     except Diverged as error:
         facts |= {"status": "diverged", "reason": str(error)}
@@ -147,12 +118,12 @@ def run(trial: Trial, folder: Path, on_epoch: OnEpoch | None = None, keep: Path 
         settings=trial.settings(),
         execution=trial.execution.model_dump(),
         network=_network_facts(trial),
-        epochs_run=len(history),
-        seconds=round(time.perf_counter() - clock, 3),
+        epochs_run=len(course.history),
+        seconds=round(course.seconds + time.perf_counter() - clock, 3),
         provenance={**started, "finished": provenance.now()},
         **facts,
     )
-    return Outcome(record, pd.DataFrame(history, columns=list(HISTORY_COLUMNS)), predicted)
+    return Outcome(record, pd.DataFrame(course.history, columns=list(HISTORY_COLUMNS)), predicted)
 
 
 def _network_facts(trial: Trial) -> dict[str, Any]:
@@ -214,16 +185,31 @@ def normalisation(trial: Trial, dataset: Dataset) -> Normalisation:
     return given
 
 
+def _wanted(trial: Trial, keep: Path | None) -> set[str]:
+    """The epochs, `best` and `last`, whose networks are needed at the end."""
+    return {trial.recipe.test_weights, trial.keep_weights} if keep else {trial.recipe.test_weights}
+
+
+def _numerics(trial: Trial, keep: Path | None) -> dict[str, str]:
+    """What a checkpoint must share with this process: the last bits of all that follows, and the networks it holds."""
+    return {"tensorflow": tf.__version__, "keras": keras.__version__, "networks": str(sorted(_wanted(trial, keep)))}
+
+
 def _fit(
     trial: Trial,
     dataset: Dataset,
     pixels: Normalisation,
-    history: list[dict[str, float]],
+    course: Course,
+    saved: Arrays,
     on_epoch: OnEpoch | None,
     keep: Path | None,
+    checkpoints: Checkpoints | None,
 ) -> tuple[int, dict[str, float], pd.DataFrame]:
-    """Train, then test once. Appends to `history` as epochs end; returns the tested epoch, metrics, predictions."""
-    recipe = trial.recipe
+    """Train on from where `course` stands, then test once; returns the tested epoch, metrics, predictions.
+
+    `course` grows as epochs end; `saved` are its checkpoint's arrays, none at a trial's beginning.
+    """
+    recipe, clock = trial.recipe, time.perf_counter()
     steps = len(dataset.train) // recipe.batch_size
     if steps == 0:
         raise TrainingError(
@@ -232,37 +218,34 @@ def _fit(
     inputs = features.Features(trial, dataset, pixels) if trial.shares_features else Images(trial, dataset)
     mean, deviation = (np.array(values, np.float32) for values in (pixels.mean, pixels.deviation))
     net = learner(trial, mean, deviation, inputs.shape)
-    stopping, plateau, drops = Patience(recipe.early_stopping), Patience(recipe.plateau_patience), 0
-    wanted = {recipe.test_weights, trial.keep_weights} if keep else {recipe.test_weights}
-    lowest, epochs = float("inf"), {"best": 0, "last": 0}
+    wanted = _wanted(trial, keep)
     values: dict[str, list[np.ndarray]] = {}  # of the network at these epochs, where it must be put back
-    for epoch in range(1, recipe.epochs + 1):
-        clock = time.perf_counter()
-        if epoch == recipe.head_epochs + 1:
+    if saved:
+        net.restore(saved)
+        values = _values_of(saved)
+        log.info("goes on after epoch %d", course.epochs["last"])
+    while course.epochs["last"] < recipe.epochs and not course.stopped:
+        epoch = course.epochs["last"] + 1
+        if epoch > recipe.head_epochs:
             net.begin(ALL)
-        rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, drops) for i in range(steps)]
-        batch_loss = _train_epoch(net, inputs, epoch, rates)
-        row = {
-            "epoch": epoch,
-            "learning_rate": rates[-1],
-            "batch_loss": batch_loss,
-            **_evaluate(net, inputs, epoch),
-            "seconds": round(time.perf_counter() - clock, 4),
-        }
-        history.append(row)
+        row = _epoch(net, inputs, recipe, epoch, steps, course.drops)
+        course.history.append(row)
         log.info(" ".join(f"{key}={value:.6g}" for key, value in row.items()))
         if not np.isfinite([row["train_loss"], row["validation_loss"]]).all():
             raise Diverged(f"the loss is no number after epoch {epoch}")
         if on_epoch is not None:
             on_epoch(row)
-        epochs["last"] = epoch
-        if row["validation_loss"] < lowest:
-            lowest, epochs["best"] = row["validation_loss"], epoch
+        course.epochs["last"] = epoch
+        if row["validation_loss"] < course.lowest:
+            course.lowest, course.epochs["best"] = row["validation_loss"], epoch
             if "best" in wanted:
                 values["best"] = net.model.get_weights()
-        drops += recipe.schedule == "plateau" and plateau.update(row["validation_loss"])
-        if stopping.update(row["validation_loss"]):
-            break
+        course.drops += recipe.schedule == "plateau" and course.plateau.update(row["validation_loss"])
+        course.stopped = course.stopping.update(row["validation_loss"])
+        if checkpoints is not None:
+            seconds = course.seconds + time.perf_counter() - clock
+            checkpoints.save(course, lambda: {**net.state(), **_arrays_of(values)}, seconds)
+    epochs, history = course.epochs, course.history
     if "best" in values and "last" in wanted:
         values["last"] = net.model.get_weights()
     if recipe.test_weights in values:
@@ -281,6 +264,29 @@ def _fit(
         {**{f"test_{key}": value for key, value in tested.items()}, **of_chosen},
         predictions(logits, dataset),
     )
+
+
+def _epoch(net: Learner, inputs: Inputs, recipe: Recipe, epoch: int, steps: int, drops: int) -> dict[str, float]:
+    """Train for one epoch and evaluate: a row of the history."""
+    clock = time.perf_counter()
+    rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, drops) for i in range(steps)]
+    batch_loss = _train_epoch(net, inputs, epoch, rates)
+    return {
+        "epoch": epoch,
+        "learning_rate": rates[-1],
+        "batch_loss": batch_loss,
+        **_evaluate(net, inputs, epoch),
+        "seconds": round(time.perf_counter() - clock, 4),
+    }
+
+
+def _arrays_of(values: dict[str, list[np.ndarray]]) -> Arrays:
+    return {f"best/{number}": array for number, array in enumerate(values.get("best", ()))}
+
+
+def _values_of(saved: Arrays) -> dict[str, list[np.ndarray]]:
+    count = sum(name.startswith("best/") for name in saved)
+    return {"best": [saved[f"best/{number}"] for number in range(count)]} if count else {}
 
 
 def _keep(trial: Trial, net: Learner, dataset: Dataset, pixels: Normalisation, epoch: int, path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from resflow import document, features, learner, models, study, train, weights
+from resflow import document, features, learner, models, scoring, study, train, weights
 from resflow.data import cache, pipeline
 from resflow.data.dataset import load
 from resflow.errors import StudyError
@@ -131,7 +131,7 @@ def test_batch_norm_of_frozen_parts_is_as_in_inference(folder: Path, given: Pret
     losses: dict[str, tuple[float, float]] = {}
     for bn in ("inference", "train"):
         net = started(folder, given, finetune="frozen", bn=bn)
-        clean = train.score(net.logits(images).numpy(), data.labels[data.train[:8]])["loss"]
+        clean = scoring.score(net.logits(images).numpy(), data.labels[data.train[:8]])["loss"]
         losses[bn] = float(net.step(images, tf.constant(data.labels[data.train[:8]]), tf.constant(0.0))), clean
     assert losses["inference"][0] == pytest.approx(losses["inference"][1], rel=1e-6)
     assert losses["train"][0] != pytest.approx(losses["train"][1], rel=1e-3)

@@ -17,7 +17,7 @@ from direct import said
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from resflow import kept, planning, records, report, runner, study, train, trial, weights
+from resflow import kept, planning, records, report, runner, scoring, study, train, trial, weights
 from resflow import learner as learners
 from resflow.errors import StudyError, WeightsError
 from resflow.learner import Learner
@@ -235,7 +235,7 @@ def test_a_head_on_shared_features_is_kept_with_its_backbone(
     data = tiny.dataset()
     logits = export.rebuild(kept.read(path)).logits(data.images[data.test]).numpy()
     assert outcome.predictions is not None
-    shown = train.predictions(logits, data)
+    shown = scoring.predictions(logits, data)
     pd.testing.assert_frame_equal(shown, outcome.predictions, rtol=1e-5)
 
 

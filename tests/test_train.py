@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from resflow import learner as learners
-from resflow import train
+from resflow import scoring, train
 from resflow.data import pipeline
 from resflow.data.dataset import load
 from resflow.errors import TrainingError
@@ -272,17 +272,17 @@ def test_scores_equal_a_naive_count(draw: st.DataObject) -> None:
     few = st.sampled_from([-2.0, 0.0, 0.5, 3.0, 20.0])  # ties are frequent
     logits = draw.draw(hnp.arrays(np.float32, (n, classes), elements=few))
     labels = draw.draw(hnp.arrays(np.int64, n, elements=st.integers(0, classes - 1)))
-    assert train.score(logits, labels) == pytest.approx(naive(logits, labels), rel=1e-9)
+    assert scoring.score(logits, labels) == pytest.approx(naive(logits, labels), rel=1e-9)
 
 
 def test_a_constant_answer_is_never_right() -> None:
-    scores = train.score(np.zeros((4, 3), np.float32), np.array([0, 1, 2, 0]))
+    scores = scoring.score(np.zeros((4, 3), np.float32), np.array([0, 1, 2, 0]))
     assert scores["top1"] == scores["mean_class_accuracy"] == 0
     assert scores["loss"] == pytest.approx(np.log(3))
 
 
 def test_huge_logits_keep_a_finite_loss() -> None:
-    scores = train.score(np.array([[1e30, 0.0], [-1e4, 1e4]], np.float32), np.array([0, 0]))
+    scores = scoring.score(np.array([[1e30, 0.0], [-1e4, 1e4]], np.float32), np.array([0, 0]))
     assert scores["loss"] == pytest.approx(1e4)
 
 
@@ -431,7 +431,7 @@ def tested(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[np.
         assert len({*data.counts}) == 3  # a part is known by how many images it has
         if count == len(data.test):
             again = pipeline.evaluation_batches(data, data.validation)
-            validation = train.score(real(net, again, len(data.validation)), data.labels[data.validation])
+            validation = scoring.score(real(net, again, len(data.validation)), data.labels[data.validation])
             looks.append((net.model.get_weights(), validation))
         return real(net, batches, count)
 

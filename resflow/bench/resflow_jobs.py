@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resflow import costs, planning, train
+from resflow import costs, planning, scoring, train
 from resflow import learner as learners
 from resflow.bench import process
 from resflow.bench.clock import BATCHES, timed
@@ -130,7 +130,7 @@ def bare(spec: dict[str, Any]) -> dict[str, Any]:
     def evaluate(part: str) -> None:
         batches, labels = parts[part]
         logits = np.concatenate([learner.logits(images).numpy() for images in batches])
-        train.score(logits[: len(labels)], labels)
+        scoring.score(logits[: len(labels)], labels)
 
     for epoch, batches in enumerate(epochs):
         clock = time.perf_counter()
