@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -68,6 +69,11 @@ class Course:
         for name in (*PLAIN, "seconds"):
             setattr(course, name, given.pop(name))
         return course
+
+
+def place_of(run: Path, state: Path, storage: str | None) -> str:
+    """Where a run's checkpoints lie: in `storage` where that is given, else in its ignored folder."""
+    return f"{storage.rstrip('/')}/{run.name}" if storage else str((state / "checkpoints").absolute())
 
 
 class Storage:

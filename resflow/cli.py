@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from resflow import bench_cli, models_cli
+from resflow import bench_cli, models_cli, study_cli
 from resflow.errors import RecordError, ResflowError, StudyError
 
 app = typer.Typer(
@@ -21,26 +20,12 @@ app = typer.Typer(
     rich_markup_mode=None,  # typer's rich help costs 0.2 s at every start, half of what --help may take
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+DataDir = study_cli.DataDir
 data_app = typer.Typer(help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
+app.add_typer(study_cli.app)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_cli.app, name="bench")
 app.add_typer(models_cli.app)
-
-Study = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file")]
-Profile = Annotated[str | None, typer.Option("--profile", "-p", help="a named set of overrides: demo, cpu, paper")]
-Source = Annotated[
-    str | None,
-    typer.Option("--data", "-d", help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH"),
-]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
-]
-Seeds = Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="how many seeds: 1, 2, …, N")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="override a setting, such as epochs=5; repeatable"),
-]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="the run's folder [default: results/STUDY-PROFILE-DATA]")]
 
 
 def main() -> None:
@@ -63,145 +48,6 @@ def _root(
 
         print(f"resflow {__version__}")
         raise typer.Exit
-
-
-def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    from resflow import document
-
-    return document.settings(pairs)
-
-
-@app.command(epilog="Example: resflow study depth --profile cpu --data oxford_flowers102 --seeds 3")
-def study(
-    name: Study,
-    profile: Profile = None,
-    data: Source = None,
-    data_dir: DataDir = None,
-    seeds: Seeds = None,
-    set_: Set = None,
-    out: Out = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
-) -> None:
-    """Run what a study has no record of yet, then write its report."""
-    from resflow import kept, planning, records, screens
-
-    if dry_run:
-        _show_plan(planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=False))
-        return
-    planning.require_training()
-    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out)
-    planning.write(plan)
-    known = records.finished(plan.run)
-    waiting, again = (chosen(plan.trials, known, plan.state) for chosen in (kept.waiting, kept.lacking))
-    screens.console.print(
-        f"[bold]{plan.study.name}[/]: {_many(len(plan.study.arms), 'arm')} × {_many(len(plan.study.seeds), 'seed')} = "
-        f"{len(plan.trials)} trials, {len(plan.trials) - len(waiting)} of them done before. Records: {plan.run}/",
-        highlight=False,
-    )
-    if again:
-        screens.console.print(
-            f"{_many(len(again), 'trial')} of them ran before without keeping this network: trained again for it",
-            highlight=False,
-        )
-    if waiting:
-        from resflow import runner
-
-        with screens.watching(len(waiting)) as show:
-            runner.execute(plan.run, waiting, plan.folders, plan.state, show)
-    _finish(plan)
-
-
-def _many(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _finish(plan: Any) -> None:
-    """Write the report and say what came of the run."""
-    from collections import Counter
-
-    from resflow import kept, records, report, screens
-
-    path = report.write_report(plan.run)
-    known = records.finished(plan.run)
-    mine = [known[t.id] for t in plan.trials if t.id in known]
-    screens.console.print(screens.statuses(Counter(record.status for record in mine)))
-    for record in mine:
-        if record.status in ("failed", "diverged"):
-            log = plan.state / "logs" / f"{record.id}.log"
-            screens.console.print(
-                f"{record.arm} seed {record.seed} {record.status}: {record.reason}\n  log: {log}\n"
-                f"  to run it again, remove {records.trial_folder(plan.run, record.id)} and repeat the command",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
-    missing = len(plan.trials) - len(mine)
-    lacking = kept.lacking(plan.trials, known, plan.state)
-    if lacking:
-        screens.console.print(
-            f"{_many(len(lacking), 'trial')} kept no network: the logs in {plan.state / 'logs'} say why. The same "
-            "command trains them again.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    if missing:
-        again = shlex.join(["resflow", *sys.argv[1:]])
-        screens.console.print(f"{_many(missing, 'trial')} without a record yet. Go on with: {again}", markup=False)
-    screens.console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
-    if missing or lacking:  # interrupted: what waits for this command must not take it for done
-        raise typer.Exit(1)
-
-
-@app.command(epilog="Example: resflow plan depth --profile cpu --format csv > plan.csv")
-def plan(
-    name: Study,
-    profile: Profile = None,
-    data: Source = None,
-    data_dir: DataDir = None,
-    seeds: Seeds = None,
-    set_: Set = None,
-    out: Out = None,
-    format_: Annotated[str, typer.Option("--format", "-f", help="table, json or csv")] = "table",
-) -> None:
-    """Show every trial before it runs: arm, seed, size, time."""
-    from resflow import planning
-    from resflow.errors import one_of
-
-    if format_ not in ("table", "json", "csv"):
-        raise StudyError(f"--format: {one_of(format_, ('table', 'json', 'csv'), 'format')}")
-    _show_plan(planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=False), format_)
-
-
-def _show_plan(plan: Any, format_: str = "table") -> None:
-    from resflow import costs, kept, planning, records, screens, trial
-
-    known = records.finished(plan.run) if plan.run.is_dir() else {}
-    seconds, basis = planning.seconds(plan.trials, known)
-    if format_ != "table":
-        import pandas as pd
-
-        rows = [{**row, "estimated_seconds": round(seconds[row["id"]], 1)} for row in trial.plan_rows(plan.trials)]
-        frame = pd.DataFrame(rows)
-        print(
-            frame.to_csv(index=False) if format_ == "csv" else frame.to_json(orient="records", indent=1),
-            end="",
-        )
-        return
-    left = kept.waiting(plan.trials, known, plan.state)
-    slots = planning.slots(plan.trials)
-    wall = max([sum(seconds[t.id] for t in left) / slots, *(seconds[t.id] for t in left)], default=0.0)
-    size = costs.feature_bytes(left)
-    disk = f"\nFeatures of frozen backbones: computed once, {size / 1e9:.3g} GB on disk" if size else ""
-    screens.console.print(screens.plan_table(plan.trials, seconds))
-    for pair in planning.unpaired(plan.trials):
-        screens.console.print(f"unpaired: {pair}", style="yellow", markup=False, highlight=False)
-    screens.console.print(
-        f"\n{plan.study.file.question}\n{len(plan.trials)} trials, {len(left)} to run, {slots} at a time: about "
-        f"{screens.duration(wall)} ({basis}). Baseline: {plan.study.baseline.name}. Records: {plan.run}/{disk}",
-        markup=False,
-        highlight=False,
-    )
 
 
 @app.command("list", epilog="Example: resflow list")

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,12 @@ def make(
     folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
     run = out or RESULTS / _run_name(loaded, trials, settings or {})
     return Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
+
+
+def again(run: Path, command: str, data_dir: Path | None) -> Plan:
+    """The plan of a run that is there, from its own study.yaml; it keeps the command that made it."""
+    plan = make(str(run / "study.yaml"), data_dir=data_dir, out=run)
+    return replace(plan, command=command or plan.command)
 
 
 def require_training() -> None:

@@ -16,6 +16,7 @@ import shutil
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,6 +122,20 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def set_aside(run: Path, ids: Iterable[str], place: Path) -> Path:
+    """Move the records of some trials out of a run, and return the new folder below `place` that holds them."""
+    target = place / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    try:
+        target.mkdir(parents=True)
+        for trial_id in ids:
+            shutil.move(trial_folder(run, trial_id), target / trial_id)
+    except OSError as error:
+        raise RecordError(
+            f"cannot move records of {run} to {target}: {error}. Free space or mend it by hand."
+        ) from error
+    return target
+
+
 def read(folder: Path) -> Record:
     """Read one record folder. Raises RecordError where it is not a whole, known record."""
     path = folder / "record.json"
@@ -160,6 +175,11 @@ class Run:
     broken: dict[str, str]
     plan: pd.DataFrame
     study: dict[str, Any]
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The names of all trials' folders, readable or not."""
+        return (*(record.id for record in self.records), *self.broken)
 
     def frame(self) -> pd.DataFrame:
         """A row a record: id, arm, seed, status, reason, a column a factor, metrics, costs."""

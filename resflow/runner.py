@@ -21,16 +21,24 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # trials on CP
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # records are resflow's own
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the screen is resflow's own
 
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # and so is what Ctrl-C does (stopping.py)
+
 import ray
 from ray import tune
 from ray.tune import Callback, CLIReporter
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from resflow import costs, kept, provenance, records
+from resflow.checkpoints import Storage, place_of
+from resflow.dispatch import Dispatch
 from resflow.errors import RecordError, TrainingError
 from resflow.records import Outcome, Record
+from resflow.stopping import Stop
 from resflow.trial import Trial
 
 log = logging.getLogger("resflow.runner")
+RETRIES = 3  # of a trial whose worker died; what an exception says is a record at once
 
 
 @dataclass
@@ -55,45 +63,64 @@ class Progress:
 
 
 def execute(
-    run: Path, trials: Sequence[Trial], folders: dict[str, Path], state: Path, show: Callable[[Progress], Any]
+    run: Path,
+    trials: Sequence[Trial],
+    folders: dict[str, Path],
+    state: Path,
+    show: Callable[[Progress], Any],
+    stop: Stop | None = None,
+    storage: str | None = None,
 ) -> list[Record]:
-    """Run every trial of `kept.waiting`, in the order of `costs.in_order`, and return the new records.
+    """Run every trial of `kept.waiting`, as Dispatch hands them out, and return the new records.
 
     `folders` maps a trial's id to its prepared data; `state` is the ignored folder for logs, kept networks and Ray's
-    files; `show` is called with the Progress whenever it changes. A failing trial becomes a record; the others go on.
+    files; `show` is called with the Progress whenever it changes; `stop` says when no more is to run; `storage` is a
+    folder or a URL for the checkpoints of running trials, in `state` by default. A failing trial becomes a record; one
+    whose worker dies goes on in another, RETRIES times; the others go on.
     """
+    stop = stop or Stop()
     known = records.finished(run) if run.is_dir() else {}
-    waiting = costs.in_order(kept.waiting(trials, known, state))
+    waiting = kept.waiting(trials, known, state)
+    place = place_of(run, state, storage)
+    kept_in = Storage(place)
+    kept_in.sweep(known.keys() - {trial.id for trial in waiting})
     if not waiting:
         return []
     kept.sweep(state)
     progress = Progress(waiting)
-    with _session(waiting):
-        recorder = ray.remote(num_cpus=0)(_Recorder).remote(str(run.absolute()))
-        (state / "logs").mkdir(parents=True, exist_ok=True)
+    with _session(waiting), stop.on_signals():
         task = tune.with_parameters(
             _train_one,
             trials={t.id: t for t in waiting},
             folders={key: str(path.absolute()) for key, path in folders.items()},
-            recorder=recorder,
+            recorder=_recorder(run),
             state=str(state.absolute()),
+            storage=place,
         )
+        (state / "logs").mkdir(parents=True, exist_ok=True)
         tuner = tune.Tuner(
             tune.with_resources(task, _resources(waiting[0])),
-            param_space={"trial": tune.grid_search([t.id for t in waiting])},
-            tune_config=tune.TuneConfig(reuse_actors=True),
+            tune_config=tune.TuneConfig(search_alg=_Searcher(waiting), num_samples=len(waiting), reuse_actors=True),
             run_config=tune.RunConfig(
                 name=f"{run.name}-{int(time.time())}",
                 storage_path=str((state / "ray").absolute()),
+                stop=_Stopper(stop),
                 verbose=0,
                 progress_reporter=_Silent(),
-                callbacks=[_Watcher(run, {t.id: t for t in waiting}, progress, show)],
-                failure_config=tune.FailureConfig(max_failures=0, fail_fast=False),
+                callbacks=[_Watcher(run, {t.id: t for t in waiting}, progress, show, stop, kept_in)],
+                failure_config=tune.FailureConfig(max_failures=RETRIES, fail_fast=False),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             ),
         )
         tuner.fit()
     return list(progress.done.values())
+
+
+def _recorder(run: Path) -> Any:
+    """The actor that writes records: on this machine, and started again where it dies; writing twice does no harm."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(_Recorder)
+    return actor.remote(str(run.absolute()))
 
 
 def visible() -> dict[str, float]:
@@ -170,10 +197,16 @@ class _Recorder:
 
 
 def _train_one(
-    config: dict[str, str], trials: dict[str, Trial], folders: dict[str, str], recorder: Any, state: str
+    config: dict[str, str],
+    trials: dict[str, Trial],
+    folders: dict[str, str],
+    recorder: Any,
+    state: str,
+    storage: str,
 ) -> None:
     """One trial inside a worker: train, hand the outcome to the recorder, log to a file of its own."""
-    trial = trials[config["trial"]]
+    trial, checkpoints = trials[config["trial"]], Storage(storage)
+    (Path(state) / "logs").mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(Path(state) / "logs" / f"{trial.id}.log", encoding="utf-8", delay=False)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("resflow")
@@ -189,8 +222,10 @@ def _train_one(
             Path(folders[trial.id]),
             on_epoch=lambda row: tune.report(dict(row)),
             keep=kept.path_of(Path(state), trial.id),
+            storage=checkpoints,
         )
         ray.get(recorder.write.remote(outcome))
+        checkpoints.remove(trial.id)
         tune.report({"status": outcome.record.status})
     except Exception:
         logger.exception("the worker failed")
@@ -218,13 +253,64 @@ class _Silent(CLIReporter):
         return False
 
 
+class _Searcher(Searcher):
+    """Gives Tune the trials of a Dispatch, one for each that can start at once: no sooner is it known which is best."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        super().__init__()
+        self.dispatch, self.needs = Dispatch(trials), _resources(trials[0])
+        self.given: dict[str, str] = {}  # Tune's id -> ours
+
+    def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        if not len(self.dispatch):
+            return Searcher.FINISHED
+        there = ray.cluster_resources()
+        places = min(there.get(name.upper(), 0) // needed for name, needed in self.needs.items() if needed)
+        if len(self.dispatch.running) >= places:
+            return None
+        self.given[trial_id] = self.dispatch.next().id
+        return {"trial": self.given[trial_id]}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        self.dispatch.ended(self.given[trial_id])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: what has no record is handed out again by the next run."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as in `save`."""
+
+
+class _Stopper(tune.Stopper):
+    """Tells Tune what a Stop says."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self.stop)
+
+
 class _Watcher(Callback):
-    """Follows Tune's trials for the screen, and turns a worker's death into a failed record."""
+    """Follows Tune's trials for the screen, and turns the death of a trial's last worker into a failed record."""
 
     def __init__(
-        self, run: Path, trials: dict[str, Trial], progress: Progress, show: Callable[[Progress], Any]
+        self,
+        run: Path,
+        trials: dict[str, Trial],
+        progress: Progress,
+        show: Callable[[Progress], Any],
+        stop: Stop,
+        storage: Storage,
     ) -> None:
         self.run, self.trials, self.progress, self.show = run, trials, progress, show
+        self.stop, self.storage = stop, storage
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.progress.running[trial.config["trial"]] = {}
@@ -244,11 +330,17 @@ class _Watcher(Callback):
         self._ended(trial.config["trial"], f"the worker failed: {_last_line(trial.error_file)}")
 
     def _ended(self, trial_id: str, otherwise: str) -> None:
-        folder = records.trial_folder(self.run, trial_id)
-        if not folder.is_dir():
-            records.write(self.run, Outcome(_failed(self.trials[trial_id], otherwise)))
+        try:
+            record = records.read(records.trial_folder(self.run, trial_id))
+        except RecordError:
+            if self.stop.reason:
+                return  # it was stopped: no record means not run yet
+            record = _failed(self.trials[trial_id], otherwise)
+            records.write(self.run, Outcome(record))
+            self.storage.remove(trial_id)
         self.progress.running.pop(trial_id, None)
-        self.progress.done[trial_id] = records.read(folder)
+        self.progress.done[trial_id] = record
+        self.stop.count(record.status)
         self.show(self.progress)
 
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from resflow import cli, kept, records, train
 from resflow.records import Record
+from resflow.stopping import Stop
 from resflow.trial import Trial
 
 
@@ -21,7 +22,13 @@ def said(*words: str, code: int = 0) -> str:
 
 
 def execute(
-    run: Path, trials: list[Trial], folders: dict[str, Path], state: Path, show: Callable[[Any], Any]
+    run: Path,
+    trials: list[Trial],
+    folders: dict[str, Path],
+    state: Path,
+    show: Callable[[Any], Any],
+    stop: Stop | None = None,
+    storage: str | None = None,
 ) -> list[Record]:
     """In place of `runner.execute`."""
     outcomes = [
@@ -31,3 +38,10 @@ def execute(
     for outcome in outcomes:
         records.write(run, outcome)
     return [outcome.record for outcome in outcomes]
+
+
+def raised(*words: str) -> None:
+    """Run a command and raise what ended it."""
+    result = CliRunner().invoke(cli.app, list(words))
+    assert result.exception is not None, result.output
+    raise result.exception

@@ -14,14 +14,16 @@ import pytest
 import tiny
 
 from resflow import provenance, records, runner, train
+from resflow.checkpoints import Storage
 from resflow.errors import TrainingError
 from resflow.records import Record, Run
 from resflow.runner import Progress
 from resflow.settings import Execution
+from resflow.stopping import Stop
 from resflow.trial import Trial
 
 pytestmark = pytest.mark.timeout(900)  # Ray's processes start slowly where others keep the cores busy
-KILLED_EPOCHS = 2000  # far more than the seconds between its first epoch and its end
+KILLED_EPOCHS = 40
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +39,34 @@ def trials(folder: Path) -> dict[str, Trial]:
         "residual 2": tiny.trial(folder, 2, shortcut="zero_pad"),
         "failing": tiny.trial(folder, 1, batch_size=29),
         "killed": tiny.trial(folder, 1, epochs=KILLED_EPOCHS),
+        "mortal": tiny.trial(folder, 3, epochs=10 * KILLED_EPOCHS),
     }
 
 
 @dataclass
 class Screen:
-    """Follows a run as the command line does, and kills the worker of one trial after its first epoch."""
+    """Follows a run as the command line does, and kills workers: one trial's first, and every one of another's."""
 
     logs: Path
-    victim: str
+    once: str
+    always: str
     most_at_a_time: int = 0
     left: list[float] = field(default_factory=list)
-    killed: int | None = None
+    killed: dict[str, set[int]] = field(default_factory=dict)
 
     def __call__(self, progress: Progress) -> None:
         self.most_at_a_time = max(self.most_at_a_time, len(progress.running))
         seconds = progress.seconds_left()
         if seconds is not None:
             self.left.append(seconds)
-        if self.killed is None and progress.running.get(self.victim, {}).get("epoch"):
-            log = (self.logs / f"{self.victim}.log").read_text()
-            self.killed = int(log.split("worker process ")[1].split()[0])
-            os.kill(self.killed, signal.SIGKILL)
+        for victim, times in ((self.once, 1), (self.always, 100)):
+            if progress.running.get(victim, {}).get("epoch", 0) > 1:
+                log = (self.logs / f"{victim}.log").read_text()
+                worker = int(log.rsplit("worker process ", 1)[1].split()[0])
+                killed = self.killed.setdefault(victim, set())
+                if worker not in killed and len(killed) < times:
+                    killed.add(worker)
+                    os.kill(worker, signal.SIGKILL)
 
 
 @dataclass
@@ -71,9 +79,9 @@ class Executed:
 
 @pytest.fixture(scope="module")
 def executed(trials: dict[str, Trial], folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Executed:
-    """One run of five trials: three good ones, one that fails, one whose worker dies."""
+    """One run of six trials: three good ones, one that fails, one whose worker dies, one whose workers all die."""
     base = tmp_path_factory.mktemp("run")
-    screen = Screen(base / "state" / "logs", trials["killed"].id)
+    screen = Screen(base / "state" / "logs", trials["killed"].id, trials["mortal"].id)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # somebody's cluster: not ours to use
         new = runner.execute(
@@ -93,14 +101,14 @@ def test_every_trial_has_a_record(executed: Executed, trials: dict[str, Trial]) 
     status = {name: written[trial.id].status for name, trial in trials.items()}
     assert status == {
         "plain": "completed", "residual": "completed", "residual 2": "completed",
-        "failing": "failed", "killed": "failed",
+        "failing": "failed", "killed": "completed", "mortal": "failed",
     }  # fmt: skip
     assert executed.run.broken == {}
     assert not list((executed.run.folder / "trials").glob(".*"))
 
 
 @pytest.mark.usefixtures("tensorflow_on_one_thread")
-@pytest.mark.parametrize("name", ["plain", "residual 2"])
+@pytest.mark.parametrize("name", ["plain", "residual 2", "killed"])
 def test_records_are_those_of_a_direct_run_to_the_bit(
     executed: Executed, trials: dict[str, Trial], folder: Path, name: str
 ) -> None:
@@ -123,10 +131,18 @@ def test_a_failed_trial_leaves_its_reason_and_its_traceback(executed: Executed, 
     assert record.reason.removeprefix("TrainingError: ") in log
 
 
-def test_a_killed_worker_leaves_a_failed_record(executed: Executed, trials: dict[str, Trial]) -> None:
-    trial = trials["killed"]
+def test_a_killed_worker_is_replaced_by_one_that_goes_on(executed: Executed, trials: dict[str, Trial]) -> None:
+    log = log_of(executed, trials["killed"])
+    assert len(executed.screen.killed[trials["killed"].id]) == 1
+    assert log.count("worker process") == 2
+    assert "goes on after epoch" in log
+    assert not list((executed.state / "checkpoints").iterdir())
+
+
+def test_a_trial_that_kills_every_worker_leaves_a_failed_record(executed: Executed, trials: dict[str, Trial]) -> None:
+    trial = trials["mortal"]
     record = executed.new[trial.id]
-    assert executed.screen.killed
+    assert len(executed.screen.killed[trial.id]) == 1 + runner.RETRIES
     assert record.reason.startswith("the worker failed: ")
     assert "worker" in record.reason.removeprefix("the worker failed: ")  # Ray's own words, whatever they are
     assert (record.metrics, record.best_epoch) == ({}, None)
@@ -158,7 +174,7 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
         error.write_text(text)
     shown: list[Progress] = []
     progress = Progress([trial], running={trial.id: {}})
-    watcher = runner._Watcher(tmp_path, {trial.id: trial}, progress, shown.append)
+    watcher = runner._Watcher(tmp_path, {trial.id: trial}, progress, shown.append, Stop(), Storage(str(tmp_path)))
     watcher.on_trial_error(1, [], TunesTrial({"trial": trial.id}, str(error)))
     assert (progress.done[trial.id].status, progress.done[trial.id].reason) == ("failed", reason)
     assert records.finished(tmp_path) == progress.done
@@ -169,7 +185,9 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
 def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> None:
     first, second = tiny.trial(folder, 1), tiny.trial(folder, 2)
     progress = Progress([first, second])
-    watcher = runner._Watcher(tmp_path, {t.id: t for t in (first, second)}, progress, lambda progress: None)
+    watcher = runner._Watcher(
+        tmp_path, {t.id: t for t in (first, second)}, progress, lambda progress: None, Stop(), Storage(str(tmp_path))
+    )
     records.write(tmp_path, records.Outcome(runner._failed(first, "its own reason")))
     watcher.on_trial_error(1, [], TunesTrial({"trial": first.id}))  # it died after the record was written
     watcher.on_trial_complete(1, [], TunesTrial({"trial": second.id}))
@@ -211,7 +229,7 @@ def test_what_has_a_record_is_not_run_again(
     short, long = tiny.trial(folder, 7), tiny.trial(folder, 7, epochs=5)
     with pytest.raises(StartedError):
         runner.execute(executed.run.folder, [short, *every, long], {}, executed.state, lambda progress: None)
-    assert started == [[long, short]]  # the longest first
+    assert started == [[short, long]]
 
 
 def test_more_threads_than_cores_are_refused_before_ray_starts(

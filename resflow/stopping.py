@@ -1,0 +1,106 @@
+"""What ends a run before its last trial: Ctrl-C, a time budget, too many failures. And who may run it at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from resflow import provenance
+from resflow.errors import RecordError, StudyError
+
+UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+LOCK, DRIVER = ".driver.lock", ".driver.json"  # in a run's folder
+
+
+def seconds_of(text: str) -> float:
+    """Read a time such as 90, 30m, 1.5h or 2d. Raises StudyError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if found is None or found[2] not in UNITS or not float(found[1]):
+        raise StudyError(
+            f"'{text}' is no time budget: expected seconds, or a number with its unit such as 30m, 1.5h, 2d."
+        )
+    return float(found[1]) * UNITS[found[2]]
+
+
+@dataclass
+class Stop:
+    """Says when to stop, and why. `reason` is empty for as long as trials may go on."""
+
+    time_budget: float | None = None  # seconds
+    max_failures: int | None = None  # trials that failed or diverged, after which no other starts
+    started: float = field(default_factory=time.monotonic)
+    failures: int = 0
+    reason: str = ""
+
+    def count(self, status: str) -> None:
+        """Take note of a trial's end."""
+        self.failures += status in ("failed", "diverged")
+
+    def __bool__(self) -> bool:
+        if not self.reason:
+            spent = time.monotonic() - self.started
+            if self.max_failures is not None and self.failures >= self.max_failures:
+                self.reason = f"{self.failures} trials failed or diverged, which --max-failures allows"
+            elif self.time_budget is not None and spent >= self.time_budget:
+                self.reason = f"the time budget of {self.time_budget:.0f} s is spent"
+        return bool(self.reason)
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Ctrl-C or SIGTERM stops in order; the second one stops now, by KeyboardInterrupt."""
+
+        def handle(number: int, frame: Any) -> None:
+            if self.reason.startswith("interrupted"):
+                raise KeyboardInterrupt
+            self.reason = f"interrupted by {signal.Signals(number).name}"
+            print("\nStopping: what is being written is finished. Ctrl-C again stops now.", file=sys.stderr, flush=True)
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Hold a run for this process. Raises RecordError where another one has it; a dead one's hold ends with it."""
+    lock, note = FileLock(run / LOCK), run / DRIVER
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RecordError(
+            f"{run} is being run by {_driver(note)}. Wait for it, stop it, or choose another --out."
+        ) from error
+    except OSError as error:
+        raise RecordError(
+            f"cannot write into {run}: {error}. Make it writable, or choose another folder with --out."
+        ) from error
+    try:
+        said = {"host": provenance.environment()["host"], "pid": os.getpid(), "since": provenance.now()}
+        note.write_text(json.dumps(said) + "\n", encoding="utf-8")
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _driver(note: Path) -> str:
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+        return f"process {said['pid']} on {said['host']} since {said['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # between its lock and its note
+        return "another process"

@@ -1,0 +1,255 @@
+"""Running a study: `resflow study`, `retry` and `plan`, thin as the commands of cli.py."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from resflow.errors import RecordError, StudyError
+
+app = typer.Typer()
+
+Study = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file")]
+Profile = Annotated[str | None, typer.Option("--profile", "-p", help="a named set of overrides: demo, cpu, paper")]
+Source = Annotated[
+    str | None,
+    typer.Option("--data", "-d", help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH"),
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="how many seeds: 1, 2, …, N")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="override a setting, such as epochs=5; repeatable"),
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="the run's folder [default: results/STUDY-PROFILE-DATA]")]
+
+
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", help="a folder or a URL (s3://…) for checkpoints of running trials [default: .resflow]"),
+]
+MaxFailures = Annotated[
+    int | None, typer.Option("--max-failures", min=1, help="stop when so many trials have failed or diverged")
+]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option("--time-budget", help="stop after 90 (seconds), 30m, 2h or 1d, and report what is there"),
+]
+
+
+def _settings(pairs: list[str] | None) -> dict[str, Any]:
+    from resflow import document
+
+    return document.settings(pairs)
+
+
+@app.command(epilog="Example: resflow study depth --profile cpu --data oxford_flowers102 --seeds 3")
+def study(
+    name: Study,
+    profile: Profile = None,
+    data: Source = None,
+    data_dir: DataDir = None,
+    seeds: Seeds = None,
+    set_: Set = None,
+    out: Out = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="set this study's records aside and run all of it")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="set records aside that are no trial of it any more")] = False,
+    max_failures: MaxFailures = None,
+    time_budget: TimeBudget = None,
+    storage: Storage = None,
+) -> None:
+    """Run what a study has no record of yet, then write its report."""
+    from resflow import planning, records, stopping
+
+    stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), max_failures)
+    if dry_run:
+        _show_plan(planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=False))
+        return
+    planning.require_training()
+    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out)
+    with stopping.alone(plan.run):
+        known = records.load(plan.run).folders if (plan.run / "trials").is_dir() else ()
+        if fresh:
+            _set_aside(plan, [trial.id for trial in plan.trials if trial.id in known])
+            _forget(plan, storage)
+        strangers = sorted(set(known) - {trial.id for trial in plan.trials})
+        if prune:
+            _set_aside(plan, strangers)
+        elif strangers:
+            _say(
+                f"{_many(len(strangers), 'record')} of trials that this study does not have (any more) left out of the "
+                f"report; --prune sets them aside: {', '.join(strangers[:5])}{' …' if len(strangers) > 5 else ''}"
+            )
+        _run(plan, stop, storage)
+
+
+@app.command(epilog="Example: resflow retry depth-cpu-oxford_flowers102 --diverged")
+def retry(
+    run: Annotated[str, typer.Argument(help="a run's name or folder")],
+    diverged: Annotated[bool, typer.Option("--diverged", help="those whose loss was no number as well")] = False,
+    data_dir: DataDir = None,
+    max_failures: MaxFailures = None,
+    time_budget: TimeBudget = None,
+    storage: Storage = None,
+) -> None:
+    """Run the failed trials of a run again, and what it has no record of yet."""
+    from resflow import planning, records, stopping
+
+    stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), max_failures)
+    folder = planning.RESULTS / run if (planning.RESULTS / run).is_dir() else Path(run)
+    found = records.load(folder)
+    if not (folder / "study.yaml").is_file():
+        raise RecordError(f"{folder} has no study.yaml: run its study by name, `resflow study NAME --out {folder}`.")
+    planning.require_training()
+    plan = planning.again(folder, str(found.study.get("command", "")), data_dir)
+    statuses = ("failed", "diverged") if diverged else ("failed",)
+    mine = {trial.id for trial in plan.trials}
+    with stopping.alone(folder):
+        _set_aside(plan, [record.id for record in found.records if record.status in statuses and record.id in mine])
+        _run(plan, stop, storage)
+
+
+def _forget(plan: Any, storage: str | None) -> None:
+    """Remove the checkpoints of a plan's trials."""
+    from resflow import checkpoints
+
+    place = checkpoints.place_of(plan.run, plan.state, storage)
+    checkpoints.Storage(place).sweep({trial.id for trial in plan.trials})
+
+
+def _set_aside(plan: Any, ids: Collection[str]) -> None:
+    from resflow import records
+
+    if ids:
+        place = records.set_aside(plan.run, ids, plan.state / "set_aside")
+        _say(f"{_many(len(ids), 'record')} set aside in {place}")
+
+
+def _run(plan: Any, stop: Any, storage: str | None) -> None:
+    """Run what has no record, and write the report."""
+    from resflow import kept, planning, records, screens
+
+    planning.write(plan)
+    known = records.finished(plan.run)
+    waiting, again = (chosen(plan.trials, known, plan.state) for chosen in (kept.waiting, kept.lacking))
+    screens.console.print(
+        f"[bold]{plan.study.name}[/]: {_many(len(plan.study.arms), 'arm')} × {_many(len(plan.study.seeds), 'seed')} = "
+        f"{len(plan.trials)} trials, {len(plan.trials) - len(waiting)} of them done before. Records: {plan.run}/",
+        highlight=False,
+    )
+    if again:
+        _say(f"{_many(len(again), 'trial')} of them ran before without keeping this network: trained again for it")
+    if waiting:
+        from resflow import runner
+
+        try:
+            with screens.watching(len(waiting)) as show:
+                runner.execute(plan.run, waiting, plan.folders, plan.state, show, stop, storage)
+        except KeyboardInterrupt:
+            _say(f"Stopped. Go on with: {_same_command()}")
+            raise typer.Exit(130) from None
+    _finish(plan, stop.reason)
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    from resflow import screens
+
+    screens.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _same_command() -> str:
+    words = [word for word in sys.argv[1:] if word != "--fresh"]  # what is done is not to be done again
+    return shlex.join(["resflow", *words])
+
+
+def _finish(plan: Any, stopped: str) -> None:
+    """Write the report and say what came of the run; `stopped` is why it ended early, if it did."""
+    from resflow import kept, records, report, screens
+
+    path = report.write_report(plan.run)
+    known = records.finished(plan.run)
+    mine = [known[t.id] for t in plan.trials if t.id in known]
+    screens.console.print(screens.statuses(Counter(record.status for record in mine)))
+    failed = [record for record in mine if record.status in ("failed", "diverged")]
+    for record in failed:
+        log = plan.state / "logs" / f"{record.id}.log"
+        _say(f"{record.arm} seed {record.seed} {record.status}: {record.reason}\n  log: {log}")
+    if failed:
+        _say(f"Run them again with: resflow retry {shlex.quote(str(plan.run))}")
+    missing = len(plan.trials) - len(mine)
+    lacking = kept.lacking(plan.trials, known, plan.state)
+    if lacking:
+        _say(
+            f"{_many(len(lacking), 'trial')} kept no network: the logs in {plan.state / 'logs'} say why. The same "
+            "command trains them again."
+        )
+    if missing:
+        why = f"Stopped: {stopped}. " if stopped else ""
+        _say(f"{why}{_many(missing, 'trial')} without a record yet. Go on with: {_same_command()}")
+    _say(f"Report: {path}")
+    if missing or lacking:  # interrupted: what waits for this command must not take it for done
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: resflow plan depth --profile cpu --format csv > plan.csv")
+def plan(
+    name: Study,
+    profile: Profile = None,
+    data: Source = None,
+    data_dir: DataDir = None,
+    seeds: Seeds = None,
+    set_: Set = None,
+    out: Out = None,
+    format_: Annotated[str, typer.Option("--format", "-f", help="table, json or csv")] = "table",
+) -> None:
+    """Show every trial before it runs: arm, seed, size, time."""
+    from resflow import planning
+    from resflow.errors import one_of
+
+    if format_ not in ("table", "json", "csv"):
+        raise StudyError(f"--format: {one_of(format_, ('table', 'json', 'csv'), 'format')}")
+    _show_plan(planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=False), format_)
+
+
+def _show_plan(plan: Any, format_: str = "table") -> None:
+    from resflow import costs, kept, planning, records, screens, trial
+
+    known = records.finished(plan.run) if plan.run.is_dir() else {}
+    seconds, basis = planning.seconds(plan.trials, known)
+    if format_ != "table":
+        import pandas as pd
+
+        rows = [{**row, "estimated_seconds": round(seconds[row["id"]], 1)} for row in trial.plan_rows(plan.trials)]
+        frame = pd.DataFrame(rows)
+        print(
+            frame.to_csv(index=False) if format_ == "csv" else frame.to_json(orient="records", indent=1),
+            end="",
+        )
+        return
+    left = kept.waiting(plan.trials, known, plan.state)
+    slots = planning.slots(plan.trials)
+    wall = max([sum(seconds[t.id] for t in left) / slots, *(seconds[t.id] for t in left)], default=0.0)
+    size = costs.feature_bytes(left)
+    disk = f"\nFeatures of frozen backbones: computed once, {size / 1e9:.3g} GB on disk" if size else ""
+    screens.console.print(screens.plan_table(plan.trials, seconds))
+    for pair in planning.unpaired(plan.trials):
+        screens.console.print(f"unpaired: {pair}", style="yellow", markup=False, highlight=False)
+    screens.console.print(
+        f"\n{plan.study.file.question}\n{len(plan.trials)} trials, {len(left)} to run, {slots} at a time: about "
+        f"{screens.duration(wall)} ({basis}). Baseline: {plan.study.baseline.name}. Records: {plan.run}/{disk}",
+        markup=False,
+        highlight=False,
+    )
