@@ -46,6 +46,7 @@ class Learner:
             HEAD: [layer for layer in self.model.layers if models.stage_of(layer.name) is None],
             ALL: [layer for layer in self.model.layers if unfrozen(models.stage_of(layer.name))],
         }
+        self.decays = trial.recipe.weight_decay > 0
         self.frozen_bn_learns = trial.recipe.bn == "train"
         variables = _variables(self.trained[ALL])
         self.slower = self._slower(trial)
@@ -128,7 +129,7 @@ class Learner:
                 if variable.name == "kernel":
                     own = rate * self.share if id(variable) in self.slower else rate
                     variable.assign_sub(own * self.decay * variable)
-        else:
+        elif self.decays:
             # The gradient of decay / 2 |w|^2, as in He et al. Mixed precision unscales inside `apply`, so the term
             # is scaled as the loss is.
             coefficient = self.optimizer.scale_loss(self.decay.value())
@@ -199,15 +200,32 @@ class Momentum(keras.optimizers.SGD):
 
 
 class Adam(keras.optimizers.Adam):
-    """Keras' Adam; the variables at the places `slower` take `share` of the rate."""
+    """Keras' Adam, its moments and weight updated in one pass over memory: another rounding wants an ADAM_VERSION.
+
+    The variables at the places `slower` take `share` of the rate.
+    """
 
     def __init__(self, share: tf.Variable, slower: frozenset[int]) -> None:
         super().__init__(learning_rate=0.0)
         self.share, self.slower = share, slower
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        slow = self._get_variable_index(variable) in self.slower
-        super().update_step(gradient, variable, learning_rate * self.share if slow else learning_rate)
+        place, kind = self._get_variable_index(variable), variable.dtype
+        rate = learning_rate * self.share if place in self.slower else learning_rate
+        step = tf.cast(self.iterations.value + 1, kind)
+        first, second = (tf.constant(beta, kind) for beta in (self.beta_1, self.beta_2))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=first**step,
+            beta2_power=second**step,
+            lr=tf.cast(rate, kind),
+            beta1=first,
+            beta2=second,
+            epsilon=tf.constant(self.epsilon, kind),
+            grad=gradient,
+        )
 
 
 def _optimizer(
@@ -223,8 +241,9 @@ def graph_of(trial: Trial, features: tuple[int, ...] | None = None) -> tuple[Any
     """What trials must share to share a graph: all else is numbers."""
     recipe = trial.recipe
     trained = (recipe.finetune, recipe.unfrozen_stages, recipe.bn, recipe.backbone_learning_rate is None)
+    updates = (recipe.optimizer, recipe.weight_decay > 0)
     network = (trial.network.head, *((trial.architecture, trial.data.image_size, trained) if features is None else ()))
-    return (network, features, trial.classes, recipe.optimizer, trial.execution)
+    return (network, features, trial.classes, updates, trial.execution)
 
 
 graphs: dict[tuple[Any, ...], Learner] = {}  # the graph of this process's last trial: tracing is dear, memory is short

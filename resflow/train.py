@@ -31,7 +31,7 @@ from resflow.checkpoints import Arrays, Checkpoints, Course, Storage
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
 from resflow.errors import ResflowError, TrainingError
-from resflow.learner import ALL, Learner, forget, learner
+from resflow.learner import ALL, HEAD, Learner, forget, learner
 from resflow.pretrained import RAW, Normalisation
 from resflow.records import HISTORY_COLUMNS, Outcome, Record
 from resflow.schedule import learning_rate
@@ -222,11 +222,12 @@ def _fit(
     values: dict[str, list[np.ndarray]] = {}  # of the network at these epochs, where it must be put back
     if saved:
         net.restore(saved)
+        net.begin(ALL if course.epochs["last"] > recipe.head_epochs else HEAD)
         values = _values_of(saved)
         log.info("goes on after epoch %d", course.epochs["last"])
     while course.epochs["last"] < recipe.epochs and not course.stopped:
         epoch = course.epochs["last"] + 1
-        if epoch > recipe.head_epochs:
+        if epoch == recipe.head_epochs + 1:
             net.begin(ALL)
         row = _epoch(net, inputs, recipe, epoch, steps, course.drops)
         course.history.append(row)

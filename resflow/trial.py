@@ -17,6 +17,7 @@ from resflow.settings import Data, Execution, Head, Network, Recipe
 from resflow.study import Arm, Study
 
 NUMERICS_VERSION = 4  # raise by hand when the same settings begin to give other numbers
+ADAM_VERSION = 1  # likewise, for trials of adam and adamw alone
 JIT_STEPS = 2000  # a guess for GPUs, none was at hand: a minute of compilation against a tenth of a second a step
 
 
@@ -188,6 +189,7 @@ def trial_id(
         "seed": seed,
         "split_seed": split_seed,
         **({"weights": pretrained.digest} if pretrained else {}),
+        **({"adam": ADAM_VERSION} if recipe.optimizer != "sgd" else {}),
         **({"normalisation": normalisation} if normalisation not in ("auto", usual) else {}),
         **{
             name: section.model_dump(mode="json", exclude_defaults=True)

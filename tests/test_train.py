@@ -325,6 +325,28 @@ def test_weight_decay_of_adamw_is_decoupled_and_of_kernels_alone(folder: Path) -
         assert close(value, without[path] - (0.01 * 0.5 * before[path] if is_kernel(path) else 0)), path
 
 
+def test_adam_is_keras_own_to_rounding() -> None:
+    """Kingma and Ba 2015 (arXiv 1412.6980), algorithm 1, with its bias correction folded into the rate."""
+    draw = np.random.default_rng(0)
+    start = draw.standard_normal((7, 5)).astype(np.float32)
+    gradients = [draw.standard_normal((7, 5)).astype(np.float32) * 10.0**-k for k in range(6)]
+    ends, share = [], tf.Variable(0.5, trainable=False)
+    for optimizer, rate in (
+        (learners.Adam(share, frozenset()), 0.01),
+        (learners.Adam(share, frozenset({0})), 0.02),  # of which this variable takes half
+        (keras.optimizers.Adam(0.01), 0.01),
+    ):
+        variable = keras.Variable(start)
+        optimizer.build([variable])
+        optimizer.learning_rate.assign(rate)
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [variable])
+        ends.append(variable.numpy())
+    assert not np.array_equal(ends[0], start)
+    for end in ends[:2]:
+        np.testing.assert_allclose(end, ends[2], rtol=0, atol=1e-6)
+
+
 def test_weight_decay_of_adam_is_an_l2_gradient(folder: Path) -> None:
     """Adam's first step is rate * g / (|g| + epsilon'), Kingma and Ba 2015, algorithm 1."""
     net = learner(folder, optimizer="adam", weight_decay=0.5)

@@ -109,6 +109,14 @@ def test_the_id_is_pinned() -> None:
     assert changed == "31ae9276baed"
 
 
+def test_adam_has_a_version_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipes = {name: Recipe(optimizer=name) for name in ("sgd", "adam", "adamw")}
+    before = {name: identify(recipe=recipe) for name, recipe in recipes.items()}
+    monkeypatch.setattr(trial, "ADAM_VERSION", trial.ADAM_VERSION + 1)
+    changed = {name for name, recipe in recipes.items() if identify(recipe=recipe) != before[name]}
+    assert changed == {"adam", "adamw"}
+
+
 def test_defaults_are_pinned() -> None:
     """Defaults stay out of ids: a changed one would give old ids to new outcomes. Raise NUMERICS_VERSION with it."""
     assert trial.NUMERICS_VERSION == 4
