@@ -294,7 +294,7 @@ class _Stopper(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return bool(self.stop)
+        return self.stop.due()
 
 
 class _Watcher(Callback):

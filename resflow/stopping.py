@@ -47,7 +47,8 @@ class Stop:
         """Take note of a trial's end."""
         self.failures += status in ("failed", "diverged")
 
-    def __bool__(self) -> bool:
+    def due(self) -> bool:
+        """Whether no more is to run."""
         if not self.reason:
             spent = time.monotonic() - self.started
             if self.max_failures is not None and self.failures >= self.max_failures:

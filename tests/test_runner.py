@@ -195,6 +195,24 @@ def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> 
     assert reasons == ["its own reason", "the worker ended without a record"]
 
 
+@pytest.mark.usefixtures("tensorflow_on_one_thread")
+def test_a_run_that_was_stopped_goes_on_to_the_same_record(folder: Path, tmp_path: Path) -> None:
+    trial, stop = tiny.trial(folder, 5, epochs=KILLED_EPOCHS), Stop()
+
+    def show(progress: Progress) -> None:
+        if progress.running.get(trial.id, {}).get("epoch", 0) > 2:
+            stop.reason = "asked by the test"
+
+    asked = (tmp_path / "run", [trial], {trial.id: folder}, tmp_path / "state")
+    assert runner.execute(*asked, show, stop) == []
+    assert not (tmp_path / "run").exists()  # no record means not run yet
+    assert [path.stem for path in (tmp_path / "state" / "checkpoints").iterdir()] == [trial.id]
+    (record,) = runner.execute(*asked, lambda progress: None)
+    assert "goes on after epoch" in (tmp_path / "state" / "logs" / f"{trial.id}.log").read_text()
+    assert record.metrics == train.run(trial, folder).record.metrics
+    assert not list((tmp_path / "state" / "checkpoints").iterdir())
+
+
 def test_a_log_follows_each_trial(executed: Executed, trials: dict[str, Trial]) -> None:
     for trial in trials.values():
         assert f"trial {trial.id}: arm {trial.arm}, seed {trial.seed}, worker process " in log_of(executed, trial)

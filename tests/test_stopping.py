@@ -44,17 +44,17 @@ def test_failures_and_time_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = Stop(max_failures=2)
     for status in ("completed", "failed", "completed"):
         stop.count(status)
-        assert not stop
+        assert not stop.due()
     stop.count("diverged")
-    assert stop
+    assert stop.due()
     assert stop.reason == "2 trials failed or diverged, which --max-failures allows"
     now = [50.0]
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
     stop = Stop(time_budget=10, started=50.0)
     now[0] = 59.9
-    assert not stop
+    assert not stop.due()
     now[0] = 60.0
-    assert stop
+    assert stop.due()
     assert stop.reason == "the time budget of 10 s is spent"
 
 
@@ -64,7 +64,7 @@ def test_the_first_signal_asks_and_the_second_ends(number: int, capsys: pytest.C
     stop = Stop()
     with stop.on_signals():
         signal.raise_signal(number)
-        assert stop
+        assert stop.due()
         assert "Ctrl-C again stops now" in capsys.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
@@ -118,4 +118,4 @@ def test_a_run_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_the_clock_of_the_wall_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = Stop(time_budget=3600)
     monkeypatch.setattr(time, "time", lambda: 1e12)
-    assert not stop
+    assert not stop.due()

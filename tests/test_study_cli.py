@@ -156,7 +156,7 @@ def test_why_a_run_stopped_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> list[Record]:
         done = direct.execute(run, trials[:1], folders, state, show)
         stop.failures = 3
-        assert stop
+        assert stop.due()
         return done
 
     monkeypatch.setattr(runner, "execute", stopped)
