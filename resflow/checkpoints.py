@@ -15,7 +15,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,8 +111,12 @@ class Storage:
 
     def remove(self, trial_id: str) -> None:
         """Remove a trial's checkpoint, if there is one."""
-        with suppress(FileNotFoundError):
+        try:
             self.files.rm_file(self.path(trial_id))
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # its record is written: nothing may run again for this
+            log.warning("the checkpoint of %s stays: %s", trial_id, error)
 
     def sweep(self, finished: set[str]) -> None:
         """Remove what finished trials, and processes that were killed in writing, left behind."""
@@ -140,9 +143,9 @@ class Checkpoints:
             if content is None:
                 return None
             said, arrays = _metadata(content), safetensors.numpy.load(content)
-            if said.pop("digest") != _digest(arrays):
-                raise ValueError("its arrays are not those that were written")
-            text = said.pop("course")
+            digest, text = said.pop("digest"), said.pop("course")
+            if digest != _digest(arrays, text):
+                raise ValueError("it is not what was written")
             if said != self.numerics:
                 raise ValueError(f"it is of {said}, expected {self.numerics}")
             return Course.from_json(recipe, text), arrays
@@ -155,20 +158,14 @@ class Checkpoints:
         start = time.monotonic()
         if start < self.next:
             return
-        values = arrays()
-        said = {**self.numerics, "digest": _digest(values), "course": course.as_json(seconds)}
+        values, text = arrays(), course.as_json(seconds)
+        said = {**self.numerics, "digest": _digest(values, text), "course": text}
         try:
             self.storage.write(self.trial_id, safetensors.numpy.save(values, said))
         except OSError as error:
             log.warning("no checkpoint after epoch %d: %s", course.epochs["last"], error)
         end = time.monotonic()
         self.next = end + (end - start) / SHARE
-
-    def remove(self) -> None:
-        try:
-            self.storage.remove(self.trial_id)
-        except OSError as error:
-            log.warning("its checkpoint stays: %s", error)
 
 
 def _metadata(content: bytes) -> dict[str, str]:
@@ -177,9 +174,9 @@ def _metadata(content: bytes) -> dict[str, str]:
     return dict(header["__metadata__"])
 
 
-def _digest(arrays: Arrays) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _digest(arrays: Arrays, course: str) -> str:
+    digest = hashlib.blake2b(course.encode(), digest_size=16)
     for name in sorted(arrays):
-        digest.update(name.encode())
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
         digest.update(np.ascontiguousarray(arrays[name]).data)
     return digest.hexdigest()

@@ -89,13 +89,13 @@ def status(
     run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
 ) -> None:
     """Show what has run and what has not."""
-    from resflow import screens
+    from resflow import planning, screens
 
     if run is None:
         rows = [screens.status_rows(folder)[0] for folder in _runs()]
         screens.console.print(screens.table(("run", "trials", "state"), rows, right=("trials",)))
         return
-    summary, rows = screens.status_rows(_run_folder(run))
+    summary, rows = screens.status_rows(planning.folder_of(run))
     screens.console.print(
         screens.table(("trial", "arm", "seed", "state", "test top-1", "reason"), rows, right=("seed",))
     )
@@ -112,21 +112,15 @@ def _runs() -> list[Path]:
     return found
 
 
-def _run_folder(run: str) -> Path:
-    from resflow import planning
-
-    below = planning.RESULTS / run
-    return below if below.is_dir() else Path(run)
-
-
 @app.command(epilog="Example: resflow report depth-demo-synthetic")
 def report(
     runs: Annotated[list[str] | None, typer.Argument(help="runs by name or folder [default: all]")] = None,
 ) -> None:
     """Turn records into reports; several runs get an index page."""
+    from resflow import planning
     from resflow import report as reports
 
-    folders = [_run_folder(run) for run in runs] if runs else _runs()
+    folders = [planning.folder_of(run) for run in runs] if runs else _runs()
     for folder in folders:
         print(f"Report: {reports.write_report(folder)}")
     if len(folders) > 1:

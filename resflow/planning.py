@@ -78,6 +78,11 @@ def make(
     return Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
 
 
+def folder_of(run: str) -> Path:
+    """The folder of a run by its name below results/, or by its path."""
+    return RESULTS / run if (RESULTS / run).is_dir() else Path(run)
+
+
 def again(run: Path, command: str, data_dir: Path | None) -> Plan:
     """The plan of a run that is there, from its own study.yaml; it keeps the command that made it."""
     plan = make(str(run / "study.yaml"), data_dir=data_dir, out=run)

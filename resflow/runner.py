@@ -1,7 +1,8 @@
 """Trials -> Ray Tune -> records. With tune_bridge the only module that imports Ray.
 
 Workers train; one recorder process on the driver's machine writes what they hand over, so workers need no
-shared file system for records. The state of a run is its records: what has one is never run again.
+shared file system for records. The state of a run is its records, and a checkpoint of each trial that runs: what has a
+record is never run again, what was cut off goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it phones home unless t
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # trials on CPUs hide the GPUs from TensorFlow
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # records are resflow's own
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the screen is resflow's own
-
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # and so is what Ctrl-C does (stopping.py)
 
 import ray

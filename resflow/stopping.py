@@ -82,6 +82,8 @@ def alone(run: Path) -> Iterator[None]:
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+        said = {"host": provenance.environment()["host"], "pid": os.getpid(), "since": provenance.now()}
+        note.write_text(json.dumps(said) + "\n", encoding="utf-8")
     except Timeout as error:
         raise RecordError(
             f"{run} is being run by {_driver(note)}. Wait for it, stop it, or choose another --out."
@@ -91,8 +93,6 @@ def alone(run: Path) -> Iterator[None]:
             f"cannot write into {run}: {error}. Make it writable, or choose another folder with --out."
         ) from error
     try:
-        said = {"host": provenance.environment()["host"], "pid": os.getpid(), "since": provenance.now()}
-        note.write_text(json.dumps(said) + "\n", encoding="utf-8")
         yield
     finally:
         note.unlink(missing_ok=True)

@@ -105,7 +105,7 @@ def retry(
     from resflow import planning, records, stopping
 
     stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), max_failures)
-    folder = planning.RESULTS / run if (planning.RESULTS / run).is_dir() else Path(run)
+    folder = planning.folder_of(run)
     found = records.load(folder)
     if not (folder / "study.yaml").is_file():
         raise RecordError(f"{folder} has no study.yaml: run its study by name, `resflow study NAME --out {folder}`.")

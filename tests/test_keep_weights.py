@@ -286,13 +286,7 @@ def test_a_failure_the_second_time_leaves_the_record_of_the_first(folder: Path, 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a study of ten photos of each of three classes; trials run in this process, without Ray."""
-    from PIL import Image
-
-    data = tiny.dataset()
-    for index in range(30):
-        place = tmp_path / "photos" / data.class_names[data.labels[index]]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(data.images[index]).save(place / f"{index}.png")
+    tiny.photos(tmp_path / "photos")
     (tmp_path / "mine.yaml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runner, "execute", direct.execute)

@@ -11,13 +11,13 @@ import direct
 import pytest
 import tiny
 from direct import said
-from PIL import Image
 
 from resflow import records, report, runner, stopping, train
 from resflow.errors import RecordError, ResflowError
 from resflow.records import Outcome, Record
 from resflow.trial import Trial
 
+pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 STUDY = """
 name: mine
 question: Does the rate matter?
@@ -34,11 +34,7 @@ execution: {device: cpu}
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a study of ten photos of each of three classes; trials run in this process, without Ray."""
-    data = tiny.dataset()
-    for index in range(30):
-        place = tmp_path / "photos" / data.class_names[data.labels[index]]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(data.images[index]).save(place / f"{index}.png")
+    tiny.photos(tmp_path / "photos")
     (tmp_path / "mine.yaml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runner, "execute", direct.execute)

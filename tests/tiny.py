@@ -57,6 +57,17 @@ def prepare(size: int = 16, counts: tuple[int, int, int] = (28, 12, 18), classes
     return cache.build("tiny", f"{counts}-{classes}", size, contents, progress=False)
 
 
+def photos(folder: Path) -> None:
+    """Write ten photos of each of three classes, a folder a class."""
+    from PIL import Image
+
+    data = dataset()
+    for index in range(30):
+        place = folder / data.class_names[data.labels[index]]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(data.images[index]).save(place / f"{index}.png")
+
+
 def dataset(**asked: Any) -> Dataset:
     return load(prepare(**asked))
 

@@ -75,8 +75,8 @@ def backbone(arch: Architecture, image_size: int, penalty: Any = None) -> keras.
 def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
     """Arrays as batches in their order, for `fit` and `evaluate`; what does not fill a last batch makes a smaller one.
 
-    What Keras makes of arrays itself runs tf.data's autotuning. Its thread sleeps twice as long each time, 10 ms first,
-    and with TensorFlow 2.21 the end of `fit` may wait for it to wake up: up to twice the time that the work takes.
+    What Keras makes of arrays itself runs tf.data's autotuning, with which a short `fit` took 1.1 to 1.4 times as long
+    under TensorFlow 2.21: `resflow bench step --all` measures both.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
