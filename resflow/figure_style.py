@@ -14,11 +14,8 @@ import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 WIDE, NARROW = 7.4, 3.7  # inches: a page column, and a phone held upright
 # Stand-ins that `to_svg` turns into colours of the page around the figure.
@@ -143,30 +140,11 @@ def settle(figure: Figure) -> None:
         figure.set_layout_engine("none")
 
 
-@contextmanager
-def _painted(figure: Figure, colour: str, dpi: float, patches: Sequence[Patch] = ()) -> Iterator[None]:
-    """The figure and some patches in one colour, for as long as they are drawn.
-
-    `Figure.savefig` would do that as well, but draws all of it once more before it does.
-    """
-    before = [(patch, patch.get_facecolor(), patch.get_edgecolor()) for patch in (figure.patch, *patches)]
-    usual = figure.get_dpi()
-    try:
-        figure.set_dpi(dpi)
-        for patch, _, _ in before:
-            patch.set(facecolor=colour, edgecolor=colour)
-        yield
-    finally:
-        figure.set_dpi(usual)
-        for patch, face, edge in before:
-            patch.set(facecolor=face, edgecolor=edge)
-
-
 def to_png(figure: Figure) -> bytes:
     """Render on white, for places that show no SVG."""
     buffer = io.BytesIO()
-    with theme(), _painted(figure, "white", dpi=144):
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    with theme():
+        figure.savefig(buffer, format="png", dpi=144, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -176,8 +154,8 @@ def to_svg(figure: Figure, name: str) -> str:
     `name` prefixes every id, so that several figures can stand in one page.
     """
     buffer = io.StringIO()
-    with theme(), _painted(figure, "none", dpi=72, patches=[axes.patch for axes in figure.axes]):
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    with theme():
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
