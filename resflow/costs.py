@@ -15,6 +15,8 @@ TRAINING = {"frozen": 1, "partial": 2, "full": 3, "scratch": 3}  # a backward pa
 ASSUMED_RATE = {"cpu": 3.1e10, "gpu": 1e12}
 STEP = 1.5e8  # multiply-adds in the time that a step takes however small its network: a guess of 5 ms
 
+AHEAD = 4  # epochs whose features are made at a time
+
 
 def work(trials: Sequence[Trial]) -> dict[str, float]:
     """Multiply-adds of each trial by id, its evaluations included.
@@ -37,6 +39,15 @@ def work(trials: Sequence[Trial]) -> dict[str, float]:
                 made.add(view)
                 found[trial.id] += images * (trial.multiply_adds - _head(trial))
     return found
+
+
+def longest_silence(trial: Trial) -> float:
+    """Multiply-adds between two of a trial's signs of life, at most: of an epoch, the test, or features' making."""
+    train, validation, test = trial.counts
+    if trial.shares_features:
+        return float((sum(trial.counts) + AHEAD * (train + validation)) * trial.multiply_adds)
+    epoch = train * (TRAINING[trial.recipe.finetune] + FORWARD) + validation
+    return float(max(epoch, test) * trial.multiply_adds)
 
 
 def _head(trial: Trial) -> int:

@@ -29,6 +29,7 @@ import tensorflow as tf
 from filelock import FileLock, Timeout
 
 from resflow import architectures, models, weights
+from resflow.costs import AHEAD
 from resflow.data import cache, pipeline
 from resflow.data.dataset import Dataset
 from resflow.errors import TrainingError
@@ -36,7 +37,6 @@ from resflow.pretrained import Normalisation
 from resflow.trial import NUMERICS_VERSION, Trial
 
 BATCH, BATCH_PIXELS = 32, 128 * 64**2  # of a forward pass, at least: small images go faster in larger batches
-AHEAD = 4  # epochs whose views are made at a time, by all processes that wait for them
 LIMIT_GB = 20.0
 PARTS = ("train", "validation", "test")
 _backbones: dict[str, Any] = {}  # the last one that this process computed with
@@ -93,7 +93,7 @@ class Features:
 
     def _prepare(self, epoch: int) -> None:
         """Make what this epoch and the next ones need, as far as no other process does already."""
-        if (epoch - 1) % AHEAD:
+        if (epoch - 1) % AHEAD:  # they are made by all processes that wait for them
             return
         recipe = self.trial.recipe
         coming = range(epoch, min(epoch + AHEAD, recipe.epochs + 1))

@@ -17,15 +17,17 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from resflow import architectures, costs, data, study, trial, weights
+from resflow import architectures, costs, data, provenance, study, trial, weights
 from resflow.data.dataset import resolve_split
 from resflow.errors import MissingExtraError, RecordError
+from resflow.needs import GIGABYTE, Needs
 from resflow.records import Record
 from resflow.settings import Data
 from resflow.study import Study
 from resflow.trial import DataFacts, Trial
 
 RESULTS, STATE = Path("results"), Path(".resflow")
+RAYS_SHARE = 0.3  # of a machine's memory, which Ray keeps for its object store
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,13 @@ def make(
     settings: Mapping[str, Any] | None = None,
     out: Path | None = None,
     prepare: bool = True,
+    gpus: int | None = None,
 ) -> Plan:
     """Resolve a study and expand it into trials.
 
     With `prepare` the data is downloaded and decoded where needed; without it only what is known anyway is
-    used, where that suffices. Raises StudyError and DataError.
+    used, where that suffices. `gpus` are those of a cluster, where trials do not run on this machine.
+    Raises StudyError and DataError.
     """
     overrides: dict[str, Any] = {}
     if source is not None:
@@ -72,6 +76,7 @@ def make(
         lambda network: weights.find(
             network.weights.replace("{depth}", str(network.depth)), network.family, network.depth, STATE
         ),
+        gpus,
     )
     folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
     run = out or RESULTS / _run_name(loaded, trials, settings or {})
@@ -83,9 +88,9 @@ def folder_of(run: str) -> Path:
     return RESULTS / run if (RESULTS / run).is_dir() else Path(run)
 
 
-def again(run: Path, command: str, data_dir: Path | None) -> Plan:
+def again(run: Path, command: str, data_dir: Path | None, gpus: int | None = None) -> Plan:
     """The plan of a run that is there, from its own study.yaml; it keeps the command that made it."""
-    plan = make(str(run / "study.yaml"), data_dir=data_dir, out=run)
+    plan = make(str(run / "study.yaml"), data_dir=data_dir, out=run, gpus=gpus)
     return replace(plan, command=command or plan.command)
 
 
@@ -184,10 +189,10 @@ def _but_shortcut(trial: Trial) -> dict[str, str]:
 
 def slots(trials: Sequence[Trial]) -> int:
     """Trials that run at a time on this machine."""
-    from resflow import provenance
-
-    execution = trials[0].execution
-    return max(1, provenance.gpus() if execution.device == "gpu" else provenance.processors() // execution.threads)
+    memory = provenance.environment()["memory_gb"]
+    there = {"CPU": provenance.processors(), "GPU": provenance.gpus()}
+    there |= {"memory": memory * (1 - RAYS_SHARE) * GIGABYTE} if memory else {}
+    return max(1, Needs.of(trials[0]).fit(there))
 
 
 def seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[dict[str, float], str]:

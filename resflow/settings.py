@@ -144,6 +144,19 @@ class Execution(Section):
     features: bool = Field(True, description="frozen backbones' outputs are computed once and shared by trials")
 
 
+class Resources(Section):
+    """What is set aside for each trial; none of it changes a result, nor a trial's id."""
+
+    cpus: float | None = Field(None, gt=0, description="CPUs a trial, no fewer than its threads [default: threads]")
+    gpus: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of a GPU a trial, on device gpu; TensorFlow's memory is capped to it [default: 1]",
+    )
+    memory: float | None = Field(None, gt=0, description="gigabytes of main memory a trial [default: no bound]")
+
+
 SECTIONS: dict[str, type[Section]] = {"network": Network, "recipe": Recipe, "data": Data}
 
 

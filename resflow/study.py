@@ -28,6 +28,7 @@ from resflow.settings import (
     Execution,
     Network,
     Recipe,
+    Resources,
     Section,
     section_of,
     setting_names,
@@ -43,6 +44,7 @@ PROFILE_KEYS = (
     "recipe",
     "data",
     "execution",
+    "resources",
     "seeds",
     "split_seed",
     "margin",
@@ -82,6 +84,7 @@ class StudyFile(Section):
     recipe: Recipe = Recipe()
     data: Data = Data()
     execution: Execution = Execution()
+    resources: Resources = Resources()
     seeds: Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Seed], Field(min_length=1)] = Field(
         3, description="how many (1, 2, …), or which"
     )
@@ -99,6 +102,13 @@ class StudyFile(Section):
     profiles: dict[str, dict[str, Any] | None] = Field({}, description="name -> keys that it overrides")
     profile: str | None = Field(None, description="written by resflow into a run's study.yaml: which profile ran")
     command: str | None = Field(None, description="written by resflow into a run's study.yaml: how to repeat it")
+
+    @model_validator(mode="after")
+    def _a_cpu_for_each_thread(self) -> StudyFile:
+        cpus, threads = self.resources.cpus, self.execution.threads
+        if cpus is not None and cpus < threads:
+            raise ValueError(f"cpus {cpus:g} must be no fewer than threads {threads}: set both, or threads alone")
+        return self
 
 
 @dataclass(frozen=True)
@@ -281,8 +291,10 @@ def _override_path(key: str, doc: Document) -> tuple[str, ...]:
         path = (section, *parts)
     elif parts[0] in Execution.model_fields:
         path = ("execution", *parts)
+    elif parts[0] in Resources.model_fields:
+        path = ("resources", *parts)
     else:
-        known = [*setting_names(), *Execution.model_fields, *PROFILE_KEYS]
+        known = [*setting_names(), *Execution.model_fields, *Resources.model_fields, *PROFILE_KEYS]
         raise StudyError(
             f"--set {key}: unknown key '{key}'.{nearest(parts[0], known)} Known: {', '.join(known)}, and "
             f"augmentation.{{{', '.join(Augmentation.model_fields)}}}."

@@ -43,6 +43,22 @@ TimeBudget = Annotated[
     str | None,
     typer.Option("--time-budget", help="stop after 90 (seconds), 30m, 2h or 1d, and report what is there"),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="a Ray cluster that runs: auto, or HOST:PORT of its head [default: this machine]"),
+]
+
+
+def _gpus(address: str | None) -> int | None:
+    """How many GPUs a cluster has; None where trials run on this machine."""
+    if address is None:
+        return None
+    from resflow import planning
+
+    planning.require_training()
+    from resflow import runner
+
+    return int(runner.visible(address).get("GPU", 0))
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:
@@ -66,16 +82,19 @@ def study(
     max_failures: MaxFailures = None,
     time_budget: TimeBudget = None,
     storage: Storage = None,
+    address: Address = None,
 ) -> None:
     """Run what a study has no record of yet, then write its report."""
     from resflow import planning, records, stopping
 
     stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), max_failures)
+    if not dry_run:
+        planning.require_training()
+    gpus = _gpus(address)
+    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=not dry_run, gpus=gpus)
     if dry_run:
-        _show_plan(planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=False))
+        _show_plan(plan)
         return
-    planning.require_training()
-    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out)
     with stopping.alone(plan.run):
         known = records.load(plan.run).folders if (plan.run / "trials").is_dir() else ()
         if fresh:
@@ -89,7 +108,7 @@ def study(
                 f"{_many(len(strangers), 'record')} of trials that this study does not have (any more) left out of the "
                 f"report; --prune sets them aside: {', '.join(strangers[:5])}{' …' if len(strangers) > 5 else ''}"
             )
-        _run(plan, stop, storage)
+        _run(plan, stop, storage, address)
 
 
 @app.command(epilog="Example: resflow retry depth-cpu-oxford_flowers102 --diverged")
@@ -100,6 +119,7 @@ def retry(
     max_failures: MaxFailures = None,
     time_budget: TimeBudget = None,
     storage: Storage = None,
+    address: Address = None,
 ) -> None:
     """Run the failed trials of a run again, and what it has no record of yet."""
     from resflow import planning, records, stopping
@@ -110,12 +130,12 @@ def retry(
     if not (folder / "study.yaml").is_file():
         raise RecordError(f"{folder} has no study.yaml: run its study by name, `resflow study NAME --out {folder}`.")
     planning.require_training()
-    plan = planning.again(folder, str(found.study.get("command", "")), data_dir)
+    plan = planning.again(folder, str(found.study.get("command", "")), data_dir, _gpus(address))
     statuses = ("failed", "diverged") if diverged else ("failed",)
     mine = {trial.id for trial in plan.trials}
     with stopping.alone(folder):
         _set_aside(plan, [record.id for record in found.records if record.status in statuses and record.id in mine])
-        _run(plan, stop, storage)
+        _run(plan, stop, storage, address)
 
 
 def _forget(plan: Any, storage: str | None) -> None:
@@ -134,7 +154,7 @@ def _set_aside(plan: Any, ids: Collection[str]) -> None:
         _say(f"{_many(len(ids), 'record')} set aside in {place}")
 
 
-def _run(plan: Any, stop: Any, storage: str | None) -> None:
+def _run(plan: Any, stop: Any, storage: str | None, address: str | None) -> None:
     """Run what has no record, and write the report."""
     from resflow import kept, planning, records, screens
 
@@ -153,7 +173,7 @@ def _run(plan: Any, stop: Any, storage: str | None) -> None:
 
         try:
             with screens.watching(len(waiting)) as show:
-                runner.execute(plan.run, waiting, plan.folders, plan.state, show, stop, storage)
+                runner.execute(plan.run, waiting, plan.folders, plan.state, show, stop, storage, address)
         except KeyboardInterrupt:
             _say(f"Stopped. Go on with: {_same_command()}")
             raise typer.Exit(130) from None

@@ -26,7 +26,7 @@ os.environ["TF_XLA_FLAGS"] = compiled.flags()
 import keras
 import tensorflow as tf
 
-from resflow import about, features, kept, models, provenance, weights
+from resflow import about, device_memory, features, kept, models, provenance, weights
 from resflow.checkpoints import Arrays, Checkpoints, Course, Storage
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
@@ -48,8 +48,10 @@ class Diverged(Exception):  # noqa: N818  (an outcome, not an error)
     """The loss is no longer a number."""
 
 
-def configure(execution: Execution) -> None:
-    """Set threads, memory growth and determinism. Must run before TensorFlow's first computation.
+def configure(execution: Execution, gpus: float = 1.0) -> None:
+    """Set threads, GPU memory and determinism. Must run before TensorFlow's first computation.
+
+    On a share of a GPU, `gpus` below 1, TensorFlow may take that share of its memory; on a whole one what it needs.
 
     Raises TrainingError where the process computed already under other settings, or has no GPU where one
     was asked for.
@@ -67,7 +69,11 @@ def configure(execution: Execution) -> None:
             )
         else:
             for device in devices:
-                tf.config.experimental.set_memory_growth(device, True)
+                if gpus < 1:
+                    limit = [tf.config.LogicalDeviceConfiguration(memory_limit=device_memory.megabytes(gpus))]
+                    tf.config.set_logical_device_configuration(device, limit)
+                else:
+                    tf.config.experimental.set_memory_growth(device, True)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"TensorFlow was in use before this trial set it up: {error}") from error
     tf.config.experimental.enable_op_determinism()

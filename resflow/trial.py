@@ -6,14 +6,14 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resflow import architectures, provenance
 from resflow.architectures import Architecture
 from resflow.errors import StudyError
 from resflow.pretrained import Pretrained
-from resflow.settings import Data, Execution, Head, Network, Recipe
+from resflow.settings import Data, Execution, Head, Network, Recipe, Resources
 from resflow.study import Arm, Study
 
 NUMERICS_VERSION = 4  # raise by hand when the same settings begin to give other numbers
@@ -43,6 +43,7 @@ class Trial:
     parameters: int
     multiply_adds: int  # one forward pass of one image
     keep_weights: str = "none"  # best or last: which epoch's network is kept; no part of the id
+    resources: Resources = field(default_factory=Resources)  # no part of the id either
 
     def settings(self) -> dict[str, Any]:
         """Everything that was asked for, as the record keeps it."""
@@ -68,13 +69,15 @@ class DataFacts:
     counts: tuple[int, int, int]  # images to train, validate and test on
 
 
-def resolve_execution(asked: Execution, steps: int) -> Execution:
-    """Settle every `auto`, alike for all trials; `steps` are the fewest optimiser steps that any of them takes.
+def resolve_execution(asked: Execution, steps: int, gpus: int | None = None) -> Execution:
+    """Settle every `auto`, alike for all trials; `steps` are the fewest optimiser steps that any of them takes, `gpus`
+    how many there are [default: on this machine].
 
     Lowerings are a CPU matter: cuDNN chooses its own on GPUs. XLA compiles where it repays its compilation within
     the shortest trial: never on CPUs, where its convolutions are slower than oneDNN's (results/bench/).
     """
-    device = asked.device if asked.device != "auto" else ("gpu" if provenance.gpus() else "cpu")
+    there = provenance.gpus() if gpus is None else gpus
+    device = asked.device if asked.device != "auto" else ("gpu" if there else "cpu")
     lowering = asked.lowering if device == "cpu" else "native"
     jit = asked.jit if asked.jit != "auto" else device == "gpu" and steps >= JIT_STEPS
     return asked.model_copy(update={"device": device, "lowering": lowering, "jit": jit})
@@ -83,15 +86,17 @@ def resolve_execution(asked: Execution, steps: int) -> Execution:
 Find = Callable[[Network], Pretrained]
 
 
-def expand(study: Study, facts: Callable[[Data], DataFacts], find: Find | None = None) -> list[Trial]:
+def expand(
+    study: Study, facts: Callable[[Data], DataFacts], find: Find | None = None, gpus: int | None = None
+) -> list[Trial]:
     """Return every trial, arm by arm within a seed, so that the first seed is compared first.
 
-    `find` locates pretrained weights; a study that asks for some needs it. Raises StudyError where an arm's settings
-    do not go with its weights.
+    `find` locates pretrained weights; a study that asks for some needs it. `gpus` as in `resolve_execution`.
+    Raises StudyError where an arm's settings do not go with its weights.
     """
     known = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may hash files
     steps = (known[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
-    execution = resolve_execution(study.file.execution, min(steps))
+    execution = resolve_execution(study.file.execution, min(steps), gpus)
     found = {arm.name: find(arm.network) if find and arm.loads_weights else None for arm in study.arms}
     return [
         _trial(study, arm, seed, known[arm.data], execution, found[arm.name])
@@ -137,6 +142,7 @@ def _trial(
         parameters=parameters,
         multiply_adds=multiply_adds,
         keep_weights=study.file.keep_weights,
+        resources=study.file.resources,
     )
 
 

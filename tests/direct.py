@@ -29,6 +29,7 @@ def execute(
     show: Callable[[Any], Any],
     stop: Stop | None = None,
     storage: str | None = None,
+    address: str | None = None,
 ) -> list[Record]:
     """In place of `runner.execute`."""
     outcomes = [

@@ -14,10 +14,10 @@ import pytest
 import tiny
 
 from resflow import provenance, records, runner, train
-from resflow.checkpoints import Storage
 from resflow.errors import TrainingError
 from resflow.records import Record, Run
-from resflow.runner import Progress
+from resflow.runner import Progress, adapters, session
+from resflow.runner import progress as progressing
 from resflow.settings import Execution
 from resflow.stopping import Stop
 from resflow.trial import Trial
@@ -173,22 +173,22 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
     if text is not None:
         error.write_text(text)
     shown: list[Progress] = []
+    forgotten: list[str] = []
     progress = Progress([trial], running={trial.id: {}})
-    watcher = runner._Watcher(tmp_path, {trial.id: trial}, progress, shown.append, Stop(), Storage(str(tmp_path)))
+    watcher = adapters.Watcher(tmp_path, progress, shown.append, Stop(), forgotten.append)
     watcher.on_trial_error(1, [], TunesTrial({"trial": trial.id}, str(error)))
     assert (progress.done[trial.id].status, progress.done[trial.id].reason) == ("failed", reason)
     assert records.finished(tmp_path) == progress.done
     assert progress.running == {}
     assert shown == [progress]
+    assert forgotten == [trial.id]
 
 
 def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> None:
     first, second = tiny.trial(folder, 1), tiny.trial(folder, 2)
     progress = Progress([first, second])
-    watcher = runner._Watcher(
-        tmp_path, {t.id: t for t in (first, second)}, progress, lambda progress: None, Stop(), Storage(str(tmp_path))
-    )
-    records.write(tmp_path, records.Outcome(runner._failed(first, "its own reason")))
+    watcher = adapters.Watcher(tmp_path, progress, lambda progress: None, Stop(), lambda trial_id: None)
+    records.write(tmp_path, records.Outcome(adapters.failed(first, "its own reason")))
     watcher.on_trial_error(1, [], TunesTrial({"trial": first.id}))  # it died after the record was written
     watcher.on_trial_complete(1, [], TunesTrial({"trial": second.id}))
     reasons = [progress.done[t.id].reason for t in (first, second)]
@@ -235,11 +235,11 @@ def test_what_has_a_record_is_not_run_again(
     class StartedError(Exception):
         pass
 
-    def session(waiting: list[Trial]) -> None:
-        started.append(waiting)
+    def waits(trials: list[Trial]) -> Progress:
+        started.append(trials)
         raise StartedError
 
-    monkeypatch.setattr(runner, "_session", session)
+    monkeypatch.setattr(runner, "Progress", waits)
     every = list(trials.values())
     asked = (executed.run.folder, every, {}, executed.state, lambda progress: None)
     assert runner.execute(*asked) == []
@@ -253,23 +253,16 @@ def test_what_has_a_record_is_not_run_again(
 def test_more_threads_than_cores_are_refused_before_ray_starts(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_local_ray", lambda cores: pytest.fail("Ray was started"))
+    monkeypatch.setattr(session, "_local", lambda cores: pytest.fail("Ray was started"))
     cores = provenance.processors()
     greedy = tiny.trial(folder, execution=Execution(device="cpu", threads=cores + 1))
     with pytest.raises(TrainingError, match=f"this machine has {cores}: lower it with --set threads={cores}"):
         runner.execute(tmp_path / "run", [greedy], {greedy.id: folder}, tmp_path, lambda progress: None)
 
 
-def test_a_trial_asks_for_its_device(folder: Path) -> None:
-    cpu = tiny.trial(folder, execution=Execution(device="cpu", threads=3))
-    gpu = tiny.trial(folder, execution=Execution(device="gpu", threads=2))
-    assert runner._resources(cpu) == {"cpu": 3}
-    assert runner._resources(gpu) == {"cpu": 2, "gpu": 1}
-
-
 def test_a_gpu_that_ray_does_not_see_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_local_ray", lambda cores: nullcontext())
-    monkeypatch.setattr(runner.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(session, "_local", lambda cores: nullcontext())
+    monkeypatch.setattr(session, "resources", lambda: [{"CPU": 2.0}])
     trial = tiny.trial(folder, execution=Execution(device="gpu"))
     with pytest.raises(TrainingError, match=r"Ray sees no GPU.*--set device=cpu trains on the CPU"):
         runner.execute(tmp_path / "run", [trial], {trial.id: folder}, tmp_path, lambda progress: None)
@@ -281,8 +274,8 @@ def test_a_gpu_that_only_ray_sees_makes_failed_records(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A logical GPU is all that Ray needs to start a trial; TensorFlow then says that there is none."""
-    real = runner.ray.init
-    monkeypatch.setattr(runner.ray, "init", lambda **asked: real(num_gpus=1, **asked))
+    real = session.ray.init
+    monkeypatch.setattr(session.ray, "init", lambda **asked: real(num_gpus=1, **asked))
     trial = tiny.trial(folder, execution=Execution(device="gpu", lowering="native"))
     (record,) = runner.execute(tmp_path / "run", [trial], {trial.id: folder}, tmp_path, lambda progress: None)
     assert record.status == "failed"
@@ -292,7 +285,7 @@ def test_a_gpu_that_only_ray_sees_makes_failed_records(
 
 def test_time_left_is_work_left_over_the_rate_so_far(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(runner.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progressing.time, "monotonic", lambda: now)
     first = tiny.trial(folder, epochs=4)
     second, third = replace(first, id="second"), replace(first, id="third", multiply_adds=2 * first.multiply_adds)
     progress = Progress([first, second, third], started=now)
@@ -309,4 +302,4 @@ def test_time_left_is_work_left_over_the_rate_so_far(folder: Path, monkeypatch: 
 
 
 def _record(trial: Trial) -> Any:
-    return runner._failed(trial, "for its id alone")
+    return adapters.failed(trial, "for its id alone")

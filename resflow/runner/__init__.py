@@ -1,0 +1,114 @@
+"""Trials -> Ray Tune -> records. With tune_bridge the only part that imports Ray.
+
+    execute     here: runs the trials of a plan that have no record yet
+    session     Ray, on this machine or in a cluster
+    adapters    what Tune asks: which trial next, when to stop, what of a worker that died or hangs
+    worker      what runs in a worker
+    desk        the process beside the driver that writes what workers hand over
+    courier     images and weights for machines that lack them
+    progress    what a screen shows
+
+The state of a run is its records, and a checkpoint of each trial that runs: what has a record is never run again,
+what was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Ray reads these when it is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it phones home unless told otherwise; resflow has no telemetry
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # trials on CPUs hide the GPUs from TensorFlow
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # records are resflow's own
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the screen is resflow's own
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # and so is what Ctrl-C does (stopping.py)
+
+import ray
+from ray import tune
+
+from resflow import kept, provenance, records
+from resflow.checkpoints import Storage, place_of
+from resflow.needs import Needs
+from resflow.records import Record
+from resflow.runner import adapters, courier, session, worker
+from resflow.runner.desk import Desk, on_this_machine
+from resflow.runner.progress import Progress
+from resflow.runner.session import check_address, visible
+from resflow.runner.worker import Work
+from resflow.stopping import Stop
+from resflow.trial import Trial
+
+RETRIES = 3  # of a trial whose worker died; what an exception says is a record at once
+
+
+def execute(
+    run: Path,
+    trials: Sequence[Trial],
+    folders: Mapping[str, Path],
+    state: Path,
+    show: Callable[[Progress], Any],
+    stop: Stop | None = None,
+    storage: str | None = None,
+    address: str | None = None,
+    work: Work = worker.trained,
+) -> list[Record]:
+    """Run every trial of `kept.waiting`, as Dispatch hands them out, and return the new records.
+
+    `folders` maps a trial's id to its prepared data; `state` is the ignored folder for logs, kept networks and Ray's
+    files; `show` is called with the Progress whenever it changes; `stop` says when no more is to run; `storage` is a
+    folder or a URL for the checkpoints of running trials, in `state` by default; `address` is a Ray cluster's; `work`
+    is what a worker does with a trial. A failing trial becomes a record; one whose worker dies or hangs goes on in
+    another, RETRIES times; the others go on.
+    """
+    stop = stop or Stop()
+    known = records.finished(run) if run.is_dir() else {}
+    waiting = kept.waiting(trials, known, state)
+    place = place_of(run, state, storage)
+    checkpoints = Storage(place)
+    checkpoints.sweep(known.keys() - {trial.id for trial in waiting})
+    if not waiting:
+        return []
+    kept.sweep(state)
+    progress = Progress(waiting)
+    watcher = adapters.Watcher(run, progress, show, stop, checkpoints.remove)
+    needs = Needs.of(waiting[0])
+    with session.connected(needs, address), stop.on_signals():
+        job = worker.Job(
+            trials={trial.id: trial for trial in waiting},
+            folders={trial.id: str(folders[trial.id].absolute()) for trial in waiting},
+            desk=on_this_machine(Desk, str(run.absolute()), str(state.absolute())),
+            courier=on_this_machine(courier.Courier, courier.parcels(waiting, folders)) if address else None,
+            node=ray.get_runtime_context().get_node_id(),
+            checkpoints=place,
+            anywhere=storage is not None,
+            run=run.name,
+            versions=provenance.environment()["versions"],
+            work=work,
+        )
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(worker.train_one, job=job), needs.as_ray()),
+            tune_config=tune.TuneConfig(
+                search_alg=adapters.TrialSearcher(waiting, cluster=address is not None),
+                num_samples=len(waiting),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=f"{run.name}-{int(time.time())}",
+                storage_path=str((state / "ray").absolute()),
+                stop=adapters.Stopper(stop),
+                verbose=0,
+                progress_reporter=adapters.Silent(),
+                callbacks=[watcher],
+                failure_config=tune.FailureConfig(max_failures=RETRIES, fail_fast=False),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        tuner.fit()
+    return list(progress.done.values())
+
+
+__all__ = ["RETRIES", "Progress", "Work", "check_address", "execute", "visible"]

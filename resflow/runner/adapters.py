@@ -1,0 +1,193 @@
+"""What Ray Tune asks of resflow: which trial next, when to stop, and who is to hear of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import Callback, CLIReporter
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from resflow import provenance, records
+from resflow.dispatch import Dispatch
+from resflow.errors import RecordError
+from resflow.needs import Needs
+from resflow.records import Outcome, Record
+from resflow.runner import session
+from resflow.runner.progress import Progress
+from resflow.stopping import Stop
+from resflow.trial import Trial
+from resflow.watchdog import Watchdog
+
+
+class Silent(CLIReporter):
+    """Tune's own tables stay off the screen."""
+
+    def should_report(self, trials: Any, done: bool = False) -> bool:
+        return False
+
+
+class TrialSearcher(Searcher):
+    """Gives Tune the trials of a Dispatch, one for each that can start at once: no sooner is it known which is best.
+
+    In a cluster half as many more wait, and one at least: they are what an autoscaler sees.
+    """
+
+    def __init__(self, trials: Sequence[Trial], cluster: bool = False) -> None:
+        super().__init__()
+        self.dispatch, self.needs, self.cluster = Dispatch(trials), Needs.of(trials[0]), cluster
+        self.given: dict[str, str] = {}  # Tune's id -> ours
+
+    def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        if not len(self.dispatch):
+            return Searcher.FINISHED
+        places = self.needs.places(session.resources())
+        if self.cluster:
+            places = max(places + 1, places * 3 // 2)
+        if len(self.dispatch.running) >= places:
+            return None
+        self.given[trial_id] = self.dispatch.next().id
+        return {"trial": self.given[trial_id]}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        self.dispatch.ended(self.given[trial_id])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: what has no record is handed out again by the next run."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as in `save`."""
+
+
+class Stopper(tune.Stopper):
+    """Tells Tune what a Stop says."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.stop.due()
+
+
+class Watcher(Callback):
+    """Follows Tune's trials: for the screen, for the watchdog, and where a trial's last worker has died.
+
+    A trial without a record then gets a failed one. `forget` removes a trial's checkpoint.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        progress: Progress,
+        show: Callable[[Progress], Any],
+        stop: Stop,
+        forget: Callable[[str], Any],
+    ) -> None:
+        self.run, self.progress, self.show, self.stop, self.forget = run, progress, show, stop, forget
+        self.trials = {trial.id: trial for trial in progress.trials}
+        self.watchdog = Watchdog(progress.trials)
+        self.hung: dict[str, float] = {}  # seconds of silence, of trials whose worker was killed for it
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.watchdog.started(trial.config["trial"])
+        self.progress.running[trial.config["trial"]] = {}
+        self.show(self.progress)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.watchdog.heard(trial.config["trial"])
+        if "epoch" in result and "status" not in result:
+            self.progress.running[trial.config["trial"]] = result
+        self.show(self.progress)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        overdue = self.watchdog.overdue()
+        for trial in trials if overdue else ():
+            trial_id = trial.config["trial"]
+            if trial_id in overdue:
+                self.hung[trial_id] = overdue[trial_id]
+                self.watchdog.ended(trial_id)  # until another worker starts it
+                kill(trial)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._ended(trial.config["trial"], "the worker ended without a record")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        trial_id = trial.config["trial"]
+        silent = f" after {self.hung[trial_id]:.0f} s of silence" if trial_id in self.hung else ""
+        self._ended(trial_id, f"the worker failed{silent}: {last_line(trial.error_file)}")
+
+    def _ended(self, trial_id: str, otherwise: str) -> None:
+        self.watchdog.ended(trial_id)
+        try:
+            record = records.read(records.trial_folder(self.run, trial_id))
+        except RecordError:
+            if self.stop.reason:
+                return  # it was stopped: no record means not run yet
+            record = failed(self.trials[trial_id], otherwise)
+            records.write(self.run, Outcome(record))
+            self.forget(trial_id)
+        self.progress.running.pop(trial_id, None)
+        self.progress.done[trial_id] = record
+        self.stop.count(record.status)
+        self.show(self.progress)
+
+
+def kill(trial: Any) -> None:
+    """End the process of one of Tune's trials, hard, on whichever machine it runs: Tune starts the trial again.
+
+    By its number where Tune has heard it, since a process that is stopped or stuck in the kernel does not hear Ray.
+    """
+    said = trial.last_result or {}
+    nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    if said.get("node_ip") in nodes:
+        there = NodeAffinitySchedulingStrategy(nodes[said["node_ip"]], soft=False)
+        ray.remote(num_cpus=0, scheduling_strategy=there)(_kill_process).remote(said["pid"])
+    elif trial.temporary_state.ray_actor is not None:
+        ray.kill(trial.temporary_state.ray_actor)
+
+
+def _kill_process(number: int) -> None:
+    os.kill(number, signal.SIGKILL)
+
+
+def last_line(path: str | None) -> str:
+    """Of what Tune wrote about an error: the exception, below its traceback.
+
+    `path` lies in Tune's staging folder; `Trial.get_error` reads a copy that may not have been made yet.
+    """
+    try:
+        lines = Path(path or "").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1].strip() if lines else "Ray gave no reason"
+
+
+def failed(trial: Trial, reason: str) -> Record:
+    return Record(
+        id=trial.id,
+        study=trial.study,
+        arm=trial.arm,
+        levels=trial.levels,
+        seed=trial.seed,
+        split_seed=trial.split_seed,
+        status="failed",
+        reason=reason[:300],
+        settings=trial.settings(),
+        execution=trial.execution.model_dump(),
+        network={"parameters": trial.parameters, "multiply_adds": trial.multiply_adds},
+        provenance={"finished": provenance.now(), **provenance.environment()},
+    )

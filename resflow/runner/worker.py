@@ -1,0 +1,117 @@
+"""What runs inside a Ray worker: one trial after the other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from resflow import provenance
+from resflow.checkpoints import Storage
+from resflow.data import cache
+from resflow.errors import ResflowError, TrainingError
+from resflow.needs import Needs
+from resflow.records import Outcome
+from resflow.runner import courier
+from resflow.runner.desk import Lines
+from resflow.trial import Trial
+
+ALIKE = ("resflow", "tensorflow", "keras")  # packages whose version decides the numbers of a trial
+Report = Callable[[dict[str, float]], None]
+# trial, its images' folder, what hears of each epoch, where to keep the network, the checkpoints
+Work = Callable[[Trial, Path, Report, Path, Storage], Outcome]
+
+
+def trained(trial: Trial, folder: Path, on_epoch: Report, keep: Path, storage: Storage) -> Outcome:
+    """Train a trial in this process, which is set up for it before the first one."""
+    from resflow import train  # imports TensorFlow, which takes seconds
+
+    _configure_once(train, trial)
+    return train.run(trial, folder, on_epoch=on_epoch, keep=keep, storage=storage)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker of a run knows."""
+
+    trials: Mapping[str, Trial]
+    folders: Mapping[str, str]  # of each trial's images, on the driver's machine
+    desk: Any
+    courier: Any  # None where all runs on the driver's machine
+    node: str  # the driver's
+    checkpoints: str  # where they lie: a folder of the driver's machine, or
+    anywhere: bool  # a place that every node reaches
+    run: str  # its name
+    versions: Mapping[str, str]  # the driver's
+    work: Work
+
+    def storage(self) -> Storage:
+        """The checkpoints; on another machine without a place that all reach, a folder of its own."""
+        if self.anywhere or ray.get_runtime_context().get_node_id() == self.node:
+            return Storage(self.checkpoints)
+        return Storage(str(cache.root() / "checkpoints" / self.run))
+
+
+def train_one(config: dict[str, str], job: Job) -> None:
+    """Run one trial and hand over what it leaves: the outcome, the network to be kept, the log."""
+    trial = job.trials[config["trial"]]
+    lines, logger = Lines(job.desk, trial.id), logging.getLogger("resflow")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(lines)
+    try:
+        node = provenance.environment()["host"]
+        logger.info("trial %s: arm %s, seed %d, worker process %d", trial.id, trial.arm, trial.seed, os.getpid())
+        tune.report({"started": 1})  # with it Tune says on which machine and in which process
+        _same_versions(job.versions, node)
+        trial, folder = courier.at_hand(trial, Path(job.folders[trial.id]), job.courier)
+        storage = job.storage()
+        with tempfile.TemporaryDirectory(prefix="resflow-") as place:
+            keep = Path(place) / f"{trial.id}.safetensors"
+            outcome = job.work(trial, folder, lambda row: tune.report(dict(row)), keep, storage)
+            ray.get(job.desk.write.remote(outcome))
+            if keep.is_file():
+                _keep(job.desk, trial.id, keep, logger)
+        storage.remove(trial.id)
+        tune.report({"status": outcome.record.status})
+    except Exception:
+        logger.exception("the worker failed")
+        raise
+    finally:
+        logger.removeHandler(lines)
+        lines.close()
+
+
+def _keep(desk: Any, trial_id: str, path: Path, logger: logging.Logger) -> None:
+    """Hand a network over. A disk that refuses costs the network, not the record: `kept.lacking` finds out."""
+    try:
+        ray.get(desk.keep.remote(trial_id, path.read_bytes()))
+    except (ray.exceptions.RayTaskError, ResflowError, OSError) as error:
+        logger.error("its network is not kept: %s", str(error).strip().splitlines()[-1])
+
+
+def _same_versions(driver: Mapping[str, str], node: str) -> None:
+    mine = provenance.environment()["versions"]
+    for package in ALIKE:
+        if mine.get(package) != driver.get(package):
+            raise TrainingError(
+                f"{node} has {package} {mine.get(package)}, the driver {driver.get(package)}: their results would not "
+                "compare. Install the same version on every machine of the cluster."
+            )
+
+
+_configured: list[Any] = []  # the execution spec of this worker process
+
+
+def _configure_once(train: Any, trial: Trial) -> None:
+    if not _configured:
+        train.configure(trial.execution, Needs.of(trial).gpus)
+        _configured.append(trial.execution)
+    elif _configured != [trial.execution]:
+        raise TrainingError("a worker was given trials of two execution specs: one study has one.")

@@ -1,0 +1,48 @@
+"""What workers do in place of training, in tests of scheduling: no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from resflow.records import Outcome, Record
+from resflow.trial import Trial
+
+
+def outcome(trial: Trial, **provenance: Any) -> Outcome:
+    return Outcome(
+        Record(
+            id=trial.id,
+            study=trial.study,
+            arm=trial.arm,
+            levels=trial.levels,
+            seed=trial.seed,
+            split_seed=trial.split_seed,
+            status="completed",
+            settings=trial.settings(),
+            execution=trial.execution.model_dump(),
+            metrics={"test_top1": 0.5},
+            provenance=provenance,
+        )
+    )
+
+
+def meet(trial: Trial, *given: Any, place: Path, count: int) -> Outcome:
+    """Wait until so many trials run at a time; tell which GPUs this one sees, and how many it met."""
+    (place / trial.id).touch()
+    deadline = time.monotonic() + 240
+    while len(list(place.iterdir())) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return outcome(trial, met=len(list(place.iterdir())), gpus=os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def hang_once(trial: Trial, folder: Path, on_epoch: Any, *given: Any, place: Path) -> Outcome:
+    """The first process of each trial says one epoch and then nothing any more."""
+    mark = place / trial.id
+    if not mark.exists():
+        mark.write_text(str(os.getpid()))
+        on_epoch({"epoch": 1})
+        time.sleep(10_000)
+    return outcome(trial, hung=int(mark.read_text()), ended=os.getpid())
