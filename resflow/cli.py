@@ -129,19 +129,29 @@ def report(
 
 @app.command(epilog="Example: resflow init mine.yaml && resflow study ./mine.yaml --dry-run")
 def init(
-    path: Annotated[Path, typer.Argument(help="the file to write")] = Path("study.yaml"),
+    path: Annotated[Path | None, typer.Argument(help="the file to write [default: KIND.yaml]")] = None,
+    kind: Annotated[str, typer.Option("--kind", "-k", help="study, ray-cluster or rayjob (KubeRay)")] = "study",
     force: Annotated[bool, typer.Option("--force", help="replace the file if it exists")] = False,
 ) -> None:
-    """Write a commented study to start from."""
+    """Write a commented file to start from: a study, or what runs one on a cluster."""
     from importlib import resources
 
+    from resflow.errors import one_of
+
+    kinds = ("study", "ray-cluster", "rayjob")
+    if kind not in kinds:
+        raise StudyError(f"--kind: {one_of(kind, kinds, 'kind of file')}")
+    path = path or Path(f"{kind}.yaml")
     if path.exists() and not force:
         raise StudyError(f"{path} exists already: choose another name, or replace it with --force.")
     try:
-        path.write_text((resources.files("resflow") / "templates" / "starter.yaml").read_text(encoding="utf-8"))
+        path.write_text((resources.files("resflow") / "templates" / f"{kind}.yaml").read_text(encoding="utf-8"))
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error}. Choose a folder that exists and can be written.") from error
-    print(f"Wrote {path}. Look at its trials with: resflow plan {path if path.is_absolute() else f'./{path}'}")
+    if kind == "study":
+        print(f"Wrote {path}. Look at its trials with: resflow plan {path if path.is_absolute() else f'./{path}'}")
+    else:
+        print(f"Wrote {path}. Its first lines say how it is used.")
 
 
 @app.command(epilog="Example: resflow schema > study.schema.json")

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +44,7 @@ PREDICTION_COLUMNS = (
     "probability",  # softmax probability of the true class
     "rank",  # other classes that score at least as high as the true one; 0 is a correct answer, < 5 a top-5 one
 )
+PARQUET = b"PAR1"  # what such a file begins and ends with
 PLAN_KEYS = ("id", "arm", "seed")
 PLAN_NUMBERS = ("seed", "parameters", "multiply_adds", "epochs")
 _PLAN_AGAIN = "Remove it and run the study again: finished trials are kept."
@@ -154,7 +155,28 @@ def read(folder: Path) -> Record:
             f"{path} has schema version {record.schema_version}, this resflow reads up to {SCHEMA_VERSION}. "
             "Upgrade resflow."
         )
+    if record.id != folder.name:  # ids become paths
+        raise RecordError(
+            f"{path} is the record of another trial, {record.id!r}: rename or remove that folder."
+        )
+    if problem := _truncated(folder, record):
+        raise RecordError(f"{problem}. Remove the folder {folder} and run the study again: only that trial will run.")
     return record
+
+
+def _truncated(folder: Path, record: Record) -> str:
+    """What a copy that was cut short, or a bad disk, made of the files beside record.json; empty where all is well."""
+    history, predictions = folder / "history.csv", folder / "predictions.parquet"
+    rows = history.read_bytes().count(b"\n") - 1 if history.is_file() else 0
+    if rows != record.epochs_run:
+        return f"{history} has {max(rows, 0)} whole rows, its record is of {record.epochs_run} epochs"
+    if predictions.is_file():
+        with predictions.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(PARQUET)))
+            if size <= len(PARQUET) or file.read() != PARQUET:
+                return f"{predictions} is no whole Parquet file"
+    return ""
 
 
 def finished(run: Path) -> dict[str, Record]:
@@ -192,7 +214,7 @@ class Run:
         for record in self.records:
             path = trial_folder(self.folder, record.id) / "history.csv"
             if (wanted is None or record.id in wanted) and path.is_file():
-                history = pd.read_csv(path)
+                history = _table(pd.read_csv, path)
                 frames.append(history.assign(id=record.id, arm=record.arm, seed=record.seed))
         frames = [frame for frame in frames if not frame.empty]
         if not frames:
@@ -204,7 +226,17 @@ class Run:
         path = trial_folder(self.folder, trial_id) / "predictions.parquet"
         if not path.is_file():
             raise RecordError(f"trial {trial_id} kept no predictions: {path} does not exist.")
-        return pd.read_parquet(path)
+        return _table(pd.read_parquet, path)
+
+
+def _table(reader: Callable[[Path], pd.DataFrame], path: Path) -> pd.DataFrame:
+    try:
+        return reader(path)
+    except (OSError, ValueError) as error:  # pandas' and pyarrow's errors are ValueErrors
+        raise RecordError(
+            f"{path} cannot be read as a table ({str(error).splitlines()[0]}). Remove the folder {path.parent} and run "
+            "the study again: only that trial will run."
+        ) from error
 
 
 def _row(record: Record) -> dict[str, Any]:

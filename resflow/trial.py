@@ -94,10 +94,12 @@ def expand(
     `find` locates pretrained weights; a study that asks for some needs it. `gpus` as in `resolve_execution`.
     Raises StudyError where an arm's settings do not go with its weights.
     """
-    known = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may hash files
+    found = {arm.name: find(arm.network) if find and arm.loads_weights else None for arm in study.arms}
+    for arm in study.arms:
+        _check_weights(arm, found[arm.name])
+    known = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may decode
     steps = (known[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
     execution = resolve_execution(study.file.execution, min(steps), gpus)
-    found = {arm.name: find(arm.network) if find and arm.loads_weights else None for arm in study.arms}
     return [
         _trial(study, arm, seed, known[arm.data], execution, found[arm.name])
         for seed in study.seeds
@@ -110,7 +112,6 @@ def _trial(
 ) -> Trial:
     arch, network = arm.architecture(), arm.network
     if pretrained is not None:
-        _check_weights(arm, pretrained)
         arch = replace(arch, stem_pool=pretrained.stem_pool)
         network = network.model_copy(update={"weights": pretrained.origin})
     parameters, multiply_adds = _size(arch, arm.data.image_size, data.classes, network.head)
@@ -146,8 +147,10 @@ def _trial(
     )
 
 
-def _check_weights(arm: Arm, pretrained: Pretrained) -> None:
-    """Raise StudyError where the weights were trained as another network, or do not say what they were fed."""
+def _check_weights(arm: Arm, pretrained: Pretrained | None) -> None:
+    """Raise StudyError where weights were trained as another network, or do not say what they were fed."""
+    if pretrained is None:
+        return
     if pretrained.variant is not None and pretrained.variant != arm.network.variant:
         raise StudyError(
             f"arm {arm.name}: the weights {pretrained.origin} were trained as variant {pretrained.variant}, the arm is "

@@ -281,7 +281,7 @@ def test_the_schema_describes_every_key_of_a_study() -> None:
     assert schema["type"] == "object"
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"name", "question", "baseline", "factors"}
-    starter = study.document.read(Path(study.__file__).parent / "templates" / "starter.yaml").values
+    starter = study.document.read(Path(study.__file__).parent / "templates" / "study.yaml").values
     assert set(starter) <= set(schema["properties"])
     for section in ("network", "recipe", "data", "execution"):
         definition = schema["$defs"][schema["properties"][section]["$ref"].rsplit("/", 1)[1]]
@@ -295,7 +295,7 @@ def test_the_schema_accepts_what_resflow_accepts() -> None:
     validator = pytest.importorskip("jsonschema", reason="jsonschema comes with ray alone").Draft202012Validator
     schema = json.loads(said("schema"))
     validator.check_schema(schema)
-    starter = Path(study.__file__).parent / "templates" / "starter.yaml"
+    starter = Path(study.__file__).parent / "templates" / "study.yaml"
     for path in (*study.builtin().values(), starter):
         values = study.document.read(path).values
         assert not list(validator(schema).iter_errors(values))

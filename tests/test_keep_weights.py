@@ -243,7 +243,7 @@ def test_a_head_on_shared_features_is_kept_with_its_backbone(
 
 
 def completed(trial: Trial, status: str = "completed") -> Record:
-    return runner._failed(trial, "a test").model_copy(update={"status": status})
+    return runner.adapters.failed(trial, "a test").model_copy(update={"status": status})
 
 
 def test_what_is_not_kept_as_asked_runs_again(folder: Path, tmp_path: Path) -> None:
@@ -273,13 +273,13 @@ def test_what_is_not_kept_as_asked_runs_again(folder: Path, tmp_path: Path) -> N
 
 def test_a_failure_the_second_time_leaves_the_record_of_the_first(folder: Path, tmp_path: Path) -> None:
     one, recorder = tiny.trial(folder), runner._Recorder(str(tmp_path))
-    failed = Outcome(runner._failed(one, "the second time"))
+    failed = Outcome(runner.adapters.failed(one, "the second time"))
     recorder.write(Outcome(completed(one)))
     recorder.write(failed)
     assert records.finished(tmp_path)[one.id].status == "completed"
     other = tiny.trial(folder, 2)
-    recorder.write(Outcome(runner._failed(other, "the first time")))
-    recorder.write(Outcome(runner._failed(other, "the second time")))
+    recorder.write(Outcome(runner.adapters.failed(other, "the first time")))
+    recorder.write(Outcome(runner.adapters.failed(other, "the second time")))
     assert records.finished(tmp_path)[other.id].reason == "the second time"
 
 

@@ -405,7 +405,7 @@ def test_overrides_stand_over_the_profile_and_name_themselves_when_wrong(tmp_pat
 # --- what ships
 
 
-SHIPPED = [*study.builtin().values(), Path(study.__file__).parent / "templates" / "starter.yaml"]
+SHIPPED = [*study.builtin().values(), Path(study.__file__).parent / "templates" / "study.yaml"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

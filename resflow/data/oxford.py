@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import tarfile
 import zlib
 from collections import Counter
@@ -36,6 +37,7 @@ URL_VARIABLE = "RESFLOW_OXFORD_URL"  # a mirror; the md5s still hold
 FIELDS = {"train": "trnid", "validation": "valid", "test": "tstid"}  # of setid.mat: image numbers from 1
 CLASSES = {"oxford_flowers102": 102, "oxford_flowers10": 10}  # the first so many
 OFFICIAL_TEST = {"oxford_flowers102": 6149, "oxford_flowers10": 322}  # images
+MOST_BYTES = 64 * 2**20  # of a photo, the largest official one has 93 kB; and as many numbers of a .mat file's field
 ARTICLE_PARTS = {"train": "train", "valid": "validation", "test": "test"}
 
 
@@ -181,10 +183,13 @@ def read_annotations(folder: Path) -> Annotations:
 
 def _numbers(path: Path, field: str) -> np.ndarray:
     """One row of whole numbers from a .mat file, as (n,) int64."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
     try:
+        sizes = {name: math.prod(shape) for name, shape, _ in whosmat(path)}  # by the headers alone
+        if sizes.get(field, 0) > MOST_BYTES:
+            raise ValueError(f"'{field}' claims {sizes[field]:,} numbers")
         values = loadmat(path, variable_names=[field]).get(field)
     except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, zlib.error) as error:
         raise DataError(f"{path} is no readable MATLAB file ({error}). Fetch it again.") from error
@@ -212,6 +217,8 @@ def read_archive(path: Path, count: int, wanted: frozenset[int]) -> Iterator[tup
                     continue
                 if number is None or not member.isfile():
                     strange.append(member.name)
+                elif member.size > MOST_BYTES:
+                    raise tarfile.TarError(f"{member.name} claims {member.size:,} bytes, which no photo has")
                 elif number in wanted:
                     file = archive.extractfile(member)
                     encoded = file.read() if file else b""

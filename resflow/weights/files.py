@@ -21,6 +21,7 @@ WRAPPER = "module."  # what PyTorch's DataParallel puts before each name
 NOT_WEIGHTS = "num_batches_tracked"  # a counter that PyTorch keeps beside the moving statistics
 EXPECTED = "a file that ends in .safetensors, .npz or .weights.h5"
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
+MOST_BYTES = 8 * 2**30  # of all tensors: a compressed file may claim to hold more than any memory
 # What the three readers raise for files that are damaged or are something else.
 DAMAGE = (
     OSError,
@@ -141,9 +142,19 @@ def _npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with path.open("rb") as file:  # NumPy would leave a damaged one open
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no zip archive")
+        with zipfile.ZipFile(file) as archive:
+            _bound(sum(member.file_size for member in archive.infolist()))
         file.seek(0)
         with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}, {}
+            arrays = {name: archive[name] for name in archive.files}
+    if strange := [name for name, values in arrays.items() if not isinstance(values, np.ndarray)]:
+        raise ValueError(f"{strange[0]} in it is no array")
+    return arrays, {}
+
+
+def _bound(claimed: int) -> None:
+    if claimed > MOST_BYTES:
+        raise ValueError(f"it claims to hold {claimed:,} bytes, more than the bound of {MOST_BYTES:,}")
 
 
 def _h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -161,10 +172,14 @@ def _h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _by_layer(root: Any, place: Callable[[str, Any], tuple[str, str] | None]) -> dict[str, dict[str, np.ndarray]]:
     """Every dataset of an HDF5 group by (layer, weight); links to elsewhere are not followed."""
     layers: dict[str, dict[str, np.ndarray]] = {}
+    total = 0
 
     def visit(path: str, item: Any) -> None:
         if not hasattr(item, "shape"):  # a group
             return
+        nonlocal total
+        total += item.size * item.dtype.itemsize
+        _bound(total)
         if item.external or item.is_virtual:
             raise ValueError(f"{path} lies in another file")
         if (found := place(path, item)) is not None:
