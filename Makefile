@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format lock clean
+.PHONY: help demo test test-all chaos check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test: $(READY) ## run the tests: under ten minutes on two cores
 
 test-all: $(READY) ## run the tests that take long as well
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "long or not long"
+
+chaos: $(READY) ## disturb a small study fifty times, and keep what came of it in results/reliability
+	$(BIN)/resflow bench chaos --interruptions 50 --out results/reliability
 
 check: $(READY) ## lint, format, types, and who may import whom
 	$(BIN)/ruff check .

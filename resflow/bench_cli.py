@@ -151,6 +151,38 @@ def frozen(
     _show(result, _command("frozen", {"--trials": trials, "--epochs": epochs, "--rounds": rounds}, words), as_json, out)
 
 
+@app.command(epilog="Example: resflow bench scale --trials 10000 --idle 2000")
+def scale(
+    trials: Annotated[int, typer.Option("--trials", min=40, help="to plan, and to report on")] = 10_000,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="of each record")] = 100,
+    idle: Annotated[int, typer.Option("--idle", min=2, help="trials that do nothing, to be scheduled")] = 2000,
+    rounds: Rounds = 3,
+    as_json: Json = False,
+    out: Save = None,
+) -> None:
+    """The bookkeeping of thousands of trials: a plan, a report, and the scheduling of trials that do nothing."""
+    from resflow.bench import scale as scaling
+
+    _require()
+    options = {"--trials": trials, "--epochs": epochs, "--idle": idle, "--rounds": rounds}
+    _show(scaling.run(trials, epochs, idle, rounds, _say), _command("scale", options), as_json, out)
+
+
+@app.command(epilog="Example: resflow bench chaos --interruptions 50 --out results/reliability")
+def chaos(
+    interruptions: Annotated[int, typer.Option("--interruptions", "-n", min=1, help="at random moments")] = 50,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="draws the moments and what happens")] = 1,
+    as_json: Json = False,
+    out: Save = None,
+) -> None:
+    """A small study that is disturbed again and again: what is lost, made twice or different afterwards."""
+    from resflow.bench import chaos as disturbing
+
+    _require()
+    options = {"--interruptions": interruptions, "--seed": seed}
+    _show(disturbing.run(interruptions, seed, disturbing.KINDS, _say), _command("chaos", options), as_json, out)
+
+
 def _require() -> None:
     from resflow import planning
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from resflow.figure_style import WIDE, Style, finish, legend, limit, panels, short, styles, theme
+from resflow.figure_style import MOST_SHOWN, WIDE, Style, finish, legend, limit, panels, short, styles, theme
 from resflow.results import Design
 
 ERRORS = {"train_top1": "training error (%)", "validation_top1": "validation error (%)"}
@@ -22,8 +22,10 @@ def curves(
 
     `histories` has id, arm, seed, status, epoch and `column` (a top-1). With `panel_by_scale` a panel a depth
     and a colour a shortcut, else a panel a shortcut and a colour a depth. The mean is drawn over the epochs
-    that every completed seed reached.
+    that every completed seed reached. Of more than MOST_SHOWN trials the seeds are a shade: their middle nine tenths.
     """
+    draw = _shade if histories["id"].nunique() > MOST_SHOWN else _curve
+    of_arm = dict(iter(histories[["id", "arm", "epoch", "status", column]].groupby("arm", sort=False)))
     outer, inner = _split(design, panel_by_scale)
     names = list(dict.fromkeys(outer[arm] for arm in design.arms))
     colours = styles(list(dict.fromkeys(inner[arm] for arm in design.arms)))
@@ -31,7 +33,8 @@ def curves(
         figure, grid = panels(len(names), width, 2.35)
         for axes, name in zip(grid, names, strict=True):
             for arm in (arm for arm in design.arms if outer[arm] == name):
-                _curve(axes, histories[histories["arm"] == arm], column, colours[inner[arm]])
+                if arm in of_arm:
+                    draw(axes, of_arm[arm], column, colours[inner[arm]])
             axes.set_title(short(name), loc="left")
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             finish(axes)
@@ -72,3 +75,14 @@ def _curve(axes: Axes, mine: pd.DataFrame, column: str, style: Style) -> None:
         return
     wide = done.pivot_table(index="epoch", columns="id", values=column).dropna()
     axes.plot(wide.index, 100 * (1 - wide.mean(axis=1)), color=style.color, linestyle=style.dashes, lw=2)
+
+
+def _shade(axes: Axes, mine: pd.DataFrame, column: str, style: Style) -> None:
+    done = mine[mine["status"] == "completed"]
+    error = (100 * (1 - done[column])).groupby(done["epoch"])
+    table = pd.DataFrame(
+        {"count": error.count(), "mean": error.mean(), "low": error.quantile(0.05), "high": error.quantile(0.95)}
+    )
+    table = table[table["count"] == done["id"].nunique()]
+    axes.fill_between(table.index, table["low"], table["high"], color=style.color, alpha=0.25, lw=0)
+    axes.plot(table.index, table["mean"], color=style.color, linestyle=style.dashes, lw=2)

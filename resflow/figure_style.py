@@ -30,6 +30,7 @@ VERDICTS = {
     "equivalent": ("#0a8f6c", "D"),
     "undecided": ("#7a7f87", "o"),
 }
+MOST_SHOWN = 200  # trials that are drawn one by one; of more, what the middle nine tenths of an arm's seeds do
 LONGEST_LABEL, LONGEST_NARROW = 34, 26
 _STYLE = """<style>
 svg { color: #1f2328; --muted: #59636e; --grid: #d8dee4 }
@@ -124,6 +125,13 @@ def limit(axis_limits: Callable[..., object], values: np.ndarray, unit: str) -> 
     pad = 0.06 * (high - low) or 1.0
     low, high = low - pad, high + pad
     axis_limits(*((max(low, 0.0), min(high, 101.0)) if unit == "%" else (low, high)))
+
+
+def middle(values: Any) -> tuple[float, float]:
+    """What the middle nine tenths of some values span; NaN where there are none."""
+    known = np.asarray(values, dtype=float)
+    known = known[np.isfinite(known)]
+    return (float(np.quantile(known, 0.05)), float(np.quantile(known, 0.95))) if len(known) else (np.nan, np.nan)
 
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:

@@ -21,6 +21,7 @@ from matplotlib.transforms import offset_copy
 from resflow.effects import BASELINE
 from resflow.figure_style import (
     INK,
+    MOST_SHOWN,
     MUTED,
     VERDICTS,
     WIDE,
@@ -28,6 +29,7 @@ from resflow.figure_style import (
     finish,
     legend,
     limit,
+    middle,
     short,
     styles,
     theme,
@@ -81,6 +83,9 @@ def _along_scale(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chanc
         rows = arms.loc[members]
         for place, arm in zip(x, members, strict=True):
             y = scale * trials.loc[trials["arm"] == arm, design.metric.column].dropna()
+            if len(trials) > MOST_SHOWN:
+                axes.plot([place] * 2, middle(y), color=style.color, alpha=0.5, lw=3, transform=beside)
+                continue
             axes.plot(
                 [place] * len(y),
                 y,
@@ -114,7 +119,10 @@ def _dots(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chan
     for place, arm in enumerate(arms.index):
         style = Style(VERDICTS["helps"][0] if arm != design.baseline else INK, "o", "-")
         x = scale * trials.loc[trials["arm"] == arm, design.metric.column].dropna()
-        axes.plot(x, [place + 0.22] * len(x), "o", color=style.color, alpha=0.55, ms=3.5, mew=0)
+        if len(trials) > MOST_SHOWN:
+            axes.plot(middle(x), [place + 0.22] * 2, color=style.color, alpha=0.5, lw=3)
+        else:
+            axes.plot(x, [place + 0.22] * len(x), "o", color=style.color, alpha=0.55, ms=3.5, mew=0)
         _interval(axes, np.array([place]), arms.loc[[arm]], scale, style, upright=False)
     names = [short(arm, width) + (" *" if arm == design.baseline else "") for arm in arms.index]
     axes.set_yticks(range(len(arms)), names)
@@ -196,15 +204,9 @@ def cost(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, width: float 
                 style = marks[name]
                 mine = trials[trials["arm"].isin(members) & (trials["status"] == "completed")]
                 x = mine[column].astype(float) * unit
-                axes.plot(
-                    x,
-                    scale * mine[design.metric.column],
-                    style.marker,
-                    color=style.color,
-                    alpha=0.4,
-                    ms=3.5,
-                    mew=0,
-                )
+                if len(trials) <= MOST_SHOWN:
+                    y = scale * mine[design.metric.column]
+                    axes.plot(x, y, style.marker, color=style.color, alpha=0.4, ms=3.5, mew=0)
                 rows = table.loc[members]
                 x = rows[column].astype(float) * unit
                 axes.plot(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from resflow import figures
 from resflow.analysis import Analysis
 from resflow.figure_curves import curves
-from resflow.figure_style import NARROW, WIDE, settle, standalone, to_png, to_svg
+from resflow.figure_style import MOST_SHOWN, NARROW, WIDE, settle, standalone, to_png, to_svg
 
 OURS = re.compile(r"(accuracy|effects|cost|(training|validation)(_by_\w+)?)\.(svg|png)")
 
@@ -53,12 +53,14 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
     if not a.completed:
         yield from _curves(analysis)
         return
-    marks = "Small marks are seeds, large ones their mean"
+    many = len(a.trials) > MOST_SHOWN
+    marks = "Large marks are means over seeds" if many else "Small marks are seeds, large ones their mean"
+    wide = f", wide lines span the middle nine tenths of an arm's seeds (more than {MOST_SHOWN} trials)" if many else ""
     bars = " with its 95 % t interval." if a.arms["low"].notna().any() else "; one seed has no interval."
     yield (
         "accuracy",
         f"{metric.label} by {design.scale or 'arm'}",
-        marks + bars,
+        marks + wide + bars,
         partial(figures.accuracy, a.trials, a.arms, design, a.chance),
     )
     if len(a.effects) and a.effects["n"].sum():
@@ -80,16 +82,16 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
 
 def _curves(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
     """Training and validation error, each twice where there are two ways to lay the panels out."""
-    design = analysis.design
+    design, many = analysis.design, len(analysis.trials) > MOST_SHOWN
     factor = design.scale or (design.varied[0] if design.varied else "arm")
     rest = design.others(factor)
     ways = [(True, (factor,)), (False, rest)] if rest else [(True, ())]
     for column, word in (("train_top1", "training"), ("validation_top1", "validation")):
         if column not in analysis.histories or not analysis.histories[column].notna().any():
             continue
+        seeds = "A shade spans the middle nine tenths of the seeds" if many else "A thin line a seed"
         caption = (
-            f"Error on the {word} images, clean and in inference mode. A thin line a seed; the mean of "
-            "completed seeds is bold."
+            f"Error on the {word} images, clean and in inference mode. {seeds}; the mean of completed seeds is bold."
         )
         names: set[str] = set()
         for by_scale, by in ways:

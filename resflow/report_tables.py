@@ -17,6 +17,7 @@ from resflow.metrics import metric
 from resflow.report_words import count, duration, interval, known, level, level_interval, number, p_value
 from resflow.results import OUTCOMES
 
+MOST_SEEDS = 30  # that have a column each
 WORDS = frozenset({"helps", "hurts", "equivalent", "undecided", *OUTCOMES})
 
 
@@ -125,9 +126,11 @@ def _family(analysis: Analysis, family: str, mine: pd.DataFrame) -> Table:
     return _table(title, rows, {"Contrast", "At", "Verdict", "Note"}, note)
 
 
-def seeds(analysis: Analysis) -> Table:
-    """Every contrast's difference seed by seed."""
+def seeds(analysis: Analysis) -> Table | None:
+    """Every contrast's difference seed by seed; None of more seeds than a page is wide."""
     design = analysis.design
+    if analysis.trials["seed"].nunique() > MOST_SEEDS:
+        return None
     pairs = {(c.arm, c.reference): c for c in contrasts(design)}
     frame = seed_differences(analysis.trials, design, pairs.values())
     rows = []

@@ -22,6 +22,7 @@ from resflow import learner as learners
 from resflow.errors import StudyError, WeightsError
 from resflow.learner import Learner
 from resflow.records import Outcome, Record
+from resflow.runner import desk
 from resflow.settings import Head
 from resflow.trial import Trial
 
@@ -272,7 +273,7 @@ def test_what_is_not_kept_as_asked_runs_again(folder: Path, tmp_path: Path) -> N
 
 
 def test_a_failure_the_second_time_leaves_the_record_of_the_first(folder: Path, tmp_path: Path) -> None:
-    one, recorder = tiny.trial(folder), runner._Recorder(str(tmp_path))
+    one, recorder = tiny.trial(folder), desk.Desk(str(tmp_path), str(tmp_path / "state"))
     failed = Outcome(runner.adapters.failed(one, "the second time"))
     recorder.write(Outcome(completed(one)))
     recorder.write(failed)

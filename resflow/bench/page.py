@@ -31,6 +31,12 @@ def title(result: Mapping[str, Any]) -> str:
         return f"Head study: {len(asked['arms'])} heads × {where}, on a frozen ResNet-{net['depth']} at {size}×{size}"
     if result["benchmark"] == "convolution":
         return f"Convolutions, forward and backward: batch {asked['batch_size']}, {asked['threads']} threads"
+    if result["benchmark"] == "chaos":
+        return (
+            f"Reliability: {result['interruptions']} disturbances of {result['runs']} runs of {asked['trials']} trials"
+        )
+    if result["benchmark"] == "scale":
+        return f"Scale: the bookkeeping of {asked['trials']:,} trials of {asked['epochs']} epochs"
     if result["benchmark"] == "worker":
         return f"Worker: {asked['trials']} trials of {result['arms']} arms in one process"
     size = f"{asked['image_size']}×{asked['image_size']}"
@@ -52,6 +58,8 @@ def rows(result: Mapping[str, Any]) -> Rows:
         "frozen": _frozen,
         "convolution": _convolution,
         "worker": _worker,
+        "scale": _scale,
+        "chaos": _chaos,
     }[result["benchmark"]](result)
 
 
@@ -166,4 +174,33 @@ def _worker(result: Mapping[str, Any]) -> Rows:
         [f"median seconds of the {len(took[used])} trials on {what}", f"{statistics.median(took[used]):.2f} s"]
         for used, what in ((False, "a graph of their own"), (True, "the graph of the one before"))
         if took[used]
+    ]
+
+
+def _scale(result: Mapping[str, Any]) -> Rows:
+    asked = result["settings"]
+    return [
+        [f"a plan of {asked['trials']:,} trials", f"{result['plan_s']:.2f} s"],
+        [f"a report on as many records of {asked['epochs']} epochs", f"{result['report_s']:.1f} s"],
+        ["  its memory at most", f"{result['report_rss_mb']:,} MB"],
+        ["  its page", f"{result['report_page_mb']:.1f} MB"],
+        [f"scheduling {asked['idle_trials']:,} trials that do nothing", f"{result['s_per_trial']:.3f} s a trial"],
+        ["  until the first has ended", f"{result['first_trial_s']:.1f} s"],
+        ["  the driver's memory after the last", f"{result['driver_rss_mb']:,} MB"],
+        ["  more than after the first tenth", f"{result['driver_rss_growth_mb']:,.1f} MB"],
+    ]
+
+
+def _chaos(result: Mapping[str, Any]) -> Rows:
+    return [
+        ["disturbances", f"{result['interruptions']}"],
+        *[[f"  {kind}", f"{times}"] for kind, times in result["by_kind"].items()],
+        *[[f"  {kind}, not tried", why] for kind, why in result["not_tried"].items()],
+        ["trials that had to end with the undisturbed run's records", f"{result['trials']}"],
+        ["records lost", f"{result['lost']}"],
+        ["records made twice", f"{result['duplicated']}"],
+        ["records that differ", f"{result['differing']}"],
+        ["commands that were stuck", f"{result['stuck']}"],
+        ["processes that outlived their driver by ten seconds", f"{result['left_behind']}"],
+        ["time", f"{result['wall_s'] / 60:.0f} min"],
     ]

@@ -38,8 +38,8 @@ def name(result: Mapping[str, Any]) -> str:
         return f"input-{asked['image_size']}px"
     if result["benchmark"] == "convolution":
         return f"convolution-{asked['threads']}threads"
-    if result["benchmark"] == "worker":
-        return "worker"
+    if result["benchmark"] in ("worker", "scale", "chaos"):
+        return str(result["benchmark"])
     net, precision = asked["network"], asked["execution"]["precision"]
     parts = [f"step-resnet{net['depth']}", f"{asked['image_size']}px", f"batch{asked['batch_size']}"]
     parts += [f"width{net['width']:g}"] if net["width"] != 1 else []
