@@ -177,10 +177,11 @@ def chaos(
 ) -> None:
     """A small study that is disturbed again and again: what is lost, made twice or different afterwards."""
     from resflow.bench import chaos as disturbing
+    from resflow.bench.disturbances import KINDS
 
     _require()
     options = {"--interruptions": interruptions, "--seed": seed}
-    _show(disturbing.run(interruptions, seed, disturbing.KINDS, _say), _command("chaos", options), as_json, out)
+    _show(disturbing.run(interruptions, seed, KINDS, _say), _command("chaos", options), as_json, out)
 
 
 def _require() -> None:

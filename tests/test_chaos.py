@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from resflow import provenance, records
-from resflow.bench import chaos, stand_in
+from resflow.bench import chaos, disturbances, stand_in
 from resflow.bench.chaos import Tally
 
 pytestmark = pytest.mark.timeout(1200)
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(1200)
 @pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="processes are found by Linux' /proc")
 def test_a_run_that_is_disturbed_ends_as_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESFLOW_CACHE", "restored by monkeypatch")
-    kinds = {kind: chaos.KINDS[kind] for kind in ("record cut",)}  # kills the driver, and spoils what it left
+    kinds = {kind: disturbances.KINDS[kind] for kind in ("record cut",)}  # kills the driver, and spoils what it left
     result = chaos.run(1, 3, kinds, lambda text: None, ["seeds=1", "epochs=20"])
     assert result["trouble"] == []
     assert (result["interruptions"], result["trials"]) == (1, 3)
@@ -31,7 +31,7 @@ def test_a_run_that_is_disturbed_ends_as_one_that_is_not(monkeypatch: pytest.Mon
 @pytest.mark.long
 def test_workers_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESFLOW_CACHE", "restored by monkeypatch")
-    kinds = {kind: chaos.KINDS[kind] for kind in ("worker killed", "checkpoint cut", "worker hangs", "disk full")}
+    kinds = {kind: disturbances.KINDS[kind] for kind in ("worker killed", "checkpoint cut", "worker hangs", "disk full")}
     result = chaos.run(4, 1, kinds, lambda text: None)
     assert result["trouble"] == []
     assert result["interruptions"] + len(result["not_tried"]) >= 3  # a run may end before its moment comes
@@ -50,33 +50,33 @@ def run(tmp_path: Path) -> Path:
 
 def compared(run: Path, wanted: dict[str, Any], finished: dict[str, int], kind: str = "driver killed") -> Tally:
     tally = Tally()
-    chaos._compare(run, "run", kind, wanted, finished, tally)
+    chaos.compare(run, kind, wanted, finished, tally)
     return tally
 
 
 def test_what_is_as_it_was_is_no_trouble(run: Path) -> None:
-    wanted, finished = chaos._outcomes(run), dict[str, int]()
+    wanted, finished = chaos.outcomes(run), dict[str, int]()
     assert compared(run, wanted, finished) == Tally()
     assert compared(run, wanted, finished) == Tally()
     assert finished.keys() == {"trial1", "trial2", "trial3"}
 
 
 def test_a_record_that_is_lost_is_counted(run: Path) -> None:
-    wanted, finished = chaos._outcomes(run), dict[str, int]()
+    wanted, finished = chaos.outcomes(run), dict[str, int]()
     compared(run, wanted, finished)
     (run / "trials" / "trial2" / "record.json").unlink()
     assert compared(run, wanted, finished).lost == ["run/trial2 by driver killed"]
 
 
 def test_a_record_that_the_disturbance_spoiled_is_not(run: Path) -> None:
-    wanted, finished = chaos._outcomes(run), dict[str, int]()
+    wanted, finished = chaos.outcomes(run), dict[str, int]()
     compared(run, wanted, finished)
     (run / "trials" / "trial2" / "record.json").write_text("{")
     assert compared(run, wanted, finished, "record cut") == Tally()
 
 
 def test_a_trial_that_runs_though_it_has_a_record_is_counted(run: Path) -> None:
-    wanted, finished = chaos._outcomes(run), dict[str, int]()
+    wanted, finished = chaos.outcomes(run), dict[str, int]()
     compared(run, wanted, finished)
     with (run.parent / ".resflow" / "run" / "logs" / "trial3.log").open("a") as log:
         log.write("worker process 2\n")
@@ -85,7 +85,7 @@ def test_a_trial_that_runs_though_it_has_a_record_is_counted(run: Path) -> None:
 
 @pytest.mark.parametrize("what", ["metrics", "history", "predictions"])
 def test_a_last_bit_that_differs_is_counted(run: Path, what: str) -> None:
-    wanted = chaos._outcomes(run)
+    wanted = chaos.outcomes(run)
     record, history, predictions = wanted["trial1"]
     if what == "metrics":
         metrics = {**record.metrics, "test_loss": record.metrics["test_loss"] + 1e-16 + 1e-15}
@@ -99,7 +99,7 @@ def test_a_last_bit_that_differs_is_counted(run: Path, what: str) -> None:
 
 
 def test_a_time_or_a_machine_that_differs_is_no_trouble(run: Path) -> None:
-    wanted = chaos._outcomes(run)
+    wanted = chaos.outcomes(run)
     record, history, predictions = wanted["trial1"]
     other = record.model_copy(update={"seconds": 99.0, "provenance": provenance.environment()})
     wanted["trial1"] = (other, history, predictions)
@@ -109,14 +109,14 @@ def test_a_time_or_a_machine_that_differs_is_no_trouble(run: Path) -> None:
 def test_failed_trials_are_to_run_again(run: Path) -> None:
     path = run / "trials" / "trial1" / "record.json"
     path.write_text(path.read_text().replace('"completed"', '"failed"'))
-    assert chaos._outcomes(run).keys() == {"trial2", "trial3"}
+    assert chaos.outcomes(run).keys() == {"trial2", "trial3"}
 
 
 def test_every_kind_comes_as_often_as_any_other() -> None:
-    order = chaos._order(list(chaos.KINDS), 50, random.Random(1))
+    order = chaos._order(list(disturbances.KINDS), 50, random.Random(1))
     counts = Counter(order)
     assert len(order) == 50
-    assert counts.keys() == chaos.KINDS.keys()
+    assert counts.keys() == disturbances.KINDS.keys()
     assert max(counts.values()) - min(counts.values()) <= 1
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,148 +27,16 @@ import pandas as pd
 from resflow import records
 from resflow.bench import process
 from resflow.bench.contest import Say
+from resflow.bench.disturbances import CLOCK, KINDS, MARK, RECORD_CUT, CannotError, Running, marked
 from resflow.errors import RecordError, ResflowError
 from resflow.records import Record
 
 STUDY = Path(__file__).with_name("chaos.yaml")
 MAIN = "from resflow.cli import main; main()"
-MARK = "RESFLOW_CHAOS"  # an environment variable by which a run's processes are found
 PATIENCE_S = 15  # of the watchdog
 LONGEST_S = 600  # that one command may take; longer is stuck
 DISK_MB = 200
 CHANGING = {"seconds", "provenance"}  # of a record
-TRAINS, RAYLET = "ray::ImplicitFunc", "/raylet"  # how processes of Ray are called
-
-
-class CannotError(Exception):
-    """A disturbance that this machine does not allow."""
-
-
-@dataclass
-class Running:
-    """A command under way, found among other processes by its mark."""
-
-    driver: subprocess.Popen[bytes]
-    mark: str
-    place: Path
-    run: Path
-
-    def processes(self, called: str) -> list[int]:
-        """Those of this command whose command line holds a text, in no order."""
-        return [pid for pid, name in marked(self.mark).items() if called in name]
-
-
-def marked(mark: str) -> dict[int, str]:
-    """The command line of each living process that inherited a mark."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended, or is another user's
-            if f"{MARK}={mark}".encode() in (path / "environ").read_bytes():
-                found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    return found
-
-
-def _kill(running: Running, number: signal.Signals, called: str, draw: random.Random) -> None:
-    found = running.processes(called)
-    if found:
-        with suppress(ProcessLookupError):
-            os.kill(draw.choice(sorted(found)), number)
-
-
-def _worker_killed(running: Running, draw: random.Random) -> None:
-    _kill(running, signal.SIGKILL, TRAINS, draw)
-
-
-def _worker_hangs(running: Running, draw: random.Random) -> None:
-    _kill(running, signal.SIGSTOP, TRAINS, draw)
-
-
-def _worker_out_of_memory(running: Running, draw: random.Random) -> None:
-    """No more memory than it has: its next allocation fails."""
-    for pid in draw.sample(found := running.processes(TRAINS), min(1, len(found))):
-        with suppress(OSError):
-            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-            bound = pages * os.sysconf("SC_PAGE_SIZE")
-            resource.prlimit(pid, resource.RLIMIT_AS, (bound, bound))
-
-
-def _raylet_killed(running: Running, draw: random.Random) -> None:
-    _kill(running, signal.SIGKILL, RAYLET, draw)
-
-
-def _driver_killed(running: Running, draw: random.Random) -> None:
-    running.driver.kill()
-
-
-def _driver_asked_to_end(running: Running, draw: random.Random) -> None:
-    running.driver.terminate()
-
-
-def _ctrl_c_twice(running: Running, draw: random.Random) -> None:
-    for _ in range(2):
-        running.driver.send_signal(signal.SIGINT)
-        time.sleep(draw.uniform(0, 2))
-
-
-def _record_cut(running: Running, draw: random.Random) -> None:
-    _driver_killed(running, draw)
-    running.driver.wait()
-    _cut([path for path in (running.run / "trials").glob("[!.]*/*") if path.is_file()], draw)
-
-
-def _checkpoint_cut(running: Running, draw: random.Random) -> None:
-    _driver_killed(running, draw)
-    running.driver.wait()
-    _cut(list((running.place / ".resflow").glob("*/checkpoints/*.safetensors")), draw)
-
-
-def _cut(paths: list[Path], draw: random.Random) -> None:
-    for path in draw.sample(sorted(paths), min(1, len(paths))):
-        with suppress(FileNotFoundError):
-            os.truncate(path, draw.randrange(max(1, path.stat().st_size)))
-
-
-def _disk_full(running: Running, draw: random.Random) -> None:
-    filler = running.place / "filler"
-    if not os.path.ismount(running.place):
-        raise CannotError("a disk of its own can be mounted by root alone")
-    with filler.open("wb") as file, suppress(OSError):
-        while True:
-            file.write(bytes(2**16))
-    time.sleep(draw.uniform(1, 8))
-    filler.unlink()
-
-
-def _read_only(running: Running, draw: random.Random) -> None:
-    if not os.path.ismount(running.place):
-        raise CannotError("a disk of its own can be mounted by root alone")
-    subprocess.run(["mount", "-o", "remount,ro", str(running.place)], check=False, capture_output=True)
-    time.sleep(draw.uniform(1, 8))
-    subprocess.run(["mount", "-o", "remount,rw", str(running.place)], check=True, capture_output=True)
-
-
-def _clock_jumps(running: Running, draw: random.Random) -> None:
-    """Nothing more: the command was started under a clock that the file of `faketime` sets."""
-    if shutil.which("faketime") is None:
-        raise CannotError("needs the program faketime")
-    days = draw.choice((-400, -1, 1, 400))
-    (running.place / "clock").write_text(f"{days:+d}d\n")
-
-
-KINDS: dict[str, Callable[[Running, random.Random], None]] = {
-    "driver killed": _driver_killed,
-    "worker killed": _worker_killed,
-    "raylet killed": _raylet_killed,
-    "SIGTERM": _driver_asked_to_end,
-    "Ctrl-C twice": _ctrl_c_twice,
-    "worker hangs": _worker_hangs,
-    "worker out of memory": _worker_out_of_memory,
-    "disk full": _disk_full,
-    "disk read-only": _read_only,
-    "record cut": _record_cut,
-    "checkpoint cut": _checkpoint_cut,
-    "clock jumps": _clock_jumps,
-}
 
 
 @dataclass
@@ -191,28 +58,26 @@ def run(
 ) -> dict[str, Any]:
     """Disturb runs so many times, each kind in turn at moments drawn from `seed`; finish each run and compare.
 
-    `settings` change the study, as KEY=VALUE.
-
-    Raises ResflowError where the undisturbed run itself fails.
+    `settings` change the study, as KEY=VALUE. Raises ResflowError where the undisturbed run itself fails.
     """
-    start, draw, tally = time.monotonic(), random.Random(seed), Tally()
+    start, draw = time.monotonic(), random.Random(seed)
+    study = ["study", str(STUDY), *(word for setting in settings for word in ("--set", setting))]
     with tempfile.TemporaryDirectory() as base, _disk(Path(base)) as place:
         os.environ["RESFLOW_CACHE"] = f"{base}/cache"
         say("the undisturbed run")
-        study = ["study", str(STUDY), *(word for setting in settings for word in ("--set", setting))]
-        usual = _undisturbed(place, study)
-        wanted = _outcomes(place / "reference")
+        contest = Contest(place, study, draw, say)
+        contest.undisturbed()
         order = _order(list(kinds), interruptions, draw)
         while order:
-            tally.runs += 1
-            _one_run(place, study, f"run{tally.runs}", order, wanted, usual, draw, tally, say)
+            contest.one_run(order)
+    tally = contest.tally
     return {
         "benchmark": "chaos",
         "interruptions": sum(tally.tried.values()),
         "by_kind": dict(sorted(tally.tried.items())),
         "not_tried": tally.not_tried,
         "runs": tally.runs,
-        "trials": len(wanted) * tally.runs,
+        "trials": len(contest.wanted) * tally.runs,
         "lost": len(tally.lost),
         "duplicated": len(tally.again),
         "differing": len(tally.differing),
@@ -220,13 +85,7 @@ def run(
         "left_behind": tally.left_behind,
         "trouble": [*tally.lost, *tally.again, *tally.differing, *tally.stuck],
         "wall_s": round(time.monotonic() - start, 1),
-        "settings": {
-            "study": "chaos",
-            "interruptions": interruptions,
-            "seed": seed,
-            "trials": len(wanted),
-            "rounds": 1,
-        },
+        "settings": {"interruptions": interruptions, "seed": seed, "trials": len(contest.wanted), "rounds": 1},
     }
 
 
@@ -252,92 +111,85 @@ def _disk(base: Path) -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", str(place)], check=False, capture_output=True)
 
 
-def _undisturbed(place: Path, study: Sequence[str]) -> float:
-    """Run the study to its end; returns its seconds."""
-    start = time.monotonic()
-    running = _start(place, "reference", *study)
-    if _wait(running):
-        raise ResflowError("the undisturbed run of the chaos study failed: run `resflow study` on it to see why.")
-    return time.monotonic() - start
+@dataclass
+class Contest:
+    """Runs of one study in one place: the undisturbed one, then those that are disturbed."""
 
+    place: Path
+    study: list[str]  # the words of its command
+    draw: random.Random
+    say: Say
+    tally: Tally = field(default_factory=Tally)
+    wanted: dict[str, Any] = field(default_factory=dict)  # the undisturbed run's outcomes
+    usual: float = 0.0  # its seconds
 
-def _start(place: Path, name: str, *words: str, faked: bool = False) -> Running:
-    mark = uuid.uuid4().hex
-    command = [sys.executable, "-c", MAIN, *words, *(["--out", name] if words[0] == "study" else [])]
-    variables = {**process.environment(), MARK: mark, "RESFLOW_PATIENCE_S": str(PATIENCE_S)}
-    if faked:
-        (place / "clock").write_text("+0d\n")
-        variables |= {"FAKETIME_TIMESTAMP_FILE": str(place / "clock"), "FAKETIME_NO_CACHE": "1"}
-        variables |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        command = ["faketime", "-f", "+0d", *command]
-    with (place.parent / "last.log").open("wb") as log:
-        driver = subprocess.Popen(command, cwd=place, env=variables, stdout=log, stderr=log, start_new_session=True)
-    return Running(driver, mark, place, place / name)
+    def undisturbed(self) -> None:
+        start = time.monotonic()
+        if self._start("reference", self.study).driver.wait(timeout=LONGEST_S):
+            raise ResflowError("the undisturbed run of the chaos study failed: run `resflow study` on it to see why.")
+        self.usual, self.wanted = time.monotonic() - start, outcomes(self.place / "reference")
 
+    def one_run(self, order: list[str]) -> None:
+        """Disturb one run until it is complete, or nothing is left of `order`; then let it end, and compare."""
+        self.tally.runs += 1
+        name, last = f"run{self.tally.runs}", "nothing"
+        run = self.place / name
+        finished: dict[str, int] = {}  # id -> bytes of its log, of trials that are not to run again
+        while order:
+            last = order.pop(0)
+            self.say(f"{name}: {last} ({len(order)} to come)")
+            complete = self._disturbed(name, last)
+            compare(run, last, self.wanted, finished, self.tally)
+            if complete:
+                break
+        for words in (self.study, ["retry", name]):  # the failed trial of a worker without memory is to run again
+            if self.wanted.keys() == outcomes(run).keys():
+                break
+            running = self._start(name, words)
+            try:
+                running.driver.wait(timeout=LONGEST_S)
+            except subprocess.TimeoutExpired:
+                self.tally.stuck.append(f"{name}, going on after {last}")
+            _end(running)
+        compare(run, last, self.wanted, finished, self.tally)
+        missing = self.wanted.keys() - outcomes(run).keys()
+        self.tally.lost += [f"{name}/{trial_id} after {last}" for trial_id in sorted(missing)]
+        for folder in (run, self.place / ".resflow" / name):
+            shutil.rmtree(folder, ignore_errors=True)
 
-def _wait(running: Running) -> int:
-    """The exit code; raises subprocess.TimeoutExpired where the command is stuck."""
-    return running.driver.wait(timeout=LONGEST_S)
-
-
-def _one_run(
-    place: Path,
-    study: Sequence[str],
-    name: str,
-    order: list[str],
-    wanted: Mapping[str, Any],
-    usual: float,
-    draw: random.Random,
-    tally: Tally,
-    say: Say,
-) -> None:
-    """Disturb one run until it is complete, or nothing is left of `order`; then let it end, and compare."""
-    finished: dict[str, int] = {}  # id -> bytes of its log, of trials that are not to run again
-    last = "nothing"
-    while order:
-        last = kind = order.pop(0)
-        say(f"{name}: {kind} ({len(order)} to come)")
-        complete = _disturbed(place, study, name, kind, usual, draw, tally)
-        _compare(place / name, name, kind, wanted, finished, tally)
-        if complete:
-            break
-    for words in (study, ["retry", name]):  # the failed trial of a worker without memory is to run again
-        if wanted.keys() == _outcomes(place / name).keys():
-            break
-        running = _start(place, name, *words)
-        try:
-            _wait(running)
-        except subprocess.TimeoutExpired:
-            tally.stuck.append(f"{name}, going on after {last}")
-        _end(running)
-    _compare(place / name, name, last, wanted, finished, tally)
-    missing = wanted.keys() - _outcomes(place / name).keys()
-    tally.lost += [f"{name}/{trial_id} after {last}" for trial_id in sorted(missing)]
-    shutil.rmtree(place / name, ignore_errors=True)
-    shutil.rmtree(place / ".resflow" / name, ignore_errors=True)
-
-
-def _disturbed(
-    place: Path, study: Sequence[str], name: str, kind: str, usual: float, draw: random.Random, tally: Tally
-) -> bool:
-    """Start the run, disturb it at a random moment, wait for its end; True where it is complete."""
-    running = _start(place, name, *study, faked=kind == "clock jumps" and bool(shutil.which("faketime")))
-    moment = draw.uniform(0.1, 1.0) * usual
-    try:
-        with suppress(subprocess.TimeoutExpired):
-            running.driver.wait(timeout=moment)
-        if running.driver.poll() is None:
-            KINDS[kind](running, draw)
-            tally.tried[kind] += 1
-        code = _wait(running)
-    except CannotError as error:
-        tally.not_tried[kind] = str(error)
-        code = _wait(running)
-    except subprocess.TimeoutExpired:
-        tally.stuck.append(f"{name}, {kind}")
+    def _disturbed(self, name: str, kind: str) -> bool:
+        """Start the run, disturb it at a random moment, wait for its end; True where it is complete."""
+        running = self._start(name, self.study, faked=kind == CLOCK and bool(shutil.which("faketime")))
         code = -1
-    tally.left_behind += _end(running)
-    return code == 0
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                running.driver.wait(timeout=self.draw.uniform(0.1, 1.0) * self.usual)
+            if running.driver.poll() is None:
+                try:
+                    KINDS[kind](running, self.draw)
+                    self.tally.tried[kind] += 1
+                except CannotError as error:
+                    self.tally.not_tried[kind] = str(error)
+            code = running.driver.wait(timeout=LONGEST_S)
+        except subprocess.TimeoutExpired:
+            self.tally.stuck.append(f"{name}, {kind}")
+        self.tally.left_behind += _end(running)
+        return code == 0
+
+    def _start(self, name: str, words: Sequence[str], faked: bool = False) -> Running:
+        mark = uuid.uuid4().hex
+        command = [sys.executable, "-c", MAIN, *words, *(["--out", name] if words[0] == "study" else [])]
+        variables = {**process.environment(), MARK: mark, "RESFLOW_PATIENCE_S": str(PATIENCE_S)}
+        if faked:
+            (self.place / "clock").write_text("+0d\n")
+            variables |= {"FAKETIME_TIMESTAMP_FILE": str(self.place / "clock"), "FAKETIME_NO_CACHE": "1"}
+            variables |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+            command = ["faketime", "-f", "+0d", *command]
+        with (self.place.parent / "last.log").open("wb") as log:
+            driver = subprocess.Popen(
+                command, cwd=self.place, env=variables, stdout=log, stderr=log, start_new_session=True
+            )
+        return Running(driver, mark, self.place, self.place / name)
 
 
 def _end(running: Running) -> int:
@@ -351,37 +203,37 @@ def _end(running: Running) -> int:
     return len(left)
 
 
-def _outcomes(run: Path) -> dict[str, tuple[Record, pd.DataFrame, pd.DataFrame | None]]:
+def outcomes(run: Path) -> dict[str, tuple[Record, pd.DataFrame, pd.DataFrame | None]]:
     """Every record that can be read, with its history and predictions; failed ones are none: they run again."""
     try:
         found = records.load(run)
     except RecordError:
         return {}
-    outcomes = {}
+    read = {}
     for record in found.records:
         if record.status != "failed":
             folder = records.trial_folder(run, record.id)
             predicted = folder / "predictions.parquet"
-            outcomes[record.id] = (
+            read[record.id] = (
                 record,
                 pd.read_csv(folder / "history.csv").drop(columns="seconds"),
                 pd.read_parquet(predicted) if predicted.is_file() else None,
             )
-    return outcomes
+    return read
 
 
-def _compare(
-    run: Path, name: str, kind: str, wanted: Mapping[str, Any], finished: dict[str, int], tally: Tally
-) -> None:
-    """Note what differs from the undisturbed run, what went missing, and what ran though it had a record."""
-    there = _outcomes(run)
+def compare(run: Path, kind: str, wanted: Mapping[str, Any], finished: dict[str, int], tally: Tally) -> None:
+    """Note what differs from the undisturbed run, what went missing, and what ran though it had a record.
+
+    `finished` are the trials that had a record the last time, and is brought up to date.
+    """
+    there, name = outcomes(run), run.name
     logs = run.parent / ".resflow" / name / "logs"
     for trial_id, found in there.items():
         if not same(found, wanted[trial_id]):
             tally.differing.append(f"{name}/{trial_id} after {kind}")
-    spoiled = kind in ("record cut",)  # the disturbance itself takes one away
     for trial_id in finished.keys() - there.keys():
-        if not spoiled:
+        if kind != RECORD_CUT:  # which itself takes one away
             tally.lost.append(f"{name}/{trial_id} by {kind}")
         finished.pop(trial_id)
     for trial_id in there:
