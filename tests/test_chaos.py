@@ -31,7 +31,9 @@ def test_a_run_that_is_disturbed_ends_as_one_that_is_not(monkeypatch: pytest.Mon
 @pytest.mark.long
 def test_workers_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESFLOW_CACHE", "restored by monkeypatch")
-    kinds = {kind: disturbances.KINDS[kind] for kind in ("worker killed", "checkpoint cut", "worker hangs", "disk full")}
+    kinds = {
+        kind: disturbances.KINDS[kind] for kind in ("worker killed", "checkpoint cut", "worker hangs", "disk full")
+    }
     result = chaos.run(4, 1, kinds, lambda text: None)
     assert result["trouble"] == []
     assert result["interruptions"] + len(result["not_tried"]) >= 3  # a run may end before its moment comes
