@@ -145,7 +145,7 @@ def settle(figure: Figure) -> None:
     """Lay the figure out once, so that saving it in several formats does not do so again."""
     with theme():
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # not "none", which draws all once more before each file
 
 
 def to_png(figure: Figure) -> bytes:

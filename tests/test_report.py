@@ -246,3 +246,15 @@ def test_a_loss_is_shown_in_nats(tmp_path, no_figures):
     text = Page(write_report(write_run(tmp_path, HEADS, good, (1, 2), metric="test_loss")).read_text("utf-8")).text
     assert "Effect (nats)" in text
     assert "Test loss (nats)" in text
+
+
+def test_of_very_many_trials_the_report_shows_what_seeds_span(tmp_path, monkeypatch):
+    monkeypatch.setattr("resflow.records._sync", lambda path: None)  # 248 records
+    folder = write_run(tmp_path, seeds=range(1, 32), epochs=2)
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert "wide lines span the middle nine tenths of an arm's seeds (more than 200 trials)" in page.text
+    assert "A shade spans the middle nine tenths of the seeds" in page.text
+    assert "Small marks are seeds" not in page.text
+    assert "Paired differences by seed" not in page.text  # as wide as there are seeds
+    assert page.text.count("completed") >= 248  # every trial is in the table
+    assert (folder / "report.html").stat().st_size < 3_000_000
