@@ -11,6 +11,9 @@ from hypothesis import settings
 # XLA's cache on disk stays off but where a test asks for it: TensorFlow reads this when it is imported.
 os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=")
 
+# Tests that import Ray before resflow.runner does: it must not phone home from them either.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
 # Each test that reads a table sets its width; pytest-xdist sets one for all, which a console keeps for good.
 os.environ.pop("COLUMNS", None)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import tiny
 import work
 from ray import cloudpickle
 
 from resflow import records, runner, train
 from resflow.errors import TrainingError
-from resflow.runner import Progress
+from resflow.needs import Needs
+from resflow.runner import Progress, session
 from resflow.settings import Execution, Resources
 from resflow.trial import Trial
 
@@ -143,3 +148,17 @@ def test_a_worker_that_hangs_is_replaced(folder: Path, tmp_path: Path, monkeypat
     assert record.status == "completed"
     assert record.provenance["hung"] != record.provenance["ended"]
     assert json.loads((tmp_path / "run" / "trials" / trial.id / "record.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.long
+def test_a_stranger_cannot_join_a_session_of_resflow(tmp_path: Path) -> None:
+    """Whoever reaches Ray's port can run code: without the token of this user's home it must not be let in."""
+    asked = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); print('joined')"
+    with session.connected(Needs(1)):
+        command = [sys.executable, "-c", asked, ray.get_runtime_context().gcs_address]
+        known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+        stranger = subprocess.run(command, env={**known, "HOME": str(tmp_path)}, capture_output=True, text=True)
+        assert stranger.returncode != 0
+        assert "joined" not in stranger.stdout
+        friend = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True)
+        assert "joined" in friend.stdout, friend.stderr
