@@ -81,7 +81,7 @@ def _head(analysis: Analysis) -> dict[str, Any]:
     return {
         "name": str(study.get("name") or analysis.run.folder.resolve().name),
         "question": str(study.get("question") or ""),
-        "answer": report_words.answer(analysis),
+        "answer": [*report_published.answer(analysis), *report_words.answer(analysis)],
         "labels": labels(analysis),
         "completed": analysis.completed,
         "total": len(analysis.trials),

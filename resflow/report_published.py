@@ -61,6 +61,26 @@ def table(analysis: Analysis) -> Table | None:
     return Table(f"Beside {figure.what}: {figure.text}", header, cells, frozenset({"Arm", "Beside it"}), note(figure))
 
 
+def answer(analysis: Analysis) -> list[str]:
+    """How the baseline stands beside the published figure, in a sentence; none where there is no such figure."""
+    figure, baseline = published(analysis), analysis.design.baseline
+    if figure is None or baseline is None:
+        return []
+    row, part = _row(analysis, baseline, figure), PARTS[figure.metric]
+    if row["Beside it"] == "not run":
+        return [f"{baseline} has not run: nothing stands beside {figure.what}, {figure.text}."]
+    verdict = {
+        "reaches it": "their mean reaches",
+        "not told apart": "on so few images not told apart from",
+        "above": "above",
+        "below": "below",
+    }[row["Beside it"]]
+    return [
+        f"{baseline} has {row[f'{part} images, by seed']} {part} images right (mean "
+        f"{row[f'Mean (% of {part})']} %, Wilson {row['Wilson interval']} %), {verdict} {figure.what}: {figure.text}."
+    ]
+
+
 def note(figure: Published) -> str:
     """What so many images can tell apart; the binomial's standard error, normal approximation."""
     error = math.sqrt(figure.share * (1 - figure.share) / figure.images)

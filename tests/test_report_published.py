@@ -34,8 +34,12 @@ def test_the_figure_stands_beside_every_arm(tmp_path: Path) -> None:
     assert len(linear[1].split(", ")) == 2
     assert len(wide[1].split(", ")) == 1  # the failed seed has no figure
     assert "One image is 2.3 points" in table.note
+    (answer,) = report_published.answer(analyse(folder))
+    assert answer.startswith(f"linear has {linear[1]} test images right (mean {linear[2]} %, Wilson {linear[3]} %), ")
+    assert answer.endswith(" an article: 38 of 43 (88.4 %, Wilson 75.5 to 94.9 %).")
     for page in (write_report(folder), folder / "README.md"):
         assert "Beside an article: 38 of 43" in page.read_text(encoding="utf-8")
+        assert f"linear has {linear[1]} test images right" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,7 @@ def test_the_figure_stands_beside_every_arm(tmp_path: Path) -> None:
 def test_a_run_without_a_proper_figure_has_no_such_table(tmp_path: Path, published: Any) -> None:
     folder = run(tmp_path, published)
     assert report_published.table(analyse(folder)) is None
+    assert report_published.answer(analyse(folder)) == []
     assert "Beside" not in write_report(folder).read_text(encoding="utf-8")
 
 
@@ -53,6 +58,22 @@ def test_an_arm_that_never_ran_is_said_to_be_so(tmp_path: Path) -> None:
     table = report_published.table(analyse(folder))
     assert table is not None
     assert "not run" in table.rows[1]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [(0.97, "above"), (0.9, "reaches"), (0.87, "not told apart from"), (0.5, "below")],
+)
+def test_the_answer_says_how_the_baseline_stands(tmp_path: Path, accuracy: float, said: str) -> None:
+    (answer,) = report_published.answer(analyse(run(tmp_path, ARTICLE, accuracy, seeds=(1,))))
+    assert f"{said} an article: 38 of 43" in answer
+
+
+def test_a_baseline_that_never_ran_has_no_answer(tmp_path: Path) -> None:
+    folder = run(tmp_path, ARTICLE, seeds=(1,), statuses={("linear", 1): "not run"})
+    assert report_published.answer(analyse(folder)) == [
+        "linear has not run: nothing stands beside an article, 38 of 43 (88.4 %, Wilson 75.5 to 94.9 %)."
+    ]
 
 
 @given(correct=st.integers(0, 43), seen=st.integers(0, 43))
