@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all chaos check format lock clean
+.PHONY: help demo test test-all chaos check audit format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,12 @@ check: $(READY) ## lint, format, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory audit
+
+audit: $(READY) ## ask PyPI for known vulnerabilities in what the lock file pins, where it can be asked
+	@if $(BIN)/python -c 'import requests; requests.get("https://pypi.org/pypi/pip/json", timeout=10).json()' 2>/dev/null; \
+	then $(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off; \
+	else echo "Not audited: PyPI cannot be asked for advisories from here."; fi
 
 format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix .
