@@ -44,6 +44,7 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
+@pytest.mark.long  # eight processes
 def test_half_a_gpu_each_puts_two_trials_on_every_gpu(cluster: Any, folder: Path, tmp_path: Path) -> None:
     cluster.add_node(num_cpus=8, num_gpus=4)
     (tmp_path / "met").mkdir()

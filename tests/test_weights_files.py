@@ -332,7 +332,7 @@ def test_pixels_come_out_as_the_file_says(
     theirs = (np.array(rgb if layout == "RGB" else rgb[::-1]) * scale - mean) / std
     ordered = theirs if layout == "RGB" else theirs[::-1]
     size = (np.abs(np.array(rgb)) * scale + np.abs(mean[:: 1 if layout == "RGB" else -1])) / np.array(std).min()
-    assert (np.abs(mine - ordered) <= 1e-12 * size).all()
+    assert (np.abs(mine - ordered) <= 1e-12 * size + np.finfo(float).tiny).all()  # below it digits are lost
 
 
 json_values = st.recursive(
