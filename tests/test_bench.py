@@ -265,6 +265,7 @@ def test_study_end_to_end() -> None:
     assert {"ratio_vs_script", "harness_overhead", "trials_at_a_time", "within_spread"} <= set(result)
 
 
+@pytest.mark.long
 def test_the_worker_benchmark_runs() -> None:
     """Its process is real, its trials are few: the first one builds a graph, the second uses it."""
     result = contest.worker(2, lambda _: None)

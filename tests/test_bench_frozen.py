@@ -93,6 +93,7 @@ def test_the_timed_script_has_keras_own_dropout(tmp_path: Path) -> None:
     assert not {keras.layers.Dropout} & kinds[True]
 
 
+@pytest.mark.long
 def test_the_backbones_random_weights_keep_features_in_bounds(tmp_path: Path) -> None:
     """Means and variances of the batch norms are those of images, so that 18 layers neither blow up nor vanish."""
     file = tmp_path / "net.safetensors"

@@ -38,6 +38,9 @@ PRETRAINED: dict[str, dict[str, Any]] = {
     "frozen": {"finetune": "frozen", "augmentation": VIEWS, "head": Head(hidden=(8,), dropout=0.3)},
     "head first": {"finetune": "full", "head_epochs": 2, "backbone_learning_rate": 0.01},
 }
+# What another kind has as well is cut in the long tests.
+LONG = ("sgd", "adam", "best", "plateau")
+EVERY = [pytest.param(kind, marks=pytest.mark.long if kind in LONG else ()) for kind in (*KINDS, *PRETRAINED)]
 EPOCHS = 4
 
 
@@ -80,7 +83,7 @@ def kind_of(name: str, folder: Path, weights: Path) -> Trial:
     return tiny.trial(folder, epochs=EPOCHS, pretrained=tiny.pretrained(weights), **PRETRAINED[name])
 
 
-@pytest.mark.parametrize("name", [*KINDS, *PRETRAINED])
+@pytest.mark.parametrize("name", EVERY)
 def test_a_trial_that_was_cut_off_ends_with_the_same_record(name: str, folder: Path, tmp_path: Path) -> None:
     trial = kind_of(name, folder, tmp_path / "backbone.safetensors")
     storage = Storage(str(tmp_path / "checkpoints"))

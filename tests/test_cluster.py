@@ -110,6 +110,7 @@ def test_a_node_that_joins_is_used_and_one_that_dies_loses_nothing(cluster: Any,
     assert ended[short.id].metrics == train.run(short, folder).record.metrics
 
 
+@pytest.mark.long
 def test_more_than_any_machine_has_waits_for_one_that_has_it(
     cluster: Any, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
