@@ -19,13 +19,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from resflow.errors import RecordError
+
+if TYPE_CHECKING:
+    from resflow.trial import Trial
 
 SCHEMA_VERSION = 1
 STATUSES = ("completed", "diverged", "failed", "pruned")
@@ -76,6 +79,12 @@ class Record(BaseModel):
     epochs_run: int = 0
     seconds: float = 0.0  # wall time of the trial
     provenance: dict[str, Any] = {}
+
+
+def record_of(trial: Trial, **facts: Any) -> Record:
+    """A trial's record: what was asked for, and the `facts` of what came of it."""
+    same = {name: getattr(trial, name) for name in ("id", "study", "arm", "levels", "seed", "split_seed")}
+    return Record(**same, settings=trial.settings(), execution=trial.execution.model_dump(), **facts)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from resflow.data.dataset import Dataset, load
 from resflow.errors import ResflowError, TrainingError
 from resflow.learner import ALL, HEAD, Learner, forget, learner
 from resflow.pretrained import RAW, Normalisation
-from resflow.records import HISTORY_COLUMNS, Outcome, Record
+from resflow.records import HISTORY_COLUMNS, Outcome, record_of
 from resflow.schedule import learning_rate
 from resflow.scoring import predictions, score
 from resflow.settings import Execution, Recipe
@@ -114,15 +114,8 @@ def run(
         facts |= {"status": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
         log.error("failed:\n%s", traceback.format_exc())
         forget()  # whatever it broke must not reach the next trial
-    record = Record(
-        id=trial.id,
-        study=trial.study,
-        arm=trial.arm,
-        levels=trial.levels,
-        seed=trial.seed,
-        split_seed=trial.split_seed,
-        settings=trial.settings(),
-        execution=trial.execution.model_dump(),
+    record = record_of(
+        trial,
         network=_network_facts(trial),
         epochs_run=len(course.history),
         seconds=round(course.seconds + time.perf_counter() - clock, 3),

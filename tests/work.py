@@ -7,22 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from resflow.records import Outcome, Record
+from resflow.records import Outcome, record_of
 from resflow.trial import Trial
 
 
 def outcome(trial: Trial, **provenance: Any) -> Outcome:
     return Outcome(
-        Record(
-            id=trial.id,
-            study=trial.study,
-            arm=trial.arm,
-            levels=trial.levels,
-            seed=trial.seed,
-            split_seed=trial.split_seed,
+        record_of(
+            trial,
             status="completed",
-            settings=trial.settings(),
-            execution=trial.execution.model_dump(),
             metrics={"test_top1": 0.5},
             provenance=provenance,
         )

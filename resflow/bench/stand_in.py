@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from resflow import provenance, records
-from resflow.records import HISTORY_COLUMNS, Outcome, Record
+from resflow.records import HISTORY_COLUMNS, Outcome, record_of
 from resflow.trial import Trial
 
 SCORES = ("train_top1", "validation_top1")
@@ -30,16 +30,9 @@ def outcome(trial: Trial, epochs: int) -> Outcome:
     history = pd.DataFrame({**shown, "seconds": np.ones(epochs)})[list(HISTORY_COLUMNS)]
     last: dict[str, float] = {name: float(history[name].iloc[-1]) for name in (*curves, *losses)}
     test = round(last["validation_top1"] * TEST_IMAGES) / TEST_IMAGES
-    record = Record(
-        id=trial.id,
-        study=trial.study,
-        arm=trial.arm,
-        levels=trial.levels,
-        seed=trial.seed,
-        split_seed=trial.split_seed,
+    record = record_of(
+        trial,
         status="completed",
-        settings=trial.settings(),
-        execution=trial.execution.model_dump(),
         data={"source": trial.data.source, "fingerprint": trial.fingerprint, "classes": trial.classes},
         network={"parameters": trial.parameters, "multiply_adds": trial.multiply_adds},
         metrics={**last, "test_top1": test, "test_top5": 1.0, "test_mean_class_accuracy": test, "test_loss": 1.0},

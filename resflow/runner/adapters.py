@@ -18,7 +18,7 @@ from resflow import provenance, records
 from resflow.dispatch import Dispatch
 from resflow.errors import RecordError
 from resflow.needs import Needs
-from resflow.records import Outcome, Record
+from resflow.records import Outcome, Record, record_of
 from resflow.runner import session
 from resflow.runner.progress import Progress
 from resflow.stopping import Stop
@@ -177,17 +177,10 @@ def last_line(path: str | None) -> str:
 
 
 def failed(trial: Trial, reason: str) -> Record:
-    return Record(
-        id=trial.id,
-        study=trial.study,
-        arm=trial.arm,
-        levels=trial.levels,
-        seed=trial.seed,
-        split_seed=trial.split_seed,
+    return record_of(
+        trial,
         status="failed",
         reason=reason[:300],
-        settings=trial.settings(),
-        execution=trial.execution.model_dump(),
         network={"parameters": trial.parameters, "multiply_adds": trial.multiply_adds},
         provenance={"finished": provenance.now(), **provenance.environment()},
     )
