@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
-from resflow import effects, records, results
+from resflow import effects, judge, predictions, records, results
 
 DEMO, SYNTHETIC = "demo", "synthetic"
 
@@ -34,6 +35,11 @@ class Analysis:
         """The records behind the trials, in their order."""
         known = {record.id: record for record in self.run.records}
         return [known[trial] for trial in self.trials["id"] if trial in known]
+
+    @cached_property
+    def predictions(self) -> predictions.Predictions | None:
+        """Read when first asked for; None of many trials, and where none kept any."""
+        return predictions.read(self.run, self.trials)
 
 
 @dataclass(frozen=True)
@@ -89,19 +95,19 @@ def _kind(analysis: Analysis) -> list[Label]:
 
 
 def _parity(analysis: Analysis) -> list[Label]:
-    table = analysis.effects
+    table, called = analysis.effects, analysis.design.called
     rows = table[table["unpaired"] != ""].to_dict("records") if len(table) else []
-    pairs = dict.fromkeys(f"{row['arm']} − {row['reference']}: {row['unpaired']}" for row in rows)
+    pairs = dict.fromkeys(f"{called(row['arm'])} − {called(row['reference'])}: {row['unpaired']}" for row in rows)
     text = "These plain and residual arms differ in size as well, so the shortcut is not all that differs."
     return [Label("unpaired", f"{'; '.join(pairs)}. {text}")] if pairs else []
 
 
 def _quality(analysis: Analysis) -> list[Label]:
-    found, arms = [], analysis.arms
+    found, arms, called = [], analysis.arms, analysis.design.called
     limited = effects.budget_limited(arms, results.residual_arms(analysis.run)) if len(arms) else []
     if limited:
         text = (
-            f"{join(limited)} {'ends' if len(limited) == 1 else 'end'} below "
+            f"{join([*map(called, limited)])} {'ends' if len(limited) == 1 else 'end'} below "
             f"{100 * effects.BUDGET_LIMIT:.0f} % training top-1: trained for longer, "
             "these arms could rank differently."
         )
@@ -109,17 +115,17 @@ def _quality(analysis: Analysis) -> list[Label]:
     if not len(arms):
         return found
     for word, text in (
-        (effects.AT, "No skill is shown, and none of these arms can be called a winner."),
-        (effects.UNRESOLVED, "More seeds are needed before any of these arms can be called a winner."),
+        (judge.AT, "No skill is shown, and none of these arms can be called a winner."),
+        (judge.UNRESOLVED, "More seeds are needed before any of these arms can be called a winner."),
     ):
         these = list(arms.loc[arms["chance"] == word, "arm"])
         if these:
-            found.append(Label(word, f"{join(these)}. {text}"))
-    if analysis.completed and (arms["chance"] == effects.UNKNOWN).all():
+            found.append(Label(word, f"{join([*map(called, these)])}. {text}"))
+    if analysis.completed and (arms["chance"] == judge.UNKNOWN).all():
         found.append(Label("chance unknown", f"Chance is {analysis.chance.why}; it is not drawn or tested."))
     alone = list(arms.loc[arms["n"] == 1, "arm"])
     if alone:
-        who = "Every arm" if len(alone) == len(arms) else join(alone)
+        who = "Every arm" if len(alone) == len(arms) else join([*map(called, alone)])
         text = f"{who}: no interval and no test can be given, and nothing can be decided."
         found.append(Label("one seed", text))
     return found

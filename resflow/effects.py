@@ -3,58 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from resflow import architectures, stats
+from resflow import architectures, missing, mixed, sampling, stats
+from resflow.contrasts import Contrast, contrasts
+from resflow.judge import ABOVE, AT, UNKNOWN, UNRESOLVED, Judge
 from resflow.results import NOT_RUN, OUTCOMES, Chance, Design
 
-BASELINE = "baseline"  # the family of contrasts with the baseline arm; other families are named after a factor
 BUDGET_LIMIT = 0.5  # training top-1 below which a residual arm was not trained to the end
-ABOVE, AT, UNRESOLVED, UNKNOWN = "above chance", "at chance", "interval includes chance", "chance unknown"
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """One comparison, `arm` minus `reference`; within a factor `context` holds the levels they share."""
-
-    family: str
-    arm: str
-    reference: str
-    context: dict[str, str]
-
-
-def contrasts(design: Design) -> list[Contrast]:
-    """All declared contrasts: every arm against the baseline, then each factor within the others' levels."""
-    found = []
-    if design.baseline is not None:
-        found = [Contrast(BASELINE, arm, design.baseline, {}) for arm in design.arms if arm != design.baseline]
-    if len(design.varied) > 1 or design.baseline is None:
-        for factor in design.varied:
-            found += within(design, factor)
-    return found
-
-
-def within(design: Design, factor: str) -> list[Contrast]:
-    """Contrasts between the levels of one factor at fixed levels of all others.
-
-    The reference is the baseline's level where a group has it, else the group's first level.
-    """
-    others = design.others(factor)
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for arm, levels in design.arms.items():
-        groups.setdefault(tuple(levels.get(name, "") for name in others), []).append(arm)
-    order = {label: place for place, label in enumerate(design.factors[factor])}
-    preferred = design.arms[design.baseline].get(factor) if design.baseline else None
-    found = []
-    for shared, arms in groups.items():
-        arms = sorted(arms, key=lambda arm: order[design.arms[arm][factor]])
-        reference = next((arm for arm in arms if design.arms[arm][factor] == preferred), arms[0])
-        context = dict(zip(others, shared, strict=True))
-        found += [Contrast(factor, arm, reference, context) for arm in arms if arm != reference]
-    return found
 
 
 def arm_table(trials: pd.DataFrame, design: Design, chance: Chance) -> pd.DataFrame:
@@ -101,18 +60,26 @@ def beside_chance(mean: stats.Mean, chance: Chance) -> str:
         return UNKNOWN
     if mean.mean <= chance.level:
         return AT
-    if chance.images and stats.wilson(mean.mean, chance.images)[0] <= chance.level:
+    if chance.images and sampling.wilson(mean.mean, chance.images)[0] <= chance.level:
         return AT
     return UNRESOLVED if mean.includes(chance.level) else ABOVE
 
 
-def seed_differences(trials: pd.DataFrame, design: Design, pairs: Iterable[Contrast]) -> pd.DataFrame:
-    """Differences arm minus reference: a row a contrast, a column a seed; NaN where one did not complete."""
+def by_seed(trials: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """The metric of completed trials: a row an arm, a column a seed; NaN where one did not complete."""
     wide = trials.pivot_table(index="arm", columns="seed", values=design.metric.column, aggfunc="first")
-    seeds = sorted(trials["seed"].unique())
-    wide = wide.reindex(index=list(design.arms), columns=seeds)
-    rows = [(wide.loc[pair.arm] - wide.loc[pair.reference]).to_numpy(dtype=float) for pair in pairs]
-    return pd.DataFrame(rows, columns=seeds)
+    return wide.reindex(index=list(design.arms), columns=sorted(trials["seed"].unique()))
+
+
+def seed_differences(trials: pd.DataFrame, design: Design, pairs: Iterable[Contrast]) -> pd.DataFrame:
+    """Differences, a row a contrast, a column a seed; NaN where one of its trials did not complete."""
+    wide = by_seed(trials, design)
+    return pd.DataFrame([_combined(wide, pair) for pair in pairs], columns=wide.columns)
+
+
+def _combined(wide: pd.DataFrame, pair: Contrast) -> NDArray[np.float64]:
+    values = sum(coefficient * wide.loc[arm].to_numpy(dtype=float) for arm, coefficient in pair.terms.items())
+    return np.asarray(values, dtype=float)
 
 
 def effect_table(
@@ -120,22 +87,29 @@ def effect_table(
 ) -> pd.DataFrame:
     """A row a declared contrast: paired difference, interval, tests, verdict and its reason.
 
-    Holm runs over each family. A contrast that stands in two families has one verdict: it takes the larger
-    of its adjusted p. `unpaired` says by how much the parameters of `twins` (pairs of a plain and a residual
-    arm that are equal otherwise) differ; it is empty where they do not, and for all other pairs.
+    Holm runs over all that the study declares; what stands in two families counts once. `unpaired` says by how much
+    the parameters of `twins` (pairs of a plain and a residual arm that are equal otherwise) differ; it is empty where
+    they do not, and for all other pairs.
     """
     declared = contrasts(design)
     if not declared:
         return pd.DataFrame()
     arms = arm_table(trials, design, chance).set_index("arm")
-    differences = seed_differences(trials, design, declared).to_numpy()
-    results = [stats.paired(row, design.margin) for row in differences]
-    adjusted = _holm_by_family(declared, [result.p for result in results])
-    rows = [
-        _effect(pair, result, p, trials, design, arms) | {"unpaired": _unpaired(pair, arms) if twin else ""}
-        for pair, result, p in zip(declared, results, adjusted, strict=True)
-        for twin in [(pair.arm, pair.reference) in twins]
-    ]
+    judge = Judge(declared, arms, design)
+    wide = by_seed(trials, design)
+    results = [judge.test(_combined(wide, pair)) for pair in declared]
+    adjusted = judge.holm([result.p for result in results])
+    gaps = missing.Gaps(trials, wide, judge, chance, [result.p for result in results])
+    mixed_rows = mixed.estimates(trials, design, declared)
+    rows = []
+    for place, (pair, result, p) in enumerate(zip(declared, results, adjusted, strict=True)):
+        twin = (pair.arm, pair.reference) in twins and pair.less is None
+        rows.append(
+            _effect(pair, result, p, judge)
+            | gaps.row(place, pair)
+            | mixed_rows[place]
+            | {"unpaired": _unpaired(pair, arms) if twin else ""}
+        )
     return pd.DataFrame(rows)
 
 
@@ -144,70 +118,36 @@ def _unpaired(pair: Contrast, arms: pd.DataFrame) -> str:
     return "" if sizes.isna().any() else architectures.unpaired(*(int(size) for size in sizes))
 
 
-def _holm_by_family(declared: list[Contrast], p: list[float]) -> list[float]:
-    table = pd.DataFrame(
-        {"family": [c.family for c in declared], "pair": [(c.arm, c.reference) for c in declared], "p": p}
-    )
-    table["holm"] = np.nan
-    for _, rows in table.groupby("family"):
-        table.loc[rows.index, "holm"] = stats.holm(rows["p"])
-    return [float(value) for value in table.groupby("pair")["holm"].transform("max")]
-
-
-def _effect(
-    pair: Contrast,
-    result: stats.Paired,
-    p_holm: float,
-    trials: pd.DataFrame,
-    design: Design,
-    arms: pd.DataFrame,
-) -> dict[str, object]:
-    difference = result.difference
-    improves = (difference.mean > 0) == design.metric.higher_is_better
-    better = pair.arm if improves else pair.reference
-    above = {arm: arms.loc[arm, "chance"] in (ABOVE, UNKNOWN) for arm in (pair.arm, pair.reference)}
-    word = stats.verdict(
-        difference,
-        p_holm,
-        result.p_equivalence,
-        higher_is_better=design.metric.higher_is_better,
-        better_above_chance=above[better],
-        both_above_chance=all(above.values()),
-    )
-    planned = trials.loc[trials["arm"].isin([pair.arm, pair.reference]), "seed"].nunique()
+def _effect(pair: Contrast, result: stats.Paired, p_holm: float, judge: Judge) -> dict[str, object]:
+    difference, design = result.difference, judge.design
+    word = judge.verdict(pair, result, p_holm)
     return {
         "family": pair.family,
         "context": ", ".join(f"{factor} {label}" for factor, label in pair.context.items()),
         "arm": pair.arm,
         "reference": pair.reference,
+        "less": f"{pair.less[0]} − {pair.less[1]}" if pair.less else "",
         "metric": design.metric.column,
         "n": difference.n,
-        "missing": planned - difference.n,
         "difference": difference.mean,
         "low": difference.low,
         "high": difference.high,
         "sd": difference.sd,
+        "g": result.g,
         "p": result.p,
         "p_holm": p_holm,
         "p_sign_flip": result.p_sign_flip,
         "p_sign_flip_smallest": result.p_sign_flip_smallest,
+        "seeds_better": result.signs.better,
+        "seeds_apart": result.signs.n,
+        "better_low": result.signs.low,
+        "better_high": result.signs.high,
+        "seeds_needed": result.seeds_needed,
         "margin": np.nan if design.margin is None else design.margin,
         "p_equivalence": result.p_equivalence,
         "verdict": word,
-        "note": _why(difference, word, better, above),
+        "note": judge.why(pair, difference, word),
     }
-
-
-def _why(difference: stats.Mean, word: str, better: str, above: dict[str, bool]) -> str:
-    if difference.n == 0:
-        return "no seed completed in both arms"
-    if difference.n > 1 and difference.note:
-        return "the same difference in every seed: no interval"
-    if word == "undecided" and not any(above.values()):
-        return "neither arm is above chance"
-    if word == "undecided" and not above[better]:
-        return f"{better} is not above chance"
-    return difference.note
 
 
 def budget_limited(arms: pd.DataFrame, residual: set[str]) -> list[str]:

@@ -55,9 +55,9 @@ def curves(
 
 def _split(design: Design, panel_by_scale: bool) -> tuple[dict[str, str], dict[str, str]]:
     """Arm -> panel title, and arm -> label of its colour."""
-    factor = design.scale or (design.varied[0] if design.varied else None)
-    rest = design.others(factor)
-    of_factor = {arm: design.label(arm, (factor,)) if factor else arm for arm in design.arms}
+    factor = design.main
+    rest = design.others(factor) if factor else ()
+    of_factor = {arm: design.label(arm, (factor,)) if factor else design.called(arm) for arm in design.arms}
     of_rest = {arm: design.label(arm, rest) for arm in design.arms}
     if not rest:
         return dict.fromkeys(design.arms, ""), of_factor
@@ -79,10 +79,7 @@ def _curve(axes: Axes, mine: pd.DataFrame, column: str, style: Style) -> None:
 
 def _shade(axes: Axes, mine: pd.DataFrame, column: str, style: Style) -> None:
     done = mine[mine["status"] == "completed"]
-    error = (100 * (1 - done[column])).groupby(done["epoch"])
-    table = pd.DataFrame(
-        {"count": error.count(), "mean": error.mean(), "low": error.quantile(0.05), "high": error.quantile(0.95)}
-    )
-    table = table[table["count"] == done["id"].nunique()]
-    axes.fill_between(table.index, table["low"], table["high"], color=style.color, alpha=0.25, lw=0)
-    axes.plot(table.index, table["mean"], color=style.color, linestyle=style.dashes, lw=2)
+    wide = 100 * (1 - done.pivot(index="epoch", columns="id", values=column).dropna())
+    low, high = np.quantile(wide.to_numpy(dtype=float), (0.05, 0.95), axis=1) if len(wide) else ([], [])
+    axes.fill_between(wide.index, low, high, color=style.color, alpha=0.25, lw=0)
+    axes.plot(wide.index, wide.mean(axis=1), color=style.color, linestyle=style.dashes, lw=2)

@@ -111,9 +111,9 @@ def finish(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def short(label: str, width: float = WIDE) -> str:
+def short(label: str, width: float = WIDE, longest: int = 0) -> str:
     """A label that fits in a figure; tables carry the whole one. Matplotlib hides those that begin with _."""
-    longest = LONGEST_LABEL if width >= 5 else LONGEST_NARROW
+    longest = longest or (LONGEST_LABEL if width >= 5 else LONGEST_NARROW)
     label = label if len(label) <= longest else label[: longest - 1] + "…"
     return f" {label}" if label.startswith("_") else label
 

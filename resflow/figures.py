@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import offset_copy
 
-from resflow.effects import BASELINE
+from resflow.families import BASELINE, TIMES
 from resflow.figure_style import (
     INK,
     MOST_SHOWN,
@@ -124,7 +124,7 @@ def _dots(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chan
         else:
             axes.plot(x, [place + 0.22] * len(x), "o", color=style.color, alpha=0.55, ms=3.5, mew=0)
         _interval(axes, np.array([place]), arms.loc[[arm]], scale, style, upright=False)
-    names = [short(arm, width) + (" *" if arm == design.baseline else "") for arm in arms.index]
+    names = [short(design.called(arm), width) + (" *" if arm == design.baseline else "") for arm in arms.index]
     axes.set_yticks(range(len(arms)), names)
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.set_xlabel(design.metric.axis_label)
@@ -258,8 +258,7 @@ def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) ->
                 range(len(mine)), [_contrast_name(row, family, design, width) for _, row in mine.iterrows()]
             )
             axes.set_ylim(len(mine) - 0.4, -0.6)
-            title = f"against {design.baseline}" if family == BASELINE else f"{family}, the rest equal"
-            axes.set_title(short(title, width), loc="left")
+            axes.set_title(short(_family_title(family, design), width, 44), loc="left")
             axes.grid(visible=False, axis="y")
             finish(axes)
         unit = design.metric.difference_unit
@@ -296,7 +295,16 @@ def _forest_row(axes: Axes, place: int, row: pd.Series, scale: float) -> None:
 
 def _contrast_name(row: pd.Series, family: str, design: Design, width: float) -> str:
     if family == BASELINE:
-        return short(row["arm"], width)
-    level, reference = (design.arms[row[side]][family] for side in ("arm", "reference"))
-    context = design.label(row["arm"], design.others(family))
+        return short(design.called(row["arm"]), width)
+    factor = family if family in design.varied else family.split(TIMES)[0]
+    level, reference = (design.arms[row[side]][factor] for side in ("arm", "reference"))
+    context = str(row["context"]) if row["less"] else design.label(row["arm"], design.others(family))
     return short(f"{level} − {reference}" + (f", {context}" if context else ""), width)
+
+
+def _family_title(family: str, design: Design) -> str:
+    if family == BASELINE:
+        return f"against {design.called(design.baseline or '')}"
+    if family in design.varied:
+        return f"{family}, the rest equal"
+    return "{} by {}: larger (▲) or smaller (▼)".format(*family.split(TIMES))

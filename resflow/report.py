@@ -18,7 +18,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from resflow import report_figures, report_published, report_tables, report_words
+from resflow import report_answer, report_figures, report_how, report_images, report_published, report_tables
 from resflow.analysis import Analysis, analyse, labels
 from resflow.errors import RecordError
 from resflow.report_figures import Drawn
@@ -81,7 +81,7 @@ def _head(analysis: Analysis) -> dict[str, Any]:
     return {
         "name": str(study.get("name") or analysis.run.folder.resolve().name),
         "question": str(study.get("question") or ""),
-        "answer": [*report_published.answer(analysis), *report_words.answer(analysis)],
+        "answer": [*report_published.answer(analysis), *report_answer.answer(analysis)],
         "labels": labels(analysis),
         "completed": analysis.completed,
         "total": len(analysis.trials),
@@ -99,12 +99,18 @@ def _page(analysis: Analysis, drawn: list[Drawn]) -> dict[str, Any]:
         "arms": report_tables.arms(analysis),
         "published": report_published.table(analysis),
         "effects": report_tables.effects(analysis) if compared else [],
-        "seeds": report_tables.seeds(analysis) if compared else None,
+        "beside": [table for table in _beside(analysis) if table] if compared else [],
+        "hardest": report_images.hardest(analysis),
         "trials": report_tables.trials(analysis),
-        "how": report_tables.how(analysis),
+        "how": report_how.how(analysis),
         "limits": LIMITS,
         "words": report_tables.WORDS,
     }
+
+
+def _beside(analysis: Analysis) -> list[report_tables.Table | None]:
+    """What stands beside the verdicts and takes no part in them."""
+    return [report_tables.robustness(analysis), report_images.sampled(analysis), report_tables.seeds(analysis)]
 
 
 def _render(template: str, **values: Any) -> bytes:

@@ -83,9 +83,9 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
 def _curves(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
     """Training and validation error, each twice where there are two ways to lay the panels out."""
     design, many = analysis.design, len(analysis.trials) > MOST_SHOWN
-    factor = design.scale or (design.varied[0] if design.varied else "arm")
-    rest = design.others(factor)
-    ways = [(True, (factor,)), (False, rest)] if rest else [(True, ())]
+    factor = design.main
+    rest = design.others(factor) if factor else ()
+    ways = [(True, (factor,)), (False, rest)] if factor and rest else [(True, ())]
     for column, word in (("train_top1", "training"), ("validation_top1", "validation")):
         if column not in analysis.histories or not analysis.histories[column].notna().any():
             continue

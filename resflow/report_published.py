@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from resflow import stats
+from resflow import sampling
 from resflow.analysis import Analysis
 from resflow.report_tables import Table
 from resflow.report_words import known
@@ -30,7 +30,7 @@ class Published:
 
     @property
     def text(self) -> str:
-        low, high = stats.wilson(self.share, self.images)
+        low, high = sampling.wilson(self.share, self.images)
         return (
             f"{self.correct} of {self.images} ({_percent(self.share)} %, Wilson {_percent(low)} to {_percent(high)} %)"
         )
@@ -68,7 +68,7 @@ def answer(analysis: Analysis) -> list[str]:
         return []
     row, part = _row(analysis, baseline, figure), PARTS[figure.metric]
     if row["Beside it"] == "not run":
-        return [f"{baseline} has not run: nothing stands beside {figure.what}, {figure.text}."]
+        return [f"{analysis.design.called(baseline)} has not run: nothing stands beside {figure.what}, {figure.text}."]
     verdict = {
         "reaches it": "their mean reaches",
         "not told apart": "on so few images not told apart from",
@@ -76,7 +76,7 @@ def answer(analysis: Analysis) -> list[str]:
         "below": "below",
     }[row["Beside it"]]
     return [
-        f"{baseline} has {row[f'{part} images, by seed']} {part} images right (mean "
+        f"{analysis.design.called(baseline)} has {row[f'{part} images, by seed']} {part} images right (mean "
         f"{row[f'Mean (% of {part})']} %, Wilson {row['Wilson interval']} %), {verdict} {figure.what}: {figure.text}."
     ]
 
@@ -104,10 +104,10 @@ def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, str]:
     )
     same = images[0] if images and isinstance(images[0], int) and len(set(images)) == 1 else None
     mean = sum(shares) / len(shares) if shares else math.nan
-    low, high = stats.wilson(mean, same) if shares and same else (math.nan, math.nan)
+    low, high = sampling.wilson(mean, same) if shares and same else (math.nan, math.nan)
     tests = [float(value) for value in mine.get("test_top1", []) if known(value)]
     return {
-        "Arm": arm,
+        "Arm": analysis.design.called(arm),
         f"{part} images, by seed": f"{counts} of {same}" if same else "–",
         f"Mean (% of {part})": _percent(mean),
         "Wilson interval": f"{_percent(low)} to {_percent(high)}" if same else "–",
@@ -118,7 +118,7 @@ def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, str]:
 
 def beside(mean: float, low: float, high: float, figure: Published) -> str:
     """In words: an arm is told apart from the figure where neither interval holds the other's value."""
-    bounds = stats.wilson(figure.share, figure.images)
+    bounds = sampling.wilson(figure.share, figure.images)
     if low <= figure.share <= high or bounds[0] <= mean <= bounds[1]:
         return "reaches it" if mean >= figure.share else "not told apart"
     return "above" if mean > figure.share else "below"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +10,16 @@ import pandas as pd
 
 from resflow import stats
 from resflow.analysis import Analysis
-from resflow.effects import ABOVE, BASELINE, UNKNOWN, contrasts, seed_differences
-from resflow.metrics import metric
+from resflow.contrasts import contrasts
+from resflow.effects import seed_differences
+from resflow.families import BASELINE, TIMES
+from resflow.judge import ABOVE, UNKNOWN
+from resflow.report_answer import CHANGES
 from resflow.report_words import count, duration, interval, known, level, level_interval, number, p_value
-from resflow.results import OUTCOMES
+from resflow.results import BASE, OUTCOMES, Design
 
 MOST_SEEDS = 30  # that have a column each
-WORDS = frozenset({"helps", "hurts", "equivalent", "undecided", *OUTCOMES})
+WORDS = frozenset({"helps", "hurts", "equivalent", "undecided", "larger", "smaller", "equal", *OUTCOMES})
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def arms(analysis: Analysis) -> Table:
     notes = [f"Means over seeds with 95 % t intervals; {measure.label} of each trial is measured once."]
     if len(against):
         notes.append(
-            f"Effects are paired differences from {analysis.design.baseline} over the seeds that both "
-            f"completed, Holm-adjusted over {len(against)} contrasts."
+            f"Effects are paired differences from {_base(analysis.design)} over the seeds that both "
+            f"completed, Holm-adjusted over the {_declared(analysis)} contrasts that the study declares."
         )
     return _table("Arms", rows, {"Arm", "Not completed", "Verdict", "Note"}, " ".join(notes))
 
@@ -59,7 +60,7 @@ def _arm(analysis: Analysis, arm: pd.Series, against: pd.DataFrame) -> dict[str,
     unit = f" ({metric.unit})" if metric.unit else ""
     gaps = [f"{arm[name.replace(' ', '_')]} {name}" for name in OUTCOMES[1:] if arm[name.replace(" ", "_")]]
     cells = {
-        "Arm": arm["arm"],
+        "Arm": analysis.design.called(arm["arm"]),
         "Seeds": f"{arm['completed']}/{arm['planned']}",
         "Not completed": ", ".join(gaps),
         metric.label.capitalize() + unit: level(metric, arm["mean"]),
@@ -93,37 +94,117 @@ def _effect_cells(analysis: Analysis, row: pd.Series | None) -> dict[str, str]:
 
 
 def effects(analysis: Analysis) -> list[Table]:
-    """A table a family of contrasts: the baseline's, and one a factor at fixed levels of the others."""
+    """A table a family of contrasts: the baseline's, one a factor at fixed levels of the others, interactions."""
     table = analysis.effects
     families = list(dict.fromkeys(table["family"])) if len(table) else []
     return [_family(analysis, family, table[table["family"] == family]) for family in families]
+
+
+def _base(design: Design) -> str:
+    """The baseline, with its whole name where it is not called by it."""
+    name = design.called(design.baseline or "")
+    return f"{name} ({design.baseline})" if name == BASE else name
+
+
+def title(family: str, design: Design) -> str:
+    if family == BASELINE:
+        return f"Against {_base(design)}"
+    if family in design.varied:
+        return f"{family}, the rest equal"
+    factor, by = family.split(TIMES)
+    return f"How the difference in {factor} changes with {by}"
+
+
+def pair(row: Mapping[Hashable, Any], design: Design) -> str:
+    """A contrast in short: of an interaction the levels, since four arms are too many for a cell."""
+    if not row["less"]:
+        return f"{design.called(row['arm'])} − {design.called(row['reference'])}"
+    factor = str(row["family"]).split(TIMES)[0]
+    return " − ".join(design.arms[str(row[side])][factor] for side in ("arm", "reference"))
 
 
 def _family(analysis: Analysis, family: str, mine: pd.DataFrame) -> Table:
     design, metric = analysis.design, analysis.design.metric
     rows = []
     for row in mine.to_dict("records"):
-        cells = {"Contrast": f"{row['arm']} − {row['reference']}"}
+        cells = {"Contrast": pair(row, design)}
         if family != BASELINE:
             cells["At"] = row["context"]
         cells |= {"Pairs": f"{row['n']}/{row['n'] + row['missing']}"}
         cells |= _effect_cells(analysis, pd.Series(row))
-        word = cells.pop("Verdict")
-        smallest = f" (≥ {p_value(row['p_sign_flip_smallest'])})" if known(row["p_sign_flip_smallest"]) else ""
-        cells |= {"t test p": p_value(row["p"]), "Sign-flip p": p_value(row["p_sign_flip"]) + smallest}
+        word = CHANGES[cells.pop("Verdict")] if row["less"] else cells.pop("Verdict")
+        cells |= {"g": number(row["g"], signed=True), "t test p": p_value(row["p"])}
+        cells["Better in"] = f"{row['seeds_better']} of {row['seeds_apart']}"
         if design.margin is not None:
             cells["TOST p"] = p_value(row["p_equivalence"])
         parity = f"unpaired: {row['unpaired']}" if row["unpaired"] else ""
         rows.append(cells | {"Verdict": word, "Note": "; ".join(filter(None, (row["note"], parity)))})
-    title = f"Against {design.baseline}" if family == BASELINE else f"{family}, the rest equal"
     note = (
-        f"Holm over these {len(mine)} contrasts; one that also stands in another table takes the larger "
-        "of its adjusted p. Sign-flip: exact, a sensitivity line; in brackets the smallest p that so "
-        "many pairs allow."
+        f"Paired differences over seeds; Holm over all {_declared(analysis)} contrasts that the study declares. "
+        "g: the difference over its standard deviation between seeds, corrected for few seeds (Hedges)."
     )
+    if (mine["less"] != "").any():
+        note += " A difference of differences: larger or smaller than at the level it is set against."
     if design.margin is not None:
         note += f" Equivalent: within ±{number(metric.scale * design.margin)} {metric.difference_unit} by TOST."
-    return _table(title, rows, {"Contrast", "At", "Verdict", "Note"}, note)
+    return _table(title(family, design), rows, {"Contrast", "At", "Verdict", "Note"}, note)
+
+
+def _declared(analysis: Analysis) -> int:
+    return len(analysis.effects.drop_duplicates(["arm", "reference", "less"]))
+
+
+def _once(analysis: Analysis) -> list[dict[Hashable, Any]]:
+    """Every contrast, those of two families once."""
+    return analysis.effects.drop_duplicates(["arm", "reference", "less"]).to_dict("records")
+
+
+def _label(row: Mapping[Hashable, Any], design: Design) -> str:
+    return f"{pair(row, design)}, {row['context']}" if row["less"] else pair(row, design)
+
+
+def robustness(analysis: Analysis) -> Table:
+    """What stands beside each verdict and takes no part in it: another test, the share of seeds, seeds needed."""
+    metric, design, rows = analysis.design.metric, analysis.design, []
+    for row in _once(analysis):
+        smallest = f" (≥ {p_value(row['p_sign_flip_smallest'])})" if known(row["p_sign_flip_smallest"]) else ""
+        better = interval(100 * row["better_low"], 100 * row["better_high"]) if known(row["better_low"]) else "–"
+        rows.append(
+            {
+                "Contrast": _label(row, design),
+                "t test p": p_value(row["p"]),
+                "Sign-flip p": p_value(row["p_sign_flip"]) + smallest,
+                "Better in": f"{row['seeds_better']} of {row['seeds_apart']}",
+                "P(better) (%)": better,
+                "Seeds to resolve it": _seeds(row["seeds_needed"]),
+                "With missing at worst and best": _range(row["missing_low"], row["missing_high"], metric.scale),
+                "Verdict then": row["missing_verdicts"],
+                "Mixed model": number(metric.scale * row["mixed"], signed=True) if known(row["mixed"]) else "",
+                "Its 95 % interval": _range(row["mixed_low"], row["mixed_high"], metric.scale) or row["mixed_note"],
+            }
+        )
+    note = (
+        "The verdicts do not use these. Sign-flip: exact, assumes symmetry only; in brackets the smallest p that so "
+        "many seeds allow. P(better): Clopper and Pearson's 95 % interval from the signs. Seeds to resolve it: for a "
+        f"power of {100 * stats.POWER:.0f} % at p < {stats.ALPHA:g}, unadjusted, were the difference and its spread "
+        "as seen."
+    )
+    if (analysis.effects["missing"] > 0).any():
+        note += (
+            " Missing trials: once set to the lowest value of the study (or chance) and once to the highest, against "
+            "the arm and for it. Mixed model: arm and a random seed, by REML, over all completed trials."
+        )
+    return _table("Sensitivity", rows, {"Contrast", "Verdict then"}, note)
+
+
+def _seeds(needed: float) -> str:
+    if not known(needed):
+        return "–"
+    return f"{needed:.0f}" if needed <= stats.MOST_SEEDS else f"over {stats.MOST_SEEDS:,}"
+
+
+def _range(low: float, high: float, scale: float) -> str:
+    return interval(scale * low, scale * high, signed=True) if known(low) else ""
 
 
 def seeds(analysis: Analysis) -> Table | None:
@@ -131,11 +212,11 @@ def seeds(analysis: Analysis) -> Table | None:
     design = analysis.design
     if analysis.trials["seed"].nunique() > MOST_SEEDS:
         return None
-    pairs = {(c.arm, c.reference): c for c in contrasts(design)}
-    frame = seed_differences(analysis.trials, design, pairs.values())
+    once = list({contrast.key: contrast for contrast in contrasts(design)}.values())
+    frame = seed_differences(analysis.trials, design, once)
     rows = []
-    for (arm, reference), values in zip(pairs, frame.to_numpy(), strict=True):
-        cells = {"Contrast": f"{arm} − {reference}"}
+    for row, values in zip(_once(analysis), frame.to_numpy(), strict=True):
+        cells = {"Contrast": _label(row, design)}
         cells |= {
             f"seed {seed}": number(design.metric.scale * float(value), signed=True)
             for seed, value in zip(frame.columns, values, strict=True)
@@ -143,7 +224,9 @@ def seeds(analysis: Analysis) -> Table | None:
         rows.append(cells | {"Mean": number(design.metric.scale * stats.mean_interval(values).mean, signed=True)})
     unit = design.metric.difference_unit
     note = f"In {unit}. " if unit else ""
-    return _table("Paired differences by seed", rows, {"Contrast"}, f"{note}– where one of the two did not complete.")
+    return _table(
+        "Paired differences by seed", rows, {"Contrast"}, f"{note}– where one of its trials did not complete."
+    )
 
 
 def trials(analysis: Analysis) -> Table:
@@ -153,7 +236,7 @@ def trials(analysis: Analysis) -> Table:
     extra = {column: name for column, name in extra.items() if column != metric.column}
     for row in analysis.trials.to_dict("records"):
         cells = {
-            "Arm": row["arm"],
+            "Arm": analysis.design.called(row["arm"]),
             "Seed": str(row["seed"]),
             "Status": row["status"],
             metric.axis_label[:1].upper() + metric.axis_label[1:]: level(metric, row[metric.column]),
@@ -169,138 +252,3 @@ def trials(analysis: Analysis) -> Table:
         }
         rows.append(cells)
     return _table("Trials", rows, {"Arm", "Status", "Trial", "Reason"}, "Also in trials.csv, as fractions.")
-
-
-def how(analysis: Analysis) -> list[tuple[str, str]]:
-    """How it was run, key by key; values that differ between records stand side by side."""
-    study, kept = analysis.run.study, analysis.records
-    data, provenance = [r.data for r in kept], [r.provenance for r in kept]
-    rows = [
-        ("Data", _join(data, "source")),
-        ("Images", _images(data)),
-        ("Normalisation", _normalisations(data)),
-        ("Weights", _weights([r.network for r in kept])),
-        (
-            "Split",
-            f"{_join(data, 'split')}, split seed {_values(r.split_seed for r in kept)}" if kept else "",
-        ),
-        ("Split hash", _join(data, "split_hash")),
-        ("Data fingerprint", _join(data, "fingerprint")),
-        ("Chance", _chance(analysis)),
-        ("Seeds", ", ".join(str(seed) for seed in sorted(analysis.trials["seed"].unique()))),
-        ("Profile", str(study.get("profile") or "none")),
-        (
-            "Factors",
-            "; ".join(f"{name}: {', '.join(labels)}" for name, labels in analysis.design.factors.items()),
-        ),
-    ]
-    rows += [(f"{group.capitalize()} settings", _settings(analysis, group)) for group in ("network", "recipe", "data")]
-    rows += [
-        ("Execution", _mapping([r.execution for r in kept])),
-        ("Stem", _join([r.network for r in kept], "stem")),
-        ("Versions", _mapping([p.get("versions") or {} for p in provenance])),
-        ("Python", _join(provenance, "python")),
-        ("Hardware", _hardware(provenance)),
-        ("Git commit", _join(provenance, "git_commit")),
-        ("Ran", _span(provenance)),
-        ("Time of all trials", duration(float(sum(r.seconds for r in kept))) if kept else ""),
-        ("Command", command(analysis)),
-    ]
-    return [(key, value) for key, value in rows if value]
-
-
-def _chance(analysis: Analysis) -> str:
-    chance = analysis.chance
-    if not known(chance.level):
-        return chance.why
-    judged = metric(chance.judged_by)
-    return f"{judged.label} {level(judged, chance.level)} {judged.unit}: {chance.why}"
-
-
-def command(analysis: Analysis) -> str:
-    """What repeats the run: the command that study.yaml carries, or the study as it ran."""
-    study = analysis.run.study
-    if study.get("command"):
-        return str(study["command"])
-    if not study:
-        return ""
-    file = f"results/{analysis.run.folder.resolve().name}/study.yaml"
-    return f"resflow study {shlex.quote(file)} --out NEW-FOLDER"
-
-
-def _values(values: Iterable[Any]) -> str:
-    return "; ".join(dict.fromkeys(_plain(value) for value in values if value is not None and value != ""))
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-
-
-def _join(mappings: list[dict[str, Any]], key: str) -> str:
-    return _values(mapping.get(key) for mapping in mappings)
-
-
-def _mapping(mappings: list[dict[str, Any]]) -> str:
-    keys = dict.fromkeys(key for mapping in mappings for key in mapping)
-    return ", ".join(f"{key} {value}" for key in keys if (value := _join(mappings, key)))
-
-
-def _images(data: list[dict[str, Any]]) -> str:
-    size = _join(data, "image_size")
-    parts = [f"{size} × {size} pixels"] if size else []
-    parts += [f"{value} classes" for value in [_join(data, "classes")] if value]
-    parts += [f"{_join(data, key)} {name}" for key, name in _SPLITS.items() if _join(data, key)]
-    return ", ".join(parts)
-
-
-def _normalisations(data: list[dict[str, Any]]) -> str:
-    """Means and deviations of the pixels' normalisation, in 0..255; several where arms differ."""
-    found = [d["normalisation"] for d in data if isinstance(d.get("normalisation"), dict)]
-    return _values(
-        f"(pixel − {_triple(one.get('mean'))}) / {_triple(one.get('deviation'))}, RGB in 0..255" for one in found
-    )
-
-
-def _triple(values: Any) -> str:
-    return f"({', '.join(f'{value:.5g}' for value in values)})" if isinstance(values, list | tuple) else "?"
-
-
-def _weights(networks: list[dict[str, Any]]) -> str:
-    """Where pretrained weights came from, and the first digits of their files' sha256."""
-    return _values(
-        f"{one['weights']} (sha256 {str(one.get('weights_digest'))[:12]})" for one in networks if one.get("weights")
-    )
-
-
-_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
-
-
-def _settings(analysis: Analysis, group: str) -> str:
-    """The settings of one group that all trials share, from the records, or from study.yaml before any."""
-    sections = [record.settings.get(group) or {} for record in analysis.records]
-    if not sections:
-        study = analysis.run.study
-        sections = [dict(study.get(group) or (study.get("settings") or {}).get(group) or {})]
-    keys = dict.fromkeys(key for section in sections for key in section)
-    shown = []
-    for key in keys:
-        different = list(dict.fromkeys(_plain(section[key]) for section in sections if key in section))
-        if key not in analysis.design.factors and different != ["null"]:
-            shown.append(f"{key} {different[0]}" if len(different) == 1 else f"{key} by arm")
-    return ", ".join(shown)
-
-
-def _hardware(provenance: list[dict[str, Any]]) -> str:
-    return "; ".join(dict.fromkeys(text for p in provenance if (text := ", ".join(_machine(p)))))
-
-
-def _machine(p: dict[str, Any]) -> Iterator[str]:
-    for key, form in (("cpu", "{}"), ("cores", "{} cores"), ("memory_gb", "{} GB"), ("device", "device {}")):
-        if p.get(key) is not None:
-            yield form.format(p[key])
-
-
-def _span(provenance: list[dict[str, Any]]) -> str:
-    started = sorted(str(p["started"]) for p in provenance if p.get("started"))
-    finished = sorted(str(p["finished"]) for p in provenance if p.get("finished"))
-    return f"{started[0]} to {finished[-1]}" if started and finished else ""

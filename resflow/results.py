@@ -21,6 +21,7 @@ from resflow.records import PLAN_KEYS, PLAN_NUMBERS, Record, Run
 
 NOT_RUN, UNREADABLE = "not run", "unreadable"
 OUTCOMES = ("completed", "diverged", "failed", "pruned", UNREADABLE, NOT_RUN)
+BASE = "baseline"  # what the baseline is called where others are called by their change
 SHORTCUT, NO_SHORTCUT = "shortcut", "none"
 TRIAL_COLUMNS = ("id", "arm", "seed", "status", "reason", "parameters", "multiply_adds", "epochs_run")
 
@@ -34,6 +35,7 @@ class Design:
     baseline: str | None
     metric: Metric
     margin: float | None = None
+    contrasts: tuple[str, ...] | None = None  # families that the study declares (contrasts.py); None means all
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -43,10 +45,39 @@ class Design:
     @property
     def scale(self) -> str | None:
         """The first varied factor whose labels are all numbers, such as depth: the x axis of figures."""
+        if self._one_at_a_time:
+            return None
         return next((f for f in self.varied if all(_number(x) is not None for x in self.factors[f])), None)
+
+    @property
+    def main(self) -> str | None:
+        """The factor that figures are laid out by: the scale, else the first; None where arms are changes."""
+        return None if self._one_at_a_time else self.scale or next(iter(self.varied), None)
 
     def others(self, factor: str | None) -> tuple[str, ...]:
         return tuple(name for name in self.varied if name != factor)
+
+    def called(self, arm: str) -> str:
+        """An arm's name for readers: without the levels that never vary, and by what was changed where that is little.
+
+        Where at least three factors vary and each arm differs from the baseline in one alone, the arm is that change.
+        """
+        if not self._one_at_a_time:
+            return self.label(arm, self.varied) if self.varied and arm in self.arms else arm
+        changed = self._changed(arm)
+        return ", ".join(f"{factor} {self.arms[arm][factor]}" for factor in changed) or BASE
+
+    def _changed(self, arm: str) -> list[str]:
+        base = self.arms[self.baseline or ""]
+        return [factor for factor in self.varied if self.arms[arm].get(factor) != base.get(factor)]
+
+    @property
+    def _one_at_a_time(self) -> bool:
+        return (
+            self.baseline is not None
+            and len(self.varied) > 2
+            and all(len(self._changed(arm)) <= 1 for arm in self.arms)
+        )
 
     def label(self, arm: str, factors: tuple[str, ...]) -> str:
         """An arm's labels of some factors, joined as in its name."""
@@ -88,6 +119,7 @@ def design(run: Run) -> Design:
         baseline=baseline,
         metric=metric(str(study.get("metric") or "test_top1")),
         margin=float(study["margin"]) if study.get("margin") else None,
+        contrasts=tuple(str(family) for family in study["contrasts"]) if study.get("contrasts") else None,
     )
 
 

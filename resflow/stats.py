@@ -14,12 +14,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special  # scipy.stats has the same, for a second more of import
 
+from resflow import sampling
+
 Verdict = Literal["helps", "hurts", "equivalent", "undecided"]
 
 ALPHA = 0.05
 CONFIDENCE = 0.95
 EXACT_SEEDS = 16  # 2**15 sign patterns: more are not enumerated
+POWER = 0.8
+MOST_SEEDS = 1000  # no study has more
 SAME = 1e-6  # coarser than float32 rounding, finer than one image of any test split
+
+_NODES, _WEIGHTS = (np.polynomial.legendre.leggauss(200)[i] / 2 + (0.5, 0.0)[i] for i in range(2))  # on 0..1
 
 NO_VALUE = "no completed seed"
 ONE_VALUE = "one seed: no interval"
@@ -50,6 +56,9 @@ class Paired:
     p_sign_flip: float  # exact sign-flip test, two-sided: a sensitivity line
     p_sign_flip_smallest: float  # the smallest p that this many seeds allow
     p_equivalence: float  # TOST within the margin; NaN without one
+    g: float  # standardised
+    signs: Signs
+    seeds_needed: float  # to resolve a difference like this one
 
 
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
@@ -70,7 +79,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
     return Mean(len(x), mean, sd, mean - half, mean + half)
 
 
-def paired(differences: ArrayLike, margin: float | None = None) -> Paired:
+def paired(differences: ArrayLike, margin: float | None = None, *, higher_is_better: bool = True) -> Paired:
     """Everything that is said about one contrast, from its differences of shape (n,), one a paired seed."""
     x = _finite(differences)
     return Paired(
@@ -79,6 +88,9 @@ def paired(differences: ArrayLike, margin: float | None = None) -> Paired:
         p_sign_flip=sign_flip(x),
         p_sign_flip_smallest=smallest_sign_flip(len(x)),
         p_equivalence=np.nan if margin is None else tost(x, margin),
+        g=hedges_g(x),
+        signs=signs(x, higher_is_better=higher_is_better),
+        seeds_needed=seeds_needed(x),
     )
 
 
@@ -143,12 +155,70 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     return np.where(np.isnan(raw), np.nan, adjusted)
 
 
-def wilson(share: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Wilson's score interval of a share seen on n images (Wilson 1927): it samples images, not seeds."""
-    z = float(special.ndtri((1 + confidence) / 2))
-    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, float(center - half)), min(1.0, float(center + half))
+def hedges_g(differences: ArrayLike) -> float:
+    """Standardised paired difference: mean / sd of the differences, times Hedges' correction (Hedges 1981, eq. 6e).
+
+    The correction J = Γ(m/2) / (√(m/2) Γ((m-1)/2)) with m = n-1 takes out the bias of small samples; it needs n >= 3.
+    """
+    x = _finite(differences)
+    if len(x) < 3 or _same(x):
+        return np.nan
+    m = len(x) - 1
+    correction = np.exp(special.gammaln(m / 2) - special.gammaln((m - 1) / 2)) / np.sqrt(m / 2)
+    return float(correction * x.mean() / x.std(ddof=1))
+
+
+@dataclass(frozen=True)
+class Signs:
+    """In how many seeds an arm did better, of those where the two differ at all, and the chance that it does.
+
+    `low` and `high` are Clopper and Pearson's 95 % interval of that chance; NaN where no seed tells the two apart.
+    """
+
+    better: int
+    n: int
+    low: float
+    high: float
+
+
+def signs(differences: ArrayLike, *, higher_is_better: bool = True) -> Signs:
+    """P(better) from paired signs; seeds with the same value in both arms say nothing and are left out."""
+    x = _finite(differences)
+    apart = x[np.abs(x) > SAME]
+    better = int(np.sum((apart > 0) == higher_is_better))
+    if len(apart) == 0:
+        return Signs(0, 0, np.nan, np.nan)
+    return Signs(better, len(apart), *sampling.clopper_pearson(better, len(apart)))
+
+
+def power(effect: float, n: int, alpha: float = ALPHA) -> float:
+    """Power of the two-sided paired t test over n seeds at a true standardised difference `effect` (mean / sd).
+
+    With the spread s that a sample shows (s² (n-1) is chi-squared), t passes its bound c with the probability
+    Φ(δ - c s) + Φ(-δ - c s), δ = effect · √n; this is its mean over s. (scipy's nctdtr is NaN at many such places.)
+    """
+    critical, shift = special.stdtrit(n - 1, 1 - alpha / 2), abs(effect) * np.sqrt(n)
+    spread = np.sqrt(special.chdtri(n - 1, 1 - _NODES) / (n - 1))
+    passes = special.ndtr(shift - critical * spread) + special.ndtr(-shift - critical * spread)
+    return float(_WEIGHTS @ passes)
+
+
+def seeds_needed(differences: ArrayLike, wanted: float = POWER) -> float:
+    """How many seeds give the paired t test the power `wanted`, were the difference and spread seen the true ones.
+
+    Unadjusted for other contrasts. NaN without a spread; infinite beyond MOST_SEEDS.
+    """
+    x = _finite(differences)
+    if len(x) < 2 or _same(x):
+        return np.nan
+    effect = abs(float(x.mean() / x.std(ddof=1)))
+    if power(effect, MOST_SEEDS) < wanted:
+        return np.inf
+    low, high = 1, MOST_SEEDS  # `low` seeds are too few, `high` are enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(effect, middle) >= wanted else (middle, high)
+    return float(high)
 
 
 def verdict(

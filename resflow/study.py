@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from resflow import document, validation
+from resflow import document, families, validation
 from resflow.architectures import Architecture, resolve_stem, stages
 from resflow.arms import Levels, Picker, levels_of
 from resflow.document import Document
@@ -48,6 +48,7 @@ PROFILE_KEYS = (
     "seeds",
     "split_seed",
     "margin",
+    "contrasts",
     "keep_weights",
 )
 
@@ -92,6 +93,12 @@ class StudyFile(Section):
     metric: Literal["test_top1", "test_top5", "test_mean_class_accuracy"] = "test_top1"
     margin: float | None = Field(
         None, gt=0, lt=1, description="differences within ± this fraction of accuracy count as equivalent"
+    )
+    contrasts: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="the comparisons that answer the question, the first one first: baseline, a factor (its levels at "
+        "fixed levels of the others), FACTOR:FACTOR (how the first one's differences change with the second) "
+        "[default: all]. Holm's correction is over these",
     )
     keep_weights: Literal["none", "best", "last"] = Field(
         "none",
@@ -263,6 +270,10 @@ def resolve(doc: Document, profile: str | None = None) -> Study:
             f"{doc.origin(('baseline',))}: baseline {'-'.join(baseline.values())} is not an arm of this study: "
             f"expected one of {', '.join('-'.join(levels.values()) for levels in kept) or 'none: all are excluded'}."
         )
+    known = families.names(list(factors))
+    for index, family in enumerate(file.contrasts or []):
+        if family not in known:
+            raise StudyError(f"{doc.origin(('contrasts', index))}: {one_of(family, known, 'comparison')}")
     arms = tuple(_arm(doc, file, factors, levels) for levels in kept)
     _no_two_arms_alike(doc, arms)
     return Study(file, profile, factors, arms, arms[kept.index(baseline)], seeds)

@@ -143,6 +143,7 @@ def _data_facts(trial: Trial, dataset: Dataset, pixels: Normalisation) -> dict[s
         "image_size": dataset.image_size,
         "normalisation": {name: list(values) for name, values in asdict(pixels).items()},  # as JSON has it
         "classes": dataset.classes,
+        "class_names": list(dataset.class_names),
         **{part: len(getattr(dataset, part)) for part in ("train", "validation", "test")},
     }
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from fake_run import DEPTH_FACTORS, degrading, trial_id, write_run
 
-from resflow import effects, records, stats
+from resflow import judge, records, stats
 from resflow.analysis import analyse, labels
 from resflow.errors import RecordError
 
@@ -42,17 +42,64 @@ def test_every_declared_contrast_is_made_once(depth):
 
 
 def test_a_contrast_in_two_tables_has_one_verdict(depth):
-    pairs = depth.effects.groupby(["arm", "reference"])
+    pairs = depth.effects.groupby(["arm", "reference", "less"])
     assert (pairs["verdict"].nunique() == 1).all()
     assert (pairs["p_holm"].nunique() == 1).all()
     assert (pairs.size() > 1).any()
-    for _, family in depth.effects.groupby("family"):  # never more lenient than its own family's Holm
-        assert (family["p_holm"] >= stats.holm(family["p"]) - 1e-12).all()
+
+
+def test_holm_runs_once_over_all_that_the_study_declares(depth):
+    once = depth.effects.drop_duplicates(["arm", "reference", "less"])
+    assert len(once) == 7 + 3 + 3 + 3 < len(depth.effects)
+    assert list(once["p_holm"]) == pytest.approx(list(stats.holm(once["p"])))
+
+
+def test_an_interaction_is_the_difference_of_two_differences(depth):
+    wide = depth.trials.pivot_table(index="seed", columns="arm", values="test_top1")
+    rows = depth.effects[depth.effects["family"] == "shortcut:depth"]
+    assert list(rows["context"]) == [f"depth {d} less 18" for d in (34, 50, 101)]
+    for row, d in zip(rows.to_dict("records"), (34, 50, 101), strict=True):
+        deep, shallow = (wide[f"residual-{x}"] - wide[f"plain-{x}"] for x in (d, 18))
+        assert row["difference"] == pytest.approx((deep - shallow).mean())
+        assert row["less"] == "residual-18 − plain-18"
+    assert rows.iloc[-1]["verdict"] == "helps"  # the shortcut does more, the deeper the net
+
+
+def test_a_study_declares_its_comparisons_and_only_they_are_made_and_corrected_for(tmp_path):
+    few = analyse(write_run(tmp_path, epochs=3, contrasts=["shortcut"])).effects
+    assert list(few["family"].unique()) == ["shortcut"]
+    assert list(few["p_holm"]) == pytest.approx(list(stats.holm(few["p"])))
+
+
+def test_what_no_trial_says_is_counted_and_what_it_could_change_is_told(tmp_path):
+    statuses = {("residual-34", 2): "diverged", ("plain-101", 1): "not run"}
+    found = analyse(write_run(tmp_path, statuses=statuses, seeds=(1, 2, 3, 4, 5), epochs=3, contrasts=["shortcut"]))
+    table = found.effects.set_index("arm")
+    assert list(table["missing"]) == [0, 1, 0, 1]
+    assert (table["missing_verdicts"] != "").equals(table["missing"] > 0)
+    row = table.loc["residual-34"]
+    assert row["missing_low"] < row["difference"] < row["missing_high"]
+    values = found.trials.pivot_table(index="seed", columns="arm", values="test_top1")
+    lowest = min(values.min().min(), found.chance.level)
+    filled = values["residual-34"].fillna(lowest) - values["plain-34"]
+    assert row["missing_low"] == pytest.approx(filled.mean())
+    assert "undecided" in row["missing_verdicts"]  # one network at chance is enough to doubt it
+
+
+def test_a_mixed_model_uses_the_seeds_that_pairs_leave_out(tmp_path):
+    whole = analyse(write_run(tmp_path / "whole", seeds=(1, 2, 3, 4, 5), epochs=3)).effects
+    assert whole["mixed"].isna().all()
+    assert (whole["mixed_note"] == "").all()
+    statuses = {("residual-34", 2): "failed"}
+    part = analyse(write_run(tmp_path / "part", statuses=statuses, seeds=(1, 2, 3, 4, 5), epochs=3)).effects
+    assert part["mixed"].notna().all()
+    assert (part["mixed_low"] < part["mixed"]).all()
+    assert list(part["mixed"]) == pytest.approx(list(part["difference"]), abs=0.01)
 
 
 def test_effects_are_the_mean_of_the_paired_differences(depth):
     wide = depth.trials.pivot_table(index="seed", columns="arm", values="test_top1")
-    for row in depth.effects.to_dict("records"):
+    for row in depth.effects[depth.effects["less"] == ""].to_dict("records"):
         assert row["difference"] == pytest.approx((wide[row["arm"]] - wide[row["reference"]]).mean())
 
 
@@ -65,9 +112,9 @@ def test_a_plain_net_that_degrades_hurts_and_its_twin_helps(depth):
 
 def test_arms_at_chance_are_labelled_and_no_other_is(depth):
     chance = depth.arms.set_index("arm")["chance"]
-    assert chance["plain-101"] == effects.AT
-    assert (chance.drop("plain-101") == effects.ABOVE).all()
-    assert effects.AT in words(depth)
+    assert chance["plain-101"] == judge.AT
+    assert (chance.drop("plain-101") == judge.ABOVE).all()
+    assert judge.AT in words(depth)
 
 
 def test_no_winner_among_arms_at_chance(tmp_path):
@@ -98,8 +145,8 @@ def test_one_seed_has_no_interval_but_is_judged_against_chance_by_its_images(tmp
     found = analyse(write_run(tmp_path, seeds=(1,), epochs=3))
     assert found.arms["low"].isna().all()
     assert (found.effects["verdict"] == "undecided").all()
-    assert found.arms.set_index("arm")["chance"]["plain-101"] == effects.AT
-    assert found.arms.set_index("arm")["chance"]["plain-18"] == effects.ABOVE
+    assert found.arms.set_index("arm")["chance"]["plain-101"] == judge.AT
+    assert found.arms.set_index("arm")["chance"]["plain-18"] == judge.ABOVE
     assert "one seed" in words(found)
 
 

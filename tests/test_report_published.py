@@ -10,7 +10,7 @@ from fake_run import TEST, write_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow import report_published, stats
+from resflow import report_published, sampling
 from resflow.analysis import analyse
 from resflow.report import write_report
 from resflow.report_published import Published
@@ -79,12 +79,12 @@ def test_a_baseline_that_never_ran_has_no_answer(tmp_path: Path) -> None:
 @given(correct=st.integers(0, 43), seen=st.integers(0, 43))
 def test_words_follow_the_intervals(correct: int, seen: int) -> None:
     figure, mean = Published("x", "test_top1", correct, 43), seen / 43
-    word = report_published.beside(mean, *stats.wilson(mean, 43), figure)
+    word = report_published.beside(mean, *sampling.wilson(mean, 43), figure)
     if seen == correct:
         assert word == "reaches it"
     if word == "below":
-        assert stats.wilson(mean, 43)[1] < figure.share
+        assert sampling.wilson(mean, 43)[1] < figure.share
     if word == "above":
-        assert stats.wilson(mean, 43)[0] > figure.share
+        assert sampling.wilson(mean, 43)[0] > figure.share
     if word in ("below", "not told apart"):
         assert mean < figure.share

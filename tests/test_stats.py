@@ -7,11 +7,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
+from statsmodels.stats.power import TTestPower
 
 from resflow import stats
 
 DRAWS = 20_000
-SEEDS = (3, 5, 8)
+SEEDS = (3, 5, 8, 12)
 differences = st.lists(st.floats(-1, 1).map(lambda x: round(x, 5)), min_size=2, max_size=8)
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -34,16 +35,85 @@ def test_the_t_test_rejects_a_true_null_as_often_as_it_says(n):
     assert abs(rejected - 0.05) < 4 * monte_carlo_error(0.05)
 
 
-def test_the_sign_flip_test_never_rejects_too_often():
-    draws = np.random.default_rng(1).laplace(0, 0.02, (4000, 6))  # symmetric, not normal
-    rejected = np.mean([stats.sign_flip(row) <= 2 / 2**6 for row in draws])
-    assert abs(rejected - 2 / 2**6) < 4 * np.sqrt(2 / 2**6 / 4000)
+@pytest.mark.parametrize("n", SEEDS)
+def test_the_sign_flip_test_rejects_a_true_null_no_more_often_than_it_says(n):
+    draws = np.random.default_rng(20 + n).laplace(0, 0.02, (DRAWS // 4, n))  # symmetric, not normal
+    level = max(0.05, stats.smallest_sign_flip(n))
+    level = np.floor(level * 2 ** (n - 1)) / 2 ** (n - 1)  # the test's p are multiples of this
+    rejected = np.mean([stats.sign_flip(row) <= level + 1e-12 for row in draws])
+    assert abs(rejected - level) < 4 * np.sqrt(level * (1 - level) / (DRAWS // 4))
 
 
-def test_tost_is_rarely_wrong_at_the_margin():
-    draws = np.random.default_rng(2).normal(0.02, 0.005, (DRAWS, 5))
+@pytest.mark.parametrize("n", SEEDS)
+def test_tost_is_wrong_at_the_margin_as_often_as_it_says(n):
+    # Far from the other end of the margin the two one-sided tests are one, of size 0.05.
+    draws = np.random.default_rng(30 + n).normal(0.02, 0.002, (DRAWS, n))
     claimed = np.mean([stats.tost(row, 0.02) < 0.05 for row in draws])
     assert abs(claimed - 0.05) < 4 * monte_carlo_error(0.05)
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_holm_keeps_the_chance_of_any_false_verdict(n):
+    """Six contrasts that share their reference and differ from it in nothing: at most 5 % of studies name one."""
+    draws = np.random.default_rng(40 + n).normal(0, 0.02, (DRAWS // 6, n, 7))
+    wrong = 0
+    for study in draws:
+        p = [stats.t_test(study[:, arm] - study[:, 0]) for arm in range(1, 7)]
+        wrong += bool((stats.holm(p) < 0.05).any())
+    assert wrong / len(draws) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / len(draws))
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_the_chance_of_doing_better_is_covered_at_least_as_often_as_it_says(n):
+    truth = 0.7
+    draws = np.random.default_rng(50 + n).normal(reference.norm.ppf(truth), 1, (DRAWS, n))
+    found = [stats.signs(row) for row in draws]
+    covered = np.mean([one.low <= truth <= one.high for one in found])
+    assert covered > 0.95 - 4 * monte_carlo_error(0.95)
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_hedges_g_is_unbiased(n):
+    truth = 0.8
+    draws = np.random.default_rng(60 + n).normal(truth, 1, (DRAWS, n))
+    found = np.array([stats.hedges_g(row) for row in draws])
+    if n > 3:  # three seeds' g has no variance, so its mean is not to be had by simulation
+        assert abs(found.mean() - truth) < 4 * found.std() / np.sqrt(DRAWS)
+    assert np.isnan(stats.hedges_g([0.1, 0.2]))
+
+
+@pytest.mark.parametrize(("effect", "n"), [(0.5, 34), (0.8, 15), (1.2, 8), (2.0, 5), (5.0, 3), (60.0, 2)])
+def test_seeds_needed_are_those_of_statsmodels(effect, n):
+    values = np.array([-1.0, 0, 1]) + effect  # mean `effect`, standard deviation 1
+    assert stats.seeds_needed(values) == n
+    if n > 2:
+        exact = TTestPower().solve_power(effect_size=effect, alpha=0.05, power=0.8)
+        assert n == np.ceil(exact)
+    assert stats.seeds_needed(-values) == n
+
+
+@pytest.mark.parametrize("n", [5, 12])
+def test_power_is_how_often_the_t_test_sees_a_difference(n):
+    draws = np.random.default_rng(70 + n).normal(0.9, 1, (DRAWS, n))
+    seen = np.mean([stats.t_test(row) < 0.05 for row in draws])
+    assert abs(seen - stats.power(0.9, n)) < 4 * monte_carlo_error(seen)
+
+
+def test_a_difference_that_no_study_resolves_needs_infinitely_many_seeds():
+    assert stats.seeds_needed([-1.0, 1.0, 0.01]) == np.inf
+    assert np.isnan(stats.seeds_needed([0.1]))
+
+
+@given(differences)
+def test_signs_count_each_seed_that_tells_the_arms_apart(values):
+    found = stats.signs(values)
+    apart = [x for x in values if abs(x) > stats.SAME]
+    assert (found.better, found.n) == (sum(x > 0 for x in apart), len(apart))
+    mirrored = stats.signs(values, higher_is_better=False)
+    assert mirrored.better == found.n - found.better
+    if apart:
+        assert found.low <= found.better / found.n <= found.high
+        assert (mirrored.low, mirrored.high) == pytest.approx((1 - found.high, 1 - found.low))
 
 
 @given(differences, differences)
@@ -151,18 +221,6 @@ def test_equal_differences_have_no_interval_and_decide_nothing(value, n):
     assert result.difference.note == stats.NO_SPREAD
     assert np.isnan([result.difference.low, result.p, result.p_equivalence]).all()
     assert stats.verdict(result.difference, result.p, result.p_equivalence) == "undecided"
-
-
-def test_wilson_of_the_article():
-    # 38 of 43 images: 75.5 % to 94.9 %
-    assert stats.wilson(38 / 43, 43) == pytest.approx((0.755, 0.949), abs=5e-4)
-
-
-@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_is_scipys(counts):
-    right, n = counts
-    limits = reference.binomtest(right, n).proportion_ci(0.95, method="wilson")
-    assert stats.wilson(right / n, n) == pytest.approx((limits.low, limits.high), abs=1e-9)
 
 
 def mean(low, high):

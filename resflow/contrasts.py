@@ -1,0 +1,111 @@
+"""Which arms a study compares: with its baseline, within each factor, and differences of differences.
+
+    baseline          every arm against the baseline
+    FACTOR            each factor's levels at fixed levels of all others
+    FACTOR:FACTOR     interactions: how a difference between two levels changes with another factor's level
+
+A study declares the families that answer its question (`contrasts`); without that it makes the first two, and the
+interaction where exactly two factors vary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resflow.families import BASELINE, TIMES
+from resflow.results import Design
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """`arm` minus `reference`, and of an interaction minus the difference of the pair `less`.
+
+    `context` are the levels that hold: those that all arms share, and in an interaction what is set against what.
+    """
+
+    family: str
+    arm: str
+    reference: str
+    context: dict[str, str]
+    less: tuple[str, str] | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What is compared, whichever family asks."""
+        return (self.arm, self.reference, *(self.less or ()))
+
+    @property
+    def terms(self) -> dict[str, int]:
+        """Arm -> its coefficient in the difference."""
+        second = {self.less[0]: -1, self.less[1]: 1} if self.less else {}
+        return {self.arm: 1, self.reference: -1, **second}
+
+    @property
+    def text(self) -> str:
+        pair = f"{self.arm} − {self.reference}"
+        return f"({pair}) − ({self.less[0]} − {self.less[1]})" if self.less else pair
+
+
+def contrasts(design: Design) -> list[Contrast]:
+    """All declared contrasts, family by family."""
+    return [contrast for family in families(design) for contrast in _made(design, family)]
+
+
+def families(design: Design) -> list[str]:
+    """The families that a study declares, or by default every one that it can make of up to two factors."""
+    if design.contrasts is not None:
+        return list(design.contrasts)
+    found = [BASELINE] if design.baseline is not None else []
+    if len(design.varied) > 1 or design.baseline is None:
+        found += design.varied
+    if len(design.varied) == 2:
+        found.append(TIMES.join(design.varied))
+    return found
+
+
+def _made(design: Design, family: str) -> list[Contrast]:
+    if family == BASELINE:
+        reference = design.baseline
+        return [Contrast(BASELINE, arm, reference, {}) for arm in design.arms if reference and arm != reference]
+    factors = [family] if family in design.varied else family.split(TIMES)
+    if not set(factors) <= set(design.varied):
+        return []  # declared, but in this profile it does not vary
+    return interactions(design, *factors) if len(factors) == 2 else within(design, family)
+
+
+def within(design: Design, factor: str) -> list[Contrast]:
+    """Contrasts between the levels of one factor at fixed levels of all others.
+
+    The reference is the baseline's level where a group has it, else the group's first level.
+    """
+    others = design.others(factor)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for arm, levels in design.arms.items():
+        groups.setdefault(tuple(levels.get(name, "") for name in others), []).append(arm)
+    order = {label: place for place, label in enumerate(design.factors[factor])}
+    preferred = design.arms[design.baseline].get(factor) if design.baseline else None
+    found = []
+    for shared, arms in groups.items():
+        arms = sorted(arms, key=lambda arm: order[design.arms[arm][factor]])
+        reference = next((arm for arm in arms if design.arms[arm][factor] == preferred), arms[0])
+        context = dict(zip(others, shared, strict=True))
+        found += [Contrast(factor, arm, reference, context) for arm in arms if arm != reference]
+    return found
+
+
+def interactions(design: Design, factor: str, by: str) -> list[Contrast]:
+    """How the differences within `factor` change along `by`, from the lowest level of `by` that has the same pair."""
+    family, pairs = f"{factor}{TIMES}{by}", within(design, factor)
+    order = {label: place for place, label in enumerate(design.factors[by])}
+    alike: dict[tuple[str, ...], list[Contrast]] = {}
+    for pair in pairs:
+        levels = (design.arms[pair.arm][factor], design.arms[pair.reference][factor])
+        rest = tuple(label for name, label in pair.context.items() if name != by)
+        alike.setdefault((*levels, *rest), []).append(pair)
+    found = []
+    for group in alike.values():
+        first, *further = sorted(group, key=lambda pair: order[pair.context[by]])
+        for pair in further:
+            context = {**pair.context, by: f"{pair.context[by]} less {first.context[by]}"}
+            found.append(Contrast(family, pair.arm, pair.reference, context, (first.arm, first.reference)))
+    return found
