@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from resflow import bench_cli, models_cli, study_cli
-from resflow.errors import RecordError, ResflowError, StudyError
+from resflow import bench_cli, models_cli, report_cli, study_cli
+from resflow.errors import ResflowError, StudyError
 
 app = typer.Typer(
     name="resflow",
@@ -23,6 +23,7 @@ app = typer.Typer(
 DataDir = study_cli.DataDir
 data_app = typer.Typer(help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
 app.add_typer(study_cli.app)
+app.add_typer(report_cli.app)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_cli.app, name="bench")
 app.add_typer(models_cli.app)
@@ -82,49 +83,6 @@ def models(
         print(json.dumps(rows, indent=1))
     else:
         screens.console.print(screens.models_table(rows))
-
-
-@app.command(epilog="Example: resflow status depth-demo-synthetic")
-def status(
-    run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
-) -> None:
-    """Show what has run and what has not."""
-    from resflow import planning, screens
-
-    if run is None:
-        rows = [screens.status_rows(folder)[0] for folder in _runs()]
-        screens.console.print(screens.table(("run", "trials", "state"), rows, right=("trials",)))
-        return
-    summary, rows = screens.status_rows(planning.folder_of(run))
-    screens.console.print(
-        screens.table(("trial", "arm", "seed", "state", "test top-1", "reason"), rows, right=("seed",))
-    )
-    screens.console.print(summary[2])
-
-
-def _runs() -> list[Path]:
-    """Every run below results/. Raises RecordError where there is none."""
-    from resflow import planning
-
-    found = sorted(path.parent for path in planning.RESULTS.glob("*/study.yaml"))
-    if not found:
-        raise RecordError("no run below results/ yet: start one, such as `resflow study depth --profile demo`.")
-    return found
-
-
-@app.command(epilog="Example: resflow report depth-demo-synthetic")
-def report(
-    runs: Annotated[list[str] | None, typer.Argument(help="runs by name or folder [default: all]")] = None,
-) -> None:
-    """Turn records into reports; several runs get an index page."""
-    from resflow import planning
-    from resflow import report as reports
-
-    folders = [planning.folder_of(run) for run in runs] if runs else _runs()
-    for folder in folders:
-        print(f"Report: {reports.write_report(folder)}")
-    if len(folders) > 1:
-        print(f"Index: {reports.write_index(folders)}")
 
 
 @app.command(epilog="Example: resflow init mine.yaml && resflow study ./mine.yaml --dry-run")

@@ -17,6 +17,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from resflow.data.info import Description
+    from resflow.report import tables as report_tables
     from resflow.runner import Progress
     from resflow.trial import Trial
 
@@ -49,6 +50,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     return made
+
+
+def printed(made: report_tables.Table) -> Group:
+    """A table of a report, with its title and note."""
+    right = [name for place, name in enumerate(made.header) if place and name not in made.text]
+    parts: list[Any] = [Text(f"\n{made.title}", style="bold")]
+    if made.rows:
+        parts.append(table(made.header, made.rows, right))
+    return Group(*parts, Text(made.note, style="dim"))
 
 
 def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:

@@ -191,6 +191,20 @@ def signs(differences: ArrayLike, *, higher_is_better: bool = True) -> Signs:
     return Signs(better, len(apart), *sampling.clopper_pearson(better, len(apart)))
 
 
+def welch(first: ArrayLike, second: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
+    """Difference of two unpaired means with Welch's t interval (Welch 1947); `n` is the smaller sample's."""
+    x, y = _finite(first), _finite(second)
+    n = min(len(x), len(y))
+    if n < 2 or (_same(x) and _same(y)):
+        note = NO_SPREAD if n > 1 else ONE_VALUE if n else NO_VALUE
+        return Mean(n, float(x.mean() - y.mean()) if n else np.nan, np.nan, np.nan, np.nan, note)
+    a, b = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+    freedom = (a + b) ** 2 / (a**2 / (len(x) - 1) + b**2 / (len(y) - 1))
+    middle, error = float(x.mean() - y.mean()), float(np.sqrt(a + b))
+    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
+    return Mean(n, middle, error, middle - half, middle + half)
+
+
 def power(effect: float, n: int, alpha: float = ALPHA) -> float:
     """Power of the two-sided paired t test over n seeds at a true standardised difference `effect` (mean / sd).
 

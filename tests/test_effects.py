@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from fake_run import DEPTH_FACTORS, degrading, trial_id, write_run
 
-from resflow import judge, records, stats
-from resflow.analysis import analyse, labels
+from resflow import records, stats
+from resflow.analysis import analyse, judge, labels
 from resflow.errors import RecordError
 
 HEADS = {"head": {"linear": "linear", "wide": "wide"}}

@@ -5,15 +5,19 @@ import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_run import degrading, write_run
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from resflow import figures
 from resflow.analysis import analyse
-from resflow.figure_curves import curves
-from resflow.figure_style import GRID, INK, MUTED, NARROW, PALETTE, VERDICTS, WIDE, settle, standalone, to_png, to_svg
-from resflow.report_figures import OURS, draw
+from resflow.figures.costs import pareto
+from resflow.figures.curves import curves
+from resflow.figures.style import GRID, INK, MUTED, NARROW, PALETTE, VERDICTS, WIDE, settle, standalone, to_png, to_svg
+from resflow.report.drawn import OURS, draw
 
 HOSTILE = {"<b>&": {"$x_1$": 1, "_hidden": 2, 'a "b", c': 3}, "花": {"x" * 80: 1, "y": 2}}
 HEADS = {"head": {"linear": 1, "wide": 2}}
@@ -110,7 +114,7 @@ def test_a_contrast_without_pairs_is_shown_as_such(tmp_path):
     a = analyse(write_run(tmp_path, truth=degrading, statuses=statuses, epochs=3))
     figure = figures.effect_forest(a.effects, a.design)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert texts.count("no pair of seeds") == a.effects["difference"].isna().sum() == 3
+    assert texts.count("no pair of seeds") == a.effects["difference"].isna().sum() == 4
 
 
 def test_svg_follows_the_page_and_its_text_is_text(depth):
@@ -138,11 +142,11 @@ def test_hostile_labels_are_escaped_in_svg(tmp_path):
 
 def test_the_same_frames_give_the_same_bytes(tmp_path):
     a = analyse(write_run(tmp_path, HEADS, good, seeds=(1, 2), epochs=3))
-    first, second = draw(a), figures.cost(a.trials, a.arms, a.design)
+    first, second = {one.name: one for one in draw(a)}, figures.cost(a.trials, a.arms, a.design)
     settle(second)
-    assert standalone(to_svg(second, "cost")).encode() == first[-1].files["svg"]
-    assert to_png(second) == first[-1].files["png"]
-    assert all(OURS.fullmatch(f"{figure.name}.{kind}") for figure in first for kind in figure.files)
+    assert standalone(to_svg(second, "cost")).encode() == first["cost"].files["svg"]
+    assert to_png(second) == first["cost"].files["png"]
+    assert all(OURS.fullmatch(f"{figure.name}.{kind}") for figure in first.values() for kind in figure.files)
 
 
 def test_png_is_on_white(depth):
@@ -162,3 +166,51 @@ def luminance(color):
 def test_every_colour_stands_out_on_light_and_dark_pages(color, page):
     light, dark = sorted((luminance(color), luminance(page)), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 3  # WCAG 2.2, 1.4.11: graphical objects
+
+
+costs_and_gains = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=9)
+
+
+@given(costs_and_gains, st.booleans())
+def test_the_pareto_front_is_what_no_arm_beats(points, higher):
+    names = [f"arm-{n}" for n in range(len(points))]
+    cost, gain = (pd.Series([p[i] for p in points], names) for i in (0, 1))
+    front = pareto(cost, gain, higher_is_better=higher)
+    better = (lambda a, b: a > b) if higher else (lambda a, b: a < b)
+    for name in names:
+        cheaper = [o for o in names if cost[o] < cost[name] and not better(gain[name], gain[o])]
+        beaten = cheaper or [o for o in names if cost[o] <= cost[name] and better(gain[o], gain[name])]
+        same = [o for o in names if (cost[o], gain[o]) == (cost[name], gain[name])]
+        assert any(o in front for o in same) == (not beaten)
+
+
+def test_what_is_drawn_names_itself(depth):
+    svg = to_svg(figures.accuracy(depth.trials, depth.arms, depth.design, depth.chance), "accuracy")
+    titles = re.findall(r"<title>([^<]*)</title>", svg)
+    done = depth.trials[depth.trials["status"] == "completed"]
+    seeds = [title for title in titles if ", seed " in title]
+    assert len(seeds) == len(done) == len(set(seeds))
+    assert "hover-" not in svg
+
+
+def test_a_confusion_matrix_says_its_shares(tmp_path):
+    table = np.array([[0.75, 0.25, 0.0], [0.0, 1.0, 0.0], [0.5, 0.125, 0.375]])
+    figure = figures.confusion(table, ["rose", "tulip", "lily"])
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert sorted(texts) == sorted(["75", "25", "100", "50", "12", "38"])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["rose", "tulip", "lily"]
+
+
+def test_arms_that_are_changes_of_a_baseline_are_called_by_their_change(tmp_path):
+    factors = {"head": {"wide": 1, "narrow": 2}, "rate": {"0.1": 0.1, "0.01": 0.01}, "views": {"raw": 1, "clean": 2},
+               "epochs": {"5": 5}}  # fmt: skip
+    run = write_run(tmp_path, factors, lambda levels: (0.8, 0.95), seeds=(1, 2), epochs=2)
+    kept = ["wide-0.1-raw-5", "narrow-0.1-raw-5", "wide-0.01-raw-5", "wide-0.1-clean-5"]
+    plan = pd.read_csv(run / "plan.csv", dtype=str)
+    plan[plan["arm"].isin(kept)].to_csv(run / "plan.csv", index=False)
+    study = (run / "study.yaml").read_text(encoding="utf-8")
+    arms = study[study.index("arms:") : study.index("settings:")]
+    (run / "study.yaml").write_text(study.replace(arms, "arms:\n" + "".join(f"- {arm}\n" for arm in kept)), "utf-8")
+    design = analyse(run).design
+    assert [design.called(arm) for arm in kept] == ["baseline", "head narrow", "rate 0.01", "views clean"]
+    assert design.scale is None

@@ -1,5 +1,7 @@
 """A report stands alone, says what the records say, escapes what they hold, and repeats to the byte."""
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -9,9 +11,9 @@ import pytest
 from fake_run import DEPTHS, trial_id, write_run
 from markdown_it import MarkdownIt
 
-from resflow import report_words as words
 from resflow.errors import RecordError
-from resflow.report import write_index, write_report
+from resflow.report import SCRIPT as SCRIPT_OF_THE_PAGE
+from resflow.report import words, write_index, write_report
 
 HEADS = {"head": {"linear": "linear", "wide": "wide"}}
 SCRIPT = "<script>alert(1)</script>"
@@ -65,7 +67,18 @@ def small(tmp_path_factory):
 @pytest.fixture
 def no_figures(monkeypatch):
     """For what figures have no part in: they take most of a report's time."""
-    monkeypatch.setattr("resflow.report_figures.draw", lambda analysis: [])
+    monkeypatch.setattr("resflow.report.drawn.draw", lambda analysis: [])
+
+
+def only_our_script(report):
+    """The page has one script, resflow's own, and its policy lets no other run and nothing be fetched."""
+    html = report.read_text(encoding="utf-8")
+    assert re.findall(r"<script[^>]*>", html) == ["<script>"]
+    script = html.split("<script>")[1].split("</script>")[0]
+    assert script == SCRIPT_OF_THE_PAGE
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1]
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
 
 
 def outputs(folder):
@@ -75,7 +88,8 @@ def outputs(folder):
 
 def test_the_page_stands_alone(depth):
     page = Page(depth.read_text(encoding="utf-8"))
-    assert not page.tags & {"script", "img", "iframe", "object", "embed", "form"}
+    assert not page.tags & {"img", "iframe", "object", "embed", "form"}
+    only_our_script(depth)
     for link in page.links:
         inside = link.startswith("#") and link[1:] in page.ids
         assert inside or link == "data:," or (depth.parent / link).is_file(), link
@@ -129,8 +143,8 @@ def test_the_readme_renders_on_a_forge(depth):
     source = (depth.parent / "README.md").read_text(encoding="utf-8")
     html = MarkdownIt("commonmark").enable("table").render(source)
     effects = pd.read_csv(depth.parent / "effects.csv")
-    assert html.count("<table>") == 1 + effects["family"].nunique()
-    assert html.count("<tr>") == html.count("<table>") + len(DEPTHS) * 2 + len(effects)
+    assert html.count("<table>") == 2 + effects["family"].nunique()  # the arms, the hardest classes
+    assert html.count("<tr>") == html.count("<table>") + len(DEPTHS) * 2 + len(effects) + 10
     images = re.findall(r'<img src="([^"]+)"', html)
     assert "figures/accuracy.png" in images
     assert all((depth.parent / unquote(path)).is_file() for path in images)
@@ -138,7 +152,8 @@ def test_the_readme_renders_on_a_forge(depth):
 
 def test_whatever_records_hold_is_shown_and_never_run(hostile):
     page = Page(hostile.read_text(encoding="utf-8"))
-    assert not page.tags & {"script", "img"}
+    assert "img" not in page.tags
+    only_our_script(hostile)
     assert SCRIPT in page.text
     assert "Is </title> & | safe?" in page.text
     source = (hostile.parent / "README.md").read_text(encoding="utf-8")

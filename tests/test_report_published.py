@@ -10,10 +10,11 @@ from fake_run import TEST, write_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow import report_published, sampling
+from resflow import sampling
 from resflow.analysis import analyse
+from resflow.report import published as report_published
 from resflow.report import write_report
-from resflow.report_published import Published
+from resflow.report.published import Published
 
 HEADS = {"head": {"linear": "linear", "wide": "wide"}}
 ARTICLE = {"what": "an article", "metric": "test_top1", "correct": 38, "images": 43}

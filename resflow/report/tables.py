@@ -10,13 +10,13 @@ import pandas as pd
 
 from resflow import stats
 from resflow.analysis import Analysis
-from resflow.contrasts import contrasts
-from resflow.effects import seed_differences
+from resflow.analysis.contrasts import contrasts
+from resflow.analysis.design import BASE, OUTCOMES, Design
+from resflow.analysis.effects import seed_differences
+from resflow.analysis.judge import ABOVE, UNKNOWN
 from resflow.families import BASELINE, TIMES
-from resflow.judge import ABOVE, UNKNOWN
-from resflow.report_answer import CHANGES
-from resflow.report_words import count, duration, interval, known, level, level_interval, number, p_value
-from resflow.results import BASE, OUTCOMES, Design
+from resflow.report.answer import CHANGES
+from resflow.report.words import count, duration, interval, known, level, level_interval, number, p_value
 
 MOST_SEEDS = 30  # that have a column each
 WORDS = frozenset({"helps", "hurts", "equivalent", "undecided", "larger", "smaller", "equal", *OUTCOMES})

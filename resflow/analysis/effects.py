@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from resflow import architectures, missing, mixed, sampling, stats
-from resflow.contrasts import Contrast, contrasts
-from resflow.judge import ABOVE, AT, UNKNOWN, UNRESOLVED, Judge
-from resflow.results import NOT_RUN, OUTCOMES, Chance, Design
+from resflow import architectures, sampling, stats
+from resflow.analysis import missing, mixed
+from resflow.analysis.contrasts import Contrast, contrasts
+from resflow.analysis.design import NOT_RUN, OUTCOMES, Chance, Design
+from resflow.analysis.judge import ABOVE, AT, UNKNOWN, UNRESOLVED, Judge
 
 BUDGET_LIMIT = 0.5  # training top-1 below which a residual arm was not trained to the end
 

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from resflow import figures
 from resflow.analysis import Analysis
-from resflow.figure_curves import curves
-from resflow.figure_style import MOST_SHOWN, NARROW, WIDE, settle, standalone, to_png, to_svg
+from resflow.figures.classes import MOST_CLASSES
+from resflow.figures.style import MOST_SHOWN, NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
+from resflow.report import images
 
-OURS = re.compile(r"(accuracy|effects|cost|(training|validation)(_by_\w+)?)\.(svg|png)")
+OURS = re.compile(r"(accuracy|effects|cost|confusion|(training|validation)(_by_\w+)?)\.(svg|png)")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ class Drawn:
 
 def draw(analysis: Analysis) -> list[Drawn]:
     return [_render(*figure) for figure in _figures(analysis)]
+
+
+def saved(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, bytes]]:
+    """Each figure's name and file, `kind` svg, png or pdf, so many inches wide: for a paper, on white."""
+    for name, _, _, figure in _figures(analysis):
+        yield name, to_file(figure(width=width), kind)
 
 
 def _render(name: str, title: str, caption: str, figure: Callable[..., Figure]) -> Drawn:
@@ -68,16 +75,35 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
             "effects",
             f"Differences in {metric.label}",
             "Paired differences over seeds with 95 % t intervals; marker and colour give the verdict."
+            + (" Of a difference by another factor: larger or smaller." if (a.effects["less"] != "").any() else "")
             + (" Grey zone: the declared margin of equivalence." if design.margin is not None else ""),
             partial(figures.effect_forest, a.effects, design),
         )
     yield from _curves(analysis)
     yield (
         "cost",
-        f"{metric.label} against parameters and time",
-        f"{marks}. Time is wall time of a trial on the hardware named below, evaluation included.",
+        f"{metric.label} against cost",
+        "Means over seeds; small marks are trials. Time is wall time of a trial on the hardware named below, with "
+        "evaluation. Dashes: the Pareto front, arms that no other beats at no more cost.",
         partial(figures.cost, a.trials, a.arms, design),
     )
+    yield from _confusion(analysis)
+
+
+def _confusion(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+    """The best arm's confusions, of few classes; of more the table of the hardest ones stands alone."""
+    answers, arms = analysis.predictions, images.shown_arms(analysis)
+    if answers is None or not arms or arms[0] not in answers.of_arm:
+        return
+    table = answers.confusion(arms[0])
+    if len(table) <= MOST_CLASSES:
+        yield (
+            "confusion",
+            f"What {analysis.design.called(arms[0])} answers",
+            "Per cent of a true class' test images (row) by answer (column), the mean over seeds, of the arm with the "
+            "best mean. Blue is right, orange wrong.",
+            partial(figures.confusion, table, images.class_names(analysis, len(table))),
+        )
 
 
 def _curves(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
@@ -100,7 +126,7 @@ def _curves(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
             names.add(name)
             title = f"{word} error" + (f", a panel for each {' and '.join(by)}" if by else "")
             frame = analysis.histories
-            yield name, title, caption, partial(curves, frame, design, column, panel_by_scale=by_scale)
+            yield name, title, caption, partial(figures.curves, frame, design, column, panel_by_scale=by_scale)
 
 
 def _file_name(factor: str) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from resflow.contrasts import Contrast
-from resflow.results import Design
+from resflow.analysis.contrasts import Contrast
+from resflow.analysis.design import Design
 from resflow.stats import CONFIDENCE, SAME
 
 Row = dict[str, object]

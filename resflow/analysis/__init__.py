@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from resflow import effects, judge, predictions, records, results
+from resflow import records
+from resflow.analysis import design as designs
+from resflow.analysis import effects, judge, predictions
 
 DEMO, SYNTHETIC = "demo", "synthetic"
 
@@ -18,8 +20,8 @@ class Analysis:
     """One run's frames: a row a trial, an arm, a contrast, an epoch; `left_out` says what none holds."""
 
     run: records.Run
-    design: results.Design
-    chance: results.Chance
+    design: designs.Design
+    chance: designs.Chance
     trials: pd.DataFrame
     arms: pd.DataFrame
     effects: pd.DataFrame
@@ -53,9 +55,9 @@ class Label:
 def analyse(folder: Path) -> Analysis:
     """Read a results folder and compute every table. Raises RecordError where it is none."""
     run = records.load(folder)
-    design = results.design(run)
-    trials, left_out = results.trials(run, design)
-    chance = results.chance(run, design)
+    design = designs.design(run)
+    trials, left_out = designs.trials(run, design)
+    chance = designs.chance(run, design)
     histories = run.histories(trials["id"]).merge(trials[["id", "status"]], on="id", how="inner")
     return Analysis(
         run=run,
@@ -63,7 +65,7 @@ def analyse(folder: Path) -> Analysis:
         chance=chance,
         trials=trials,
         arms=effects.arm_table(trials, design, chance),
-        effects=effects.effect_table(trials, design, chance, results.twins(run, design)),
+        effects=effects.effect_table(trials, design, chance, designs.twins(run, design)),
         histories=histories,
         left_out=tuple(left_out),
     )
@@ -104,7 +106,7 @@ def _parity(analysis: Analysis) -> list[Label]:
 
 def _quality(analysis: Analysis) -> list[Label]:
     found, arms, called = [], analysis.arms, analysis.design.called
-    limited = effects.budget_limited(arms, results.residual_arms(analysis.run)) if len(arms) else []
+    limited = effects.budget_limited(arms, designs.residual_arms(analysis.run)) if len(arms) else []
     if limited:
         text = (
             f"{join([*map(called, limited)])} {'ends' if len(limited) == 1 else 'end'} below "
@@ -141,8 +143,8 @@ def _gaps(analysis: Analysis) -> list[Label]:
             "Shown below with their reasons; left out of means and pairs, which flatters their arms.",
         ),
         ("pruned", "Stopped early by choice; left out of means and pairs."),
-        (results.UNREADABLE, "Their records cannot be read; see below."),
-        (results.NOT_RUN, "They have no record yet: the study has not finished, and figures may change."),
+        (designs.UNREADABLE, "Their records cannot be read; see below."),
+        (designs.NOT_RUN, "They have no record yet: the study has not finished, and figures may change."),
     ):
         if counts.get(status):
             found.append(Label(f"{counts[status]} of {total} trials {status}", text))

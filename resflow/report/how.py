@@ -9,7 +9,7 @@ from typing import Any
 
 from resflow.analysis import Analysis
 from resflow.metrics import metric
-from resflow.report_words import duration, known, level
+from resflow.report.words import duration, known, level
 
 
 def how(analysis: Analysis) -> list[tuple[str, str]]:

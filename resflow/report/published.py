@@ -8,8 +8,8 @@ from typing import Any
 
 from resflow import sampling
 from resflow.analysis import Analysis
-from resflow.report_tables import Table
-from resflow.report_words import known
+from resflow.report.tables import Table
+from resflow.report.words import known
 
 PARTS = {"validation_top1": "validation", "test_top1": "test"}
 CLEAR = 1.96  # standard errors

@@ -6,23 +6,23 @@ replaced whole, so that a reader of a running study never meets half of one.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
-import re
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from resflow import report_answer, report_figures, report_how, report_images, report_published, report_tables
 from resflow.analysis import Analysis, analyse, labels
 from resflow.errors import RecordError
-from resflow.report_figures import Drawn
+from resflow.report import answer, drawn, files, how, images, published, tables
+from resflow.report.drawn import Drawn
 
+SCRIPT = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
 LIMITS = (
     "Intervals and tests are over seeds on one split of one data source: they say nothing about other data.",
     "The t interval assumes roughly normal differences; with few seeds it is wide: undecided is not equal.",
@@ -36,20 +36,20 @@ def write_report(run_folder: Path) -> Path:
     Raises RecordError where the folder holds no run or cannot be written.
     """
     analysis = analyse(run_folder)
-    drawn = report_figures.draw(analysis)
-    page = _page(analysis, drawn)
-    files = {f"figures/{figure.name}.{kind}": data for figure in drawn for kind, data in figure.files.items()}
-    files |= {
-        "trials.csv": _csv(analysis.trials),
-        "effects.csv": _csv(analysis.effects),
+    figures = drawn.draw(analysis)
+    page = _page(analysis, figures)
+    made = {f"figures/{figure.name}.{kind}": data for figure in figures for kind, data in figure.files.items()}
+    made |= {
+        "trials.csv": files.csv(analysis.trials),
+        "effects.csv": files.csv(analysis.effects),
         "README.md": _render("README.md.j2", **page),
         "report.html": _render("report.html.j2", **page),
     }
     try:
-        for name, content in files.items():
-            _replace(run_folder / name, content)
+        for name, content in made.items():
+            files.replace(run_folder / name, content)
         for path in (run_folder / "figures").glob("*"):  # of an earlier report, when other arms had completed
-            if report_figures.OURS.fullmatch(path.name) and f"figures/{path.name}" not in files:
+            if drawn.OURS.fullmatch(path.name) and f"figures/{path.name}" not in made:
                 path.unlink()
     except OSError as error:
         raise RecordError(
@@ -70,7 +70,7 @@ def write_index(run_folders: Sequence[Path], root: Path | None = None) -> Path:
         link = os.path.relpath(path / "report.html", root).replace(os.sep, "/")
         runs.append({**_head(analyse(path)), "folder": path.name, "link": quote(link)})
     try:
-        _replace(root / "index.html", _render("index.html.j2", runs=runs))
+        files.replace(root / "index.html", _render("index.html.j2", runs=runs))
     except OSError as error:
         raise RecordError(f"cannot write {root / 'index.html'}: {error}. Make the folder writable.") from error
     return root / "index.html"
@@ -81,69 +81,49 @@ def _head(analysis: Analysis) -> dict[str, Any]:
     return {
         "name": str(study.get("name") or analysis.run.folder.resolve().name),
         "question": str(study.get("question") or ""),
-        "answer": [*report_published.answer(analysis), *report_answer.answer(analysis)],
+        "answer": [*published.answer(analysis), *answer.answer(analysis)],
         "labels": labels(analysis),
         "completed": analysis.completed,
         "total": len(analysis.trials),
     }
 
 
-def _page(analysis: Analysis, drawn: list[Drawn]) -> dict[str, Any]:
+def _page(analysis: Analysis, figures: list[Drawn]) -> dict[str, Any]:
     compared = len(analysis.effects) > 0 and bool(analysis.effects["n"].any())
     return {
         **_head(analysis),
-        "main": drawn[:1] if analysis.completed else [],
-        "effect_figures": [figure for figure in drawn if figure.name == "effects"],
-        "curves": [figure for figure in drawn if figure.name.startswith(("training", "validation"))],
-        "costs": [figure for figure in drawn if figure.name == "cost"],
-        "arms": report_tables.arms(analysis),
-        "published": report_published.table(analysis),
-        "effects": report_tables.effects(analysis) if compared else [],
+        "main": figures[:1] if analysis.completed else [],
+        "effect_figures": [figure for figure in figures if figure.name == "effects"],
+        "curves": [figure for figure in figures if figure.name.startswith(("training", "validation"))],
+        "costs": [figure for figure in figures if figure.name == "cost"],
+        "confusions": [figure for figure in figures if figure.name == "confusion"],
+        "arms": tables.arms(analysis),
+        "published": published.table(analysis),
+        "effects": tables.effects(analysis) if compared else [],
         "beside": [table for table in _beside(analysis) if table] if compared else [],
-        "hardest": report_images.hardest(analysis),
-        "trials": report_tables.trials(analysis),
-        "how": report_how.how(analysis),
+        "hardest": images.hardest(analysis),
+        "trials": tables.trials(analysis),
+        "how": how.how(analysis),
         "limits": LIMITS,
-        "words": report_tables.WORDS,
+        "words": tables.WORDS,
+        "script": SCRIPT,
+        "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}",
     }
 
 
-def _beside(analysis: Analysis) -> list[report_tables.Table | None]:
+def _beside(analysis: Analysis) -> list[tables.Table | None]:
     """What stands beside the verdicts and takes no part in them."""
-    return [report_tables.robustness(analysis), report_images.sampled(analysis), report_tables.seeds(analysis)]
+    return [tables.robustness(analysis), images.sampled(analysis), tables.seeds(analysis)]
 
 
 def _render(template: str, **values: Any) -> bytes:
     environment = Environment(
-        loader=PackageLoader("resflow"),
+        loader=PackageLoader("resflow.report"),
         autoescape=lambda name: name is not None and ".html" in name,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["svg"] = Markup  # our own figures; matplotlib has escaped their text
-    environment.filters["md"] = _markdown
+    environment.filters["md"] = files.escaped
     return environment.get_template(template).render(values).encode()
-
-
-def _markdown(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no table cell of its own."""
-    one_line = " ".join(text.split())
-    return re.sub(r"([\\`*_{}\[\]<>#|~$!&])", r"\\\1", one_line)
-
-
-def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a file in place whole; one that already holds these bytes is left alone."""
-    if path.is_file() and path.read_bytes() == content:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        draft.write_bytes(content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pandas as pd
 
 from resflow.analysis import Analysis, join
+from resflow.analysis.design import Design
 from resflow.families import BASELINE, TIMES
-from resflow.report_words import interval, known, level, number
-from resflow.results import Design
+from resflow.report.words import interval, known, level, number
 
 VERBS = {  # verdict -> of one, of several
     "helps": ("helps", "help"),

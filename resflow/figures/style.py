@@ -9,15 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
+from xml.sax.saxutils import escape
 
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 WIDE, NARROW = 7.4, 3.7  # inches: a page column, and a phone held upright
+ROW = 0.27  # inches for one line of a forest or dot plot
 # Stand-ins that `to_svg` turns into colours of the page around the figure.
 INK, MUTED, GRID = "#1a1b1c", "#6b6c6d", "#d7d8d9"
 # Hues after Okabe and Ito (2008), each at a lightness with contrast 3:1 or more on white and on #0d1117.
@@ -32,6 +36,7 @@ VERDICTS = {
 }
 MOST_SHOWN = 200  # trials that are drawn one by one; of more, what the middle nine tenths of an arm's seeds do
 LONGEST_LABEL, LONGEST_NARROW = 34, 26
+HOVER = "hover-"  # begins the id of what is named where it is pointed at
 _STYLE = """<style>
 svg { color: #1f2328; --muted: #59636e; --grid: #d8dee4 }
 @media (prefers-color-scheme: dark) { svg { color: #e6edf3; --muted: #9aa4af; --grid: #3a424c } }
@@ -127,6 +132,11 @@ def limit(axis_limits: Callable[..., object], values: np.ndarray, unit: str) -> 
     axis_limits(*((max(low, 0.0), min(high, 101.0)) if unit == "%" else (low, high)))
 
 
+def hover(artist: Artist, text: str) -> None:
+    """Have an artist named where a reader points at it: `to_svg` makes a title of this."""
+    artist.set_gid(HOVER + quote(text, safe=""))
+
+
 def middle(values: Any) -> tuple[float, float]:
     """What the middle nine tenths of some values span; NaN where there are none."""
     known = np.asarray(values, dtype=float)
@@ -156,6 +166,15 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def to_file(figure: Figure, kind: str) -> bytes:
+    """A figure for print, on white: svg, png (300 dots an inch) or pdf, whose bytes repeat."""
+    buffer = io.BytesIO()
+    made = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}[kind]
+    with theme(), mpl.rc_context({"pdf.fonttype": 42}):  # TrueType: publishers refuse Type 3
+        figure.savefig(buffer, format=kind, dpi=300, facecolor="white", metadata={made: None})
+    return buffer.getvalue()
+
+
 def to_svg(figure: Figure, name: str) -> str:
     """SVG to stand in a page: text and grid take the page's `color`, `--muted` and `--grid`.
 
@@ -167,10 +186,15 @@ def to_svg(figure: Figure, name: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(f'<g id="{HOVER}([^"]*)">', _titled, text)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     text = text.replace(INK, "currentColor").replace(MUTED, "var(--muted)").replace(GRID, "var(--grid)")
     return text.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+
+
+def _titled(found: re.Match[str]) -> str:
+    return f'<g class="hover"><title>{escape(unquote(found[1]))}</title>'
 
 
 def standalone(svg: str) -> str:

@@ -6,10 +6,10 @@ import numpy as np
 
 from resflow import sampling
 from resflow.analysis import Analysis
-from resflow.judge import ABOVE, UNKNOWN
-from resflow.predictions import Predictions
-from resflow.report_tables import Table
-from resflow.report_words import interval, known, number, p_value
+from resflow.analysis.judge import ABOVE, UNKNOWN
+from resflow.analysis.predictions import Predictions
+from resflow.report.tables import Table
+from resflow.report.words import interval, known, number, p_value
 
 HARDEST = 10
 

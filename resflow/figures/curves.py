@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from resflow.figure_style import MOST_SHOWN, WIDE, Style, finish, legend, limit, panels, short, styles, theme
-from resflow.results import Design
+from resflow.analysis.design import Design
+from resflow.figures.style import MOST_SHOWN, WIDE, Style, finish, hover, legend, limit, panels, short, styles, theme
 
 ERRORS = {"train_top1": "training error (%)", "validation_top1": "validation error (%)"}
 
@@ -25,7 +25,7 @@ def curves(
     that every completed seed reached. Of more than MOST_SHOWN trials the seeds are a shade: their middle nine tenths.
     """
     draw = _shade if histories["id"].nunique() > MOST_SHOWN else _curve
-    of_arm = dict(iter(histories[["id", "arm", "epoch", "status", column]].groupby("arm", sort=False)))
+    of_arm = dict(iter(histories[["id", "arm", "seed", "epoch", "status", column]].groupby("arm", sort=False)))
     outer, inner = _split(design, panel_by_scale)
     names = list(dict.fromkeys(outer[arm] for arm in design.arms))
     colours = styles(list(dict.fromkeys(inner[arm] for arm in design.arms)))
@@ -34,7 +34,7 @@ def curves(
         for axes, name in zip(grid, names, strict=True):
             for arm in (arm for arm in design.arms if outer[arm] == name):
                 if arm in of_arm:
-                    draw(axes, of_arm[arm], column, colours[inner[arm]])
+                    draw(axes, of_arm[arm], column, colours[inner[arm]], design.called(arm))
             axes.set_title(short(name), loc="left")
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             finish(axes)
@@ -66,20 +66,23 @@ def _split(design: Design, panel_by_scale: bool) -> tuple[dict[str, str], dict[s
     return of_rest, of_factor
 
 
-def _curve(axes: Axes, mine: pd.DataFrame, column: str, style: Style) -> None:
+def _curve(axes: Axes, mine: pd.DataFrame, column: str, style: Style, name: str) -> None:
     for _, run in mine.groupby("id", sort=True):
         error = 100 * (1 - run[column])
-        axes.plot(run["epoch"], error, color=style.color, lw=0.7, alpha=0.5)
+        (line,) = axes.plot(run["epoch"], error, color=style.color, lw=0.7, alpha=0.5)
+        hover(line, f"{name}, seed {run['seed'].iloc[0]}: {error.iloc[-1]:.1f} % at the end")
     done = mine[mine["status"] == "completed"]
     if done.empty:
         return
     wide = done.pivot_table(index="epoch", columns="id", values=column).dropna()
-    axes.plot(wide.index, 100 * (1 - wide.mean(axis=1)), color=style.color, linestyle=style.dashes, lw=2)
+    (line,) = axes.plot(wide.index, 100 * (1 - wide.mean(axis=1)), color=style.color, linestyle=style.dashes, lw=2)
+    hover(line, f"{name}, mean of {wide.shape[1]}")
 
 
-def _shade(axes: Axes, mine: pd.DataFrame, column: str, style: Style) -> None:
+def _shade(axes: Axes, mine: pd.DataFrame, column: str, style: Style, name: str) -> None:
     done = mine[mine["status"] == "completed"]
     wide = 100 * (1 - done.pivot(index="epoch", columns="id", values=column).dropna())
     low, high = np.quantile(wide.to_numpy(dtype=float), (0.05, 0.95), axis=1) if len(wide) else ([], [])
     axes.fill_between(wide.index, low, high, color=style.color, alpha=0.25, lw=0)
-    axes.plot(wide.index, wide.mean(axis=1), color=style.color, linestyle=style.dashes, lw=2)
+    (line,) = axes.plot(wide.index, wide.mean(axis=1), color=style.color, linestyle=style.dashes, lw=2)
+    hover(line, f"{name}, mean of {wide.shape[1]}")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from resflow.contrasts import Contrast
-from resflow.judge import Judge
-from resflow.results import Chance
+from resflow.analysis.contrasts import Contrast
+from resflow.analysis.design import Chance
+from resflow.analysis.judge import Judge
 
 
 class Gaps:

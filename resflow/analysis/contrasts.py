@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from resflow.analysis.design import Design
 from resflow.families import BASELINE, TIMES
-from resflow.results import Design
 
 
 @dataclass(frozen=True)

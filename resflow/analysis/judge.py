@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from resflow import stats
-from resflow.contrasts import Contrast
-from resflow.results import Design
+from resflow.analysis.contrasts import Contrast
+from resflow.analysis.design import Design
 
 ABOVE, AT, UNRESOLVED, UNKNOWN = "above chance", "at chance", "interval includes chance", "chance unknown"
 

@@ -1,0 +1,96 @@
+"""Every contrast's difference with its interval: the mark says the verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from resflow.analysis.design import Design
+from resflow.families import BASELINE, TIMES
+from resflow.figures.style import MUTED, ROW, VERDICTS, WIDE, finish, hover, legend, limit, short, theme
+
+
+def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:
+    """Every contrast's difference with its 95 % t interval, a panel a family; the mark says the verdict."""
+    families = list(dict.fromkeys(effects["family"]))
+    rows = [int((effects["family"] == family).sum()) for family in families]
+    scale = design.metric.scale
+    with theme():
+        figure = Figure(figsize=(width, ROW * sum(rows) + 0.55 * len(rows) + 0.7), layout="constrained")
+        grid = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=[n + 0.6 for n in rows]).ravel()
+        for axes, family in zip(grid, families, strict=True):
+            mine = effects[effects["family"] == family].reset_index(drop=True)
+            axes.axvline(0, color=MUTED, lw=1, zorder=1)
+            if design.margin is not None:
+                axes.axvspan(-scale * design.margin, scale * design.margin, color=MUTED, alpha=0.15, lw=0)
+            for place, (_, row) in enumerate(mine.iterrows()):
+                _forest_row(axes, place, row, scale, _said(row, family, design))
+            axes.set_yticks(
+                range(len(mine)), [_contrast_name(row, family, design, width) for _, row in mine.iterrows()]
+            )
+            axes.set_ylim(len(mine) - 0.4, -0.6)
+            axes.set_title(short(_family_title(family, design), width), loc="left")
+            axes.grid(visible=False, axis="y")
+            finish(axes)
+        unit = design.metric.difference_unit
+        what = f"difference in {design.metric.label}" if width >= 5 else "difference"
+        grid[-1].set_xlabel(what + (f" ({unit})" if unit else ""))
+        grid[-1].xaxis.set_major_locator(MaxNLocator(6))
+        values = effects[["difference", "low", "high"]].to_numpy(dtype=float).ravel() * scale
+        zone = [-scale * (design.margin or 0.0), scale * (design.margin or 0.0)]
+        limit(grid[-1].set_xlim, np.append(values, zone), "")
+        used = [word for word in VERDICTS if (effects["verdict"] == word).any()]
+        legend(
+            figure,
+            [Line2D([], [], color=VERDICTS[w][0], marker=VERDICTS[w][1], linestyle="none", label=w) for w in used],
+        )
+    return figure
+
+
+def _forest_row(axes: Axes, place: int, row: pd.Series, scale: float, said: str) -> None:
+    color, marker = VERDICTS[row["verdict"]]
+    if not np.isfinite(row["difference"]):
+        axes.annotate(
+            "no pair of seeds",
+            (0, place),
+            (4, -3),
+            textcoords="offset points",
+            fontsize=7.5,
+            color=MUTED,
+        )
+        return
+    if np.isfinite(row["low"]):
+        axes.plot([scale * row["low"], scale * row["high"]], [place, place], color=color, lw=2)
+    (mark,) = axes.plot(scale * row["difference"], place, marker, color=color, ms=6)
+    hover(mark, said)
+
+
+def _contrast_name(row: pd.Series, family: str, design: Design, width: float, longest: int = 0) -> str:
+    if family == BASELINE:
+        return short(design.called(row["arm"]), width, longest)
+    factor = family if family in design.varied else family.split(TIMES)[0]
+    level, reference = (design.arms[row[side]][factor] for side in ("arm", "reference"))
+    context = design.label(row["arm"], design.others(family))
+    if row["less"]:  # "depth 34 less 18" without the factor's name
+        context = ", ".join(part.split(" ", 1)[1] for part in str(row["context"]).split(", "))
+    return short(f"{level} − {reference}" + (f", {context}" if context else ""), width, longest)
+
+
+def _family_title(family: str, design: Design) -> str:
+    if family == BASELINE:
+        return f"against {design.called(design.baseline or '')}"
+    if family in design.varied:
+        return f"{family}, the rest equal"
+    return "{} by {}".format(*family.split(TIMES))
+
+
+def _said(row: pd.Series, family: str, design: Design) -> str:
+    """The whole name, the difference and the verdict: what a label may have no room for."""
+    name = design.called(row["arm"]) if family == BASELINE else _contrast_name(row, family, design, WIDE, longest=200)
+    limits = "" if not np.isfinite(row["low"]) else f" ({design.metric.scale * row['low']:+.1f} to "
+    limits += f"{design.metric.scale * row['high']:+.1f})" if limits else ""
+    return f"{name}: {design.metric.scale * row['difference']:+.1f}{limits}, {row['verdict']}"

@@ -1,0 +1,121 @@
+"""A run's tables and figures in the forms that papers and programs take."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from resflow.analysis import Analysis, analyse
+from resflow.errors import RecordError, one_of
+from resflow.report import drawn, files, images, tables
+from resflow.report.tables import Table
+
+FRAMES = ("csv", "json", "parquet")  # every number, as fractions
+PRINTED = ("md", "latex")  # what the report prints, as per cent
+PICTURES = ("svg", "png", "pdf")
+FORMATS = (*PRINTED, *FRAMES, *PICTURES)
+COLUMN = 3.4  # inches: one column of a two-column paper
+SUFFIXES = {"latex": "tex"}
+
+
+def write(run: Path, formats: Sequence[str], out: Path | None = None, width: float = COLUMN) -> list[Path]:
+    """Write a run in each of the `formats` into `out` (by default its folder exports/); returns the files.
+
+    `width` is of figures, in inches. Raises RecordError for an unknown format, or where nothing can be written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise RecordError(f"--format: {one_of(name, FORMATS, 'format')}")
+    analysis, folder = analyse(run), out or run / "exports"
+    made = {name: content for kind in formats for name, content in _files(analysis, kind, width)}
+    try:
+        for name, content in made.items():
+            files.replace(folder / name, content)
+    except OSError as error:
+        raise RecordError(f"cannot write into {folder}: {error}. Choose another folder with --out.") from error
+    return [folder / name for name in made]
+
+
+def _files(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, bytes]]:
+    if kind in FRAMES:
+        for name, frame in frames(analysis).items():
+            yield f"{name}.{kind}", _frame(frame, kind)
+    elif kind in PRINTED:
+        for table in printed(analysis):
+            text = markdown(table) if kind == "md" else latex(table)
+            yield f"{_slug(table.title)}.{SUFFIXES.get(kind, kind)}", text.encode()
+    else:
+        for name, data in drawn.saved(analysis, kind, width):
+            yield f"{name}.{kind}", data
+
+
+def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    return {
+        "trials": analysis.trials,
+        "arms": analysis.arms,
+        "effects": analysis.effects,
+        "epochs": analysis.histories,
+    }
+
+
+def printed(analysis: Analysis) -> list[Table]:
+    found = [tables.arms(analysis), *(tables.effects(analysis) if len(analysis.effects) else [])]
+    hardest = images.hardest(analysis)
+    return [*found, *([hardest] if hardest else [])]
+
+
+def _frame(frame: pd.DataFrame, kind: str) -> bytes:
+    if kind == "parquet":
+        return frame.to_parquet(index=False)
+    if kind == "csv":
+        return files.csv(frame)
+    rows = json.loads(frame.to_json(orient="records"))  # NaN becomes null, which JSON has
+    return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def markdown(table: Table) -> str:
+    """A table of GitHub's Markdown, with its title and note."""
+    marks = [":--" if name in table.text or place == 0 else "--:" for place, name in enumerate(table.header)]
+    lines = [_row(table.header), _row(marks), *(_row(row) for row in table.rows)]
+    note = f"\n{files.escaped(table.note)}\n" if table.note else ""
+    return f"### {files.escaped(table.title)}\n\n" + "\n".join(lines) + f"\n{note}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell if set(cell) <= {"-", ":"} and cell else files.escaped(cell) for cell in cells) + " |"
+
+
+def latex(table: Table) -> str:
+    """A booktabs table; the note stands below as its caption's second part."""
+    columns = "".join("l" if name in table.text or place == 0 else "r" for place, name in enumerate(table.header))
+    lines = [_tex(cells) + r" \\" for cells in (table.header, *table.rows)]
+    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
+    caption = _escape(f"{table.title}. {table.note}".strip())
+    return (
+        "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n\\caption{" + caption + "}\n"
+        "\\begin{tabular}{" + columns + "}\n" + body + "\n\\end{tabular}\n\\end{table}\n"
+    )
+
+
+def _tex(cells: Sequence[str]) -> str:
+    return " & ".join(_escape(cell) for cell in cells)
+
+
+_TEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"−": "$-$", "–": "--", "≥": r"$\geq$", "<": "$<$", ">": "$>$", "±": r"$\pm$", "×": r"$\times$", "…": r"\dots{}"},
+    **{"′": "'", "·": r"$\cdot$"},
+}
+
+
+def _escape(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60] or "table"

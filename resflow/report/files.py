@@ -1,0 +1,32 @@
+"""How a report's files are written: whole, repeatable to the byte, their text escaped."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from pathlib import Path
+
+import pandas as pd
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put a file in place whole; one that already holds these bytes is left alone."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no table cell of its own."""
+    one_line = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]<>#|~$!&])", r"\\\1", one_line)
