@@ -30,7 +30,7 @@ from resflow.settings import Recipe
 
 log = logging.getLogger("resflow.checkpoints")
 Arrays = dict[str, np.ndarray]
-PLAIN = ("history", "drops", "lowest", "epochs", "stopped")  # a course's fields that JSON has
+PLAIN = ("history", "drops", "lowest", "epochs", "stopped", "gradients")  # a course's fields that JSON has
 SHARE = 0.05  # of a trial's time, at most, that writing checkpoints takes
 
 
@@ -45,6 +45,7 @@ class Course:
     lowest: float = float("inf")  # validation loss
     epochs: dict[str, int] = field(default_factory=lambda: {"best": 0, "last": 0})
     stopped: bool = False  # early
+    gradients: list[Any] = field(default_factory=list)  # (epoch, norms) of the steps that diagnostics watched
     seconds: float = 0.0  # that earlier processes spent on it
 
     @classmethod

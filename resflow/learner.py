@@ -65,6 +65,9 @@ class Learner:
             for phase in (HEAD, ALL)
         }
         self.step = self.steps[ALL]
+        self.kernels = [(layer.name, layer.kernel) for layer in self.trained[ALL] if hasattr(layer, "kernel")]
+        self.watch = tf.Variable(False, trainable=False)  # whether the next step measures its gradients
+        self.norms = tf.Variable(tf.zeros(len(self.kernels)), trainable=False)  # by each of `kernels`, as measured last
         self.logits = tf.function(self._logits, [image], jit_compile=self.jit)
 
     def _slower(self, trial: Trial) -> set[int]:
@@ -119,10 +122,11 @@ class Learner:
         targets = tf.one_hot(labels, self.classes) * (1 - self.smoothing) + self.smoothing / self.classes
         self._set_up_layers(self.trained[phase])
         with tf.GradientTape() as tape:
-            logits = self.model(self._prepared(images), training=True)
+            logits = self.model(self.prepared(images), training=True)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [v.value for v in variables])
+        self._measure(dict(zip(map(id, variables), gradients, strict=True)))
         if self.decoupled:
             # Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2: apart from the gradient's moments
             for variable in variables:
@@ -140,6 +144,16 @@ class Learner:
         self.optimizer.apply(gradients, variables)
         return loss
 
+    def _measure(self, gradients: Mapping[int, Any]) -> None:
+        """Keep the gradients' norms where `watch` asks for them; NaN of a kernel that does not train in this phase."""
+
+        def norms() -> Any:
+            known = [gradients.get(id(kernel)) for _, kernel in self.kernels]
+            sizes = [float("nan") if g is None else tf.norm(tf.cast(g, tf.float32)) for g in known]
+            return tf.stack(sizes) / self.optimizer.scale_loss(tf.constant(1.0))
+
+        self.norms.assign(tf.cond(self.watch, norms, lambda: self.norms.value()))
+
     def _set_up_layers(self, trained: Iterable[Any]) -> None:
         """For the graph that is traced next: frozen parts' batch norm, and what dropout's masks are keyed by."""
         learning = set(map(id, trained))
@@ -150,9 +164,10 @@ class Learner:
                 layer.drawn_from(self.seed, tf.cast(self.optimizer.iterations.value, tf.int64))
 
     def _logits(self, images: Any) -> Any:
-        return self.model(self._prepared(images), training=False)
+        return self.model(self.prepared(images), training=False)
 
-    def _prepared(self, images: Any) -> Any:
+    def prepared(self, images: Any) -> Any:
+        """Images as the network takes them; features as they are."""
         if self.features is not None:
             return images
         return (tf.cast(images, tf.float32) - self.mean) / self.deviation

@@ -118,7 +118,8 @@ def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, 
 
 def _run_name(loaded: Study, trials: Sequence[Trial], settings: Mapping[str, Any]) -> str:
     """study-profile-data, and a short hash of what `--set` changed in the trials."""
-    settings = {key: value for key, value in settings.items() if key != "keep_weights"}  # the same run, kept or not
+    unseen = ("keep_weights", "diagnostics")  # the same run with and without
+    settings = {key: value for key, value in settings.items() if key not in unseen}
     source = re.sub(r"[^A-Za-z0-9_]+", "_", trials[0].data.source)
     parts = [loaded.name, loaded.profile or "full", source]
     if settings:

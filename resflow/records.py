@@ -3,6 +3,7 @@
     results/<run>/trials/<id>/record.json          the Record below
     results/<run>/trials/<id>/history.csv          a row an epoch: HISTORY_COLUMNS
     results/<run>/trials/<id>/predictions.parquet  a row a test image: PREDICTION_COLUMNS
+    results/<run>/trials/<id>/diagnostics.parquet  a row a layer and kind of figure: DIAGNOSTIC_COLUMNS
 
 A record appears whole or not at all: its files are written and synced in a hidden folder beside
 the final one, which one rename then puts in place. Fractions are 0..1.
@@ -49,6 +50,13 @@ PREDICTION_COLUMNS = (
     "probability",  # softmax probability of the true class
     "rank",  # other classes that score at least as high as the true one; 0 is a correct answer, < 5 a top-5 one
 )
+DIAGNOSTIC_COLUMNS = (
+    "kind",  # gradient_norm, response_sd, bn_scale, dead_units, shortcut_share (diagnostics.py)
+    "layer",  # its name
+    "place",  # 0, 1, … among the layers of this kind, from the input on
+    "epoch",  # whose end the value is of; 0 is the first step
+    "value",
+)
 PARQUET = b"PAR1"  # what such a file begins and ends with
 PLAN_KEYS = ("id", "arm", "seed")
 PLAN_NUMBERS = ("seed", "parameters", "multiply_adds", "epochs")
@@ -94,6 +102,7 @@ class Outcome:
     record: Record
     history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(HISTORY_COLUMNS)))
     predictions: pd.DataFrame | None = None
+    diagnostics: pd.DataFrame | None = None
 
 
 def trial_folder(run: Path, trial_id: str) -> Path:
@@ -110,6 +119,8 @@ def write(run: Path, outcome: Outcome) -> Path:
         outcome.history.to_csv(draft / "history.csv", index=False)
         if outcome.predictions is not None:
             outcome.predictions.to_parquet(draft / "predictions.parquet", index=False)
+        if outcome.diagnostics is not None:
+            outcome.diagnostics.to_parquet(draft / "diagnostics.parquet", index=False)
         (draft / "record.json").write_text(json.dumps(outcome.record.model_dump(), indent=1) + "\n", encoding="utf-8")
         for path in [*draft.iterdir(), draft]:
             _sync(path)
@@ -175,17 +186,22 @@ def read(folder: Path) -> Record:
 
 def _truncated(folder: Path, record: Record) -> str:
     """What a copy that was cut short, or a bad disk, made of the files beside record.json; empty where all is well."""
-    history, predictions = folder / "history.csv", folder / "predictions.parquet"
+    history = folder / "history.csv"
     rows = history.read_bytes().count(b"\n") - 1 if history.is_file() else 0
     if rows != record.epochs_run:
         return f"{history} has {max(rows, 0)} whole rows, its record is of {record.epochs_run} epochs"
-    if predictions.is_file():
-        with predictions.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - len(PARQUET)))
-            if size <= len(PARQUET) or file.read() != PARQUET:
-                return f"{predictions} is no whole Parquet file"
+    for name in ("predictions", "diagnostics"):
+        path = folder / f"{name}.parquet"
+        if path.is_file() and not _whole_parquet(path):
+            return f"{path} is no whole Parquet file"
     return ""
+
+
+def _whole_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(PARQUET)))
+        return size > len(PARQUET) and file.read() == PARQUET
 
 
 def finished(run: Path) -> dict[str, Record]:
@@ -235,6 +251,18 @@ class Run:
         if not path.is_file():
             raise RecordError(f"trial {trial_id} kept no predictions: {path} does not exist.")
         return _table(pd.read_parquet, path)
+
+    def diagnostics(self, ids: Iterable[str]) -> pd.DataFrame:
+        """What the trials that kept some saw inside: id, arm, seed, DIAGNOSTIC_COLUMNS."""
+        known = {record.id: record for record in self.records}
+        found = []
+        for trial_id in ids:
+            path = trial_folder(self.folder, trial_id) / "diagnostics.parquet"
+            if trial_id in known and path.is_file():
+                record = known[trial_id]
+                found.append(_table(pd.read_parquet, path).assign(id=record.id, arm=record.arm, seed=record.seed))
+        columns = ["id", "arm", "seed", *DIAGNOSTIC_COLUMNS]
+        return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
 
 
 def _table(reader: Callable[[Path], pd.DataFrame], path: Path) -> pd.DataFrame:

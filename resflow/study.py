@@ -50,6 +50,7 @@ PROFILE_KEYS = (
     "margin",
     "contrasts",
     "keep_weights",
+    "diagnostics",
 )
 
 
@@ -104,6 +105,10 @@ class StudyFile(Section):
         "none",
         description="trained networks to keep, outside results/: none, each trial's at its lowest validation loss, or "
         "after its last epoch; no part of a trial's id",
+    )
+    diagnostics: bool = Field(
+        True,
+        description="look inside each network: gradients in training, responses after it; changes no number",
     )
     published: Published | None = Field(None, description="a published figure that the report sets beside the arms")
     profiles: dict[str, dict[str, Any] | None] = Field({}, description="name -> keys that it overrides")

@@ -6,10 +6,10 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,22 +26,21 @@ os.environ["TF_XLA_FLAGS"] = compiled.flags()
 import keras
 import tensorflow as tf
 
-from resflow import about, device_memory, features, kept, models, provenance, weights
+from resflow import about, device_memory, diagnostics, inputs, kept, models, provenance, weights
 from resflow.checkpoints import Arrays, Checkpoints, Course, Storage
-from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
 from resflow.errors import ResflowError, TrainingError
+from resflow.inputs import Inputs
 from resflow.learner import ALL, HEAD, Learner, forget, learner
-from resflow.pretrained import RAW, Normalisation
+from resflow.pretrained import Normalisation
 from resflow.records import HISTORY_COLUMNS, Outcome, record_of
 from resflow.schedule import learning_rate
 from resflow.scoring import predictions, score
-from resflow.settings import Execution, Recipe
+from resflow.settings import Execution
 from resflow.trial import Trial
 
 log = logging.getLogger("resflow.train")
 OnEpoch = Callable[[dict[str, float]], None]
-Inputs: TypeAlias = "Images | features.Features"
 
 
 class Diverged(Exception):  # noqa: N818  (an outcome, not an error)
@@ -98,14 +97,15 @@ def run(
     started, clock = {"started": provenance.now(), **provenance.environment()}, time.perf_counter()
     course = Course.of(trial.recipe)
     facts: dict[str, Any] = {}
-    predicted = None
+    predicted, inside = None, None
     try:
         dataset = load(folder, trial.data.split, trial.split_seed)
-        pixels = normalisation(trial, dataset)
+        pixels = inputs.normalisation(trial, dataset)
         facts["data"] = _data_facts(trial, dataset, pixels)
         checkpoints = Checkpoints(storage, trial.id, _numerics(trial, keep)) if storage else None
         course, saved = (checkpoints and checkpoints.load(trial.recipe)) or (course, {})
-        best_epoch, metrics, predicted = _fit(trial, dataset, pixels, course, saved, on_epoch, keep, checkpoints)
+        fed = inputs.of(trial, dataset, pixels)
+        best_epoch, metrics, predicted, inside = _fit(fed, pixels, course, saved, on_epoch, keep, checkpoints)
         facts |= {"status": "completed", "metrics": metrics, "best_epoch": best_epoch}
     except Diverged as error:
         facts |= {"status": "diverged", "reason": str(error)}
@@ -122,7 +122,7 @@ def run(
         provenance={**started, "finished": provenance.now()},
         **facts,
     )
-    return Outcome(record, pd.DataFrame(course.history, columns=list(HISTORY_COLUMNS)), predicted)
+    return Outcome(record, pd.DataFrame(course.history, columns=list(HISTORY_COLUMNS)), predicted, inside)
 
 
 def _network_facts(trial: Trial) -> dict[str, Any]:
@@ -148,43 +148,6 @@ def _data_facts(trial: Trial, dataset: Dataset, pixels: Normalisation) -> dict[s
     }
 
 
-class Images:
-    """The inputs of a trial that computes its whole network: batches of images."""
-
-    shape = None
-
-    def __init__(self, trial: Trial, dataset: Dataset) -> None:
-        self.trial, self.dataset = trial, dataset
-
-    def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
-        recipe = self.trial.recipe
-        return pipeline.training_batches(
-            self.dataset,
-            recipe.augmentation,
-            self.trial.seed,
-            epoch,
-            recipe.batch_size,
-            self.trial.execution.threads,
-        )
-
-    def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
-        """Yield the images of a part; `epoch` asks for that epoch's augmented views of them."""
-        index = getattr(self.dataset, part)
-        table = None if epoch is None else features.part_views(self.trial, part, epoch, len(index))
-        return pipeline.evaluation_batches(self.dataset, index, table)
-
-
-def normalisation(trial: Trial, dataset: Dataset) -> Normalisation:
-    """What is done to pixels: by the weights' own statistics, the training images', or nothing."""
-    if trial.data.normalisation == "raw":
-        return RAW
-    given = trial.pretrained.normalisation if trial.pretrained else None
-    if given is None or trial.data.normalisation == "dataset":
-        mean, deviation = ((float(r), float(g), float(b)) for r, g, b in pipeline.channel_statistics(dataset))
-        return Normalisation(mean, deviation)
-    return given
-
-
 def _wanted(trial: Trial, keep: Path | None) -> set[str]:
     """The epochs, `best` and `last`, whose networks are needed at the end."""
     return {trial.recipe.test_weights, trial.keep_weights} if keep else {trial.recipe.test_weights}
@@ -196,28 +159,27 @@ def _numerics(trial: Trial, keep: Path | None) -> dict[str, str]:
 
 
 def _fit(
-    trial: Trial,
-    dataset: Dataset,
+    fed: Inputs,
     pixels: Normalisation,
     course: Course,
     saved: Arrays,
     on_epoch: OnEpoch | None,
     keep: Path | None,
     checkpoints: Checkpoints | None,
-) -> tuple[int, dict[str, float], pd.DataFrame]:
-    """Train on from where `course` stands, then test once; returns the tested epoch, metrics, predictions.
+) -> tuple[int, dict[str, float], pd.DataFrame, pd.DataFrame | None]:
+    """Train on from where `course` stands, then test once; returns the tested epoch, metrics, predictions, diagnostics.
 
     `course` grows as epochs end; `saved` are its checkpoint's arrays, none at a trial's beginning.
     """
+    trial, dataset = fed.trial, fed.dataset
     recipe, clock = trial.recipe, time.perf_counter()
     steps = len(dataset.train) // recipe.batch_size
     if steps == 0:
         raise TrainingError(
             f"batch_size {recipe.batch_size} is more than the {len(dataset.train)} training images: make it smaller."
         )
-    inputs = features.Features(trial, dataset, pixels) if trial.shares_features else Images(trial, dataset)
     mean, deviation = (np.array(values, np.float32) for values in (pixels.mean, pixels.deviation))
-    net = learner(trial, mean, deviation, inputs.shape)
+    net = learner(trial, mean, deviation, fed.shape)
     wanted = _wanted(trial, keep)
     values: dict[str, list[np.ndarray]] = {}  # of the network at these epochs, where it must be put back
     if saved:
@@ -229,7 +191,7 @@ def _fit(
         epoch = course.epochs["last"] + 1
         if epoch == recipe.head_epochs + 1:
             net.begin(ALL)
-        row = _epoch(net, inputs, recipe, epoch, steps, course.drops)
+        row = _epoch(net, fed, epoch, steps, course)
         course.history.append(row)
         log.info(" ".join(f"{key}={value:.6g}" for key, value in row.items()))
         if not np.isfinite([row["train_loss"], row["validation_loss"]]).all():
@@ -251,8 +213,9 @@ def _fit(
         values["last"] = net.model.get_weights()
     if recipe.test_weights in values:
         net.model.set_weights(values[recipe.test_weights])
-    logits = net.predict(inputs.evaluation_batches("test"), len(dataset.test))
+    logits = net.predict(fed.evaluation_batches("test"), len(dataset.test))
     tested, chosen = score(logits, dataset.labels[dataset.test]), epochs[recipe.test_weights]
+    inside = diagnostics.of(net, dataset, course.gradients, chosen) if trial.diagnostics else None
     if keep is not None and trial.keep_weights != "none":
         if trial.keep_weights in values:
             net.model.set_weights(values[trial.keep_weights])
@@ -264,19 +227,21 @@ def _fit(
         chosen,
         {**{f"test_{key}": value for key, value in tested.items()}, **of_chosen},
         predictions(logits, dataset),
+        inside,
     )
 
 
-def _epoch(net: Learner, inputs: Inputs, recipe: Recipe, epoch: int, steps: int, drops: int) -> dict[str, float]:
+def _epoch(net: Learner, fed: Inputs, epoch: int, steps: int, course: Course) -> dict[str, float]:
     """Train for one epoch and evaluate: a row of the history."""
-    clock = time.perf_counter()
-    rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, drops) for i in range(steps)]
-    batch_loss = _train_epoch(net, inputs, epoch, rates)
+    clock, recipe = time.perf_counter(), fed.trial.recipe
+    rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, course.drops) for i in range(steps)]
+    watch = diagnostics.steps_watched(epoch, recipe.epochs, steps) if fed.trial.diagnostics else {}
+    batch_loss = _train_epoch(net, fed, epoch, rates, watch, course)
     return {
         "epoch": epoch,
         "learning_rate": rates[-1],
         "batch_loss": batch_loss,
-        **_evaluate(net, inputs, epoch),
+        **_evaluate(net, fed, epoch),
         "seconds": round(time.perf_counter() - clock, 4),
     }
 
@@ -313,21 +278,28 @@ def _whole(trial: Trial, net: Learner) -> keras.Model:
     return whole
 
 
-def _train_epoch(net: Learner, inputs: Inputs, epoch: int, rates: list[float]) -> float:
-    batches = inputs.training_batches(epoch)
-    losses = [net.step(x, labels, rate) for (x, labels), rate in zip(batches, map(tf.constant, rates), strict=True)]
+def _train_epoch(
+    net: Learner, fed: Inputs, epoch: int, rates: list[float], watch: Mapping[int, int], course: Course
+) -> float:
+    """Mean loss of an epoch's steps. `watch` says as which epoch the gradients of some steps are kept in `course`."""
+    losses = []
+    for place, ((x, labels), rate) in enumerate(zip(fed.training_batches(epoch), rates, strict=True)):
+        net.watch.assign(place in watch)
+        losses.append(net.step(x, labels, tf.constant(rate)))
+        if place in watch:
+            course.gradients.append([watch[place], [float(norm) for norm in net.norms.numpy()]])
     mean = float(np.mean([loss.numpy() for loss in losses]))
     if not np.isfinite(mean):
         raise Diverged(f"the training loss is no number in epoch {epoch}")
     return mean
 
 
-def _evaluate(net: Learner, inputs: Inputs, epoch: int) -> dict[str, float]:
+def _evaluate(net: Learner, fed: Inputs, epoch: int) -> dict[str, float]:
     """Loss and top-1 on the clean training images and on the validation images, in inference mode."""
-    augmented = inputs.trial.recipe.validation_views == "augmented"
+    augmented = fed.trial.recipe.validation_views == "augmented"
     row: dict[str, float] = {}
     for part, view in (("train", None), ("validation", epoch if augmented else None)):
-        labels = inputs.dataset.labels[getattr(inputs.dataset, part)]
-        scores = score(net.predict(inputs.evaluation_batches(part, view), len(labels)), labels)
+        labels = fed.dataset.labels[getattr(fed.dataset, part)]
+        scores = score(net.predict(fed.evaluation_batches(part, view), len(labels)), labels)
         row |= {f"{part}_loss": scores["loss"], f"{part}_top1": scores["top1"]}
     return row

@@ -43,6 +43,7 @@ class Trial:
     parameters: int
     multiply_adds: int  # one forward pass of one image
     keep_weights: str = "none"  # best or last: which epoch's network is kept; no part of the id
+    diagnostics: bool = True  # whether its record has some; they change no number of it
     resources: Resources = field(default_factory=Resources)  # no part of the id either
 
     def settings(self) -> dict[str, Any]:
@@ -143,6 +144,7 @@ def _trial(
         parameters=parameters,
         multiply_adds=multiply_adds,
         keep_weights=study.file.keep_weights,
+        diagnostics=study.file.diagnostics,
         resources=study.file.resources,
     )
 

@@ -197,4 +197,22 @@ def _outcome(
             "device": "cpu",
         },
     )
-    return records.Outcome(record, history, predictions if done else None)
+    inside = _inside(row["arm"], levels, draw, run_epochs) if done else None
+    return records.Outcome(record, history, predictions if done else None, inside)
+
+
+def _inside(arm: str, levels: Mapping[str, str], draw: np.random.Generator, epochs: int) -> pd.DataFrame:
+    """Gradients that shrink towards the input, responses that shortcuts make smaller: what the paper describes."""
+    layers = 4 + 2 * (list(DEPTHS).index(levels["depth"]) if levels.get("depth") in DEPTHS else 0)
+    plain = levels.get("shortcut") == "plain"
+    rows = []
+    for place in range(layers):
+        noise = 1 + draw.normal(0, 0.02)
+        rows += [
+            *(("gradient_norm", f"conv{place}", place, at, noise * 0.9 ** (layers - place)) for at in (0, epochs)),
+            ("response_sd", f"conv{place}_bn", place, epochs, noise * (1.0 if plain else 0.7 - 0.02 * layers)),
+            ("bn_scale", f"conv{place}_bn", place, epochs, noise),
+            ("dead_units", f"conv{place}_relu", place, epochs, 0.1 * noise),
+            *([] if plain else [("shortcut_share", f"block{place}_add", place, epochs, 0.6 * noise)]),
+        ]
+    return pd.DataFrame(rows, columns=list(records.DIAGNOSTIC_COLUMNS))

@@ -14,7 +14,7 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from resflow import cli, features, models, planning, train, weights
+from resflow import cli, features, inputs, models, planning, train, weights
 from resflow.bench import frozen_contest, frozen_script, page, process, saving
 from resflow.data import pipeline
 from resflow.data.dataset import load
@@ -39,7 +39,7 @@ def frozen_trial(folder: Path, file: Path, **settings: Any) -> Trial:
     trial = tiny.trial(folder, finetune="frozen", **given)
     net = models.build(trial.architecture, trial.data.image_size, trial.classes)
     models.initialise(net, seed=5)
-    pixels = train.normalisation(trial, load(folder))
+    pixels = inputs.normalisation(trial, load(folder))
     weights.save(net, file, normalisation=pixels, architecture=asdict(trial.architecture))
     return replace(trial, pretrained=weights.find(str(file), "cifar", 8))
 

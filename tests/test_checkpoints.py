@@ -75,6 +75,8 @@ def assert_same(one: Outcome, other: Outcome) -> None:
         one.history.drop(columns="seconds"), other.history.drop(columns="seconds"), check_exact=True
     )
     pd.testing.assert_frame_equal(one.predictions, other.predictions, check_exact=True)
+    assert one.diagnostics is not None
+    pd.testing.assert_frame_equal(one.diagnostics, other.diagnostics, check_exact=True)
 
 
 def kind_of(name: str, folder: Path, weights: Path) -> Trial:

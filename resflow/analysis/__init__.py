@@ -43,6 +43,12 @@ class Analysis:
         """Read when first asked for; None of many trials, and where none kept any."""
         return predictions.read(self.run, self.trials)
 
+    @cached_property
+    def diagnostics(self) -> pd.DataFrame | None:
+        """What completed trials saw inside; None of many trials."""
+        done = self.trials[self.trials["status"] == "completed"]
+        return None if len(self.trials) > predictions.MOST_TRIALS else self.run.diagnostics(done["id"])
+
 
 @dataclass(frozen=True)
 class Label:

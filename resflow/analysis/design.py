@@ -260,12 +260,12 @@ def _largest_class(run: Run, completed: list[Record]) -> float:
 
 def residual_arms(run: Run) -> set[str]:
     """Arms whose networks have shortcuts."""
-    return {arm for arm, shortcut in _shortcuts(run).items() if shortcut != NO_SHORTCUT}
+    return {arm for arm, shortcut in shortcuts(run).items() if shortcut != NO_SHORTCUT}
 
 
 def twins(run: Run, plan: Design) -> set[tuple[str, str]]:
     """Pairs of arms, in either order, of which one is plain, the other is residual, and all else is equal."""
-    known = _shortcuts(run)
+    known = shortcuts(run)
     others = plan.others(SHORTCUT)
     return {
         (one, other)
@@ -277,6 +277,7 @@ def twins(run: Run, plan: Design) -> set[tuple[str, str]]:
     }
 
 
-def _shortcuts(run: Run) -> dict[str, str]:
+def shortcuts(run: Run) -> dict[str, str]:
+    """Arm -> its network's shortcut, of arms that have a record."""
     networks = {record.arm: record.settings.get("network", {}) for record in run.records}
     return {arm: str(network.get(SHORTCUT, NO_SHORTCUT)) for arm, network in networks.items()}

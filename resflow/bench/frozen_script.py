@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from resflow import models, planning, train, weights
+from resflow import inputs, models, planning, weights
 from resflow.bench import process
 from resflow.bench.keras_step import backbone, batches
 from resflow.bench.script import EVALUATION_BATCH, Rates
@@ -56,7 +56,7 @@ def random_weights(spec: dict[str, Any]) -> dict[str, Any]:
         if hasattr(layer, "momentum"):
             layer.momentum = 0.0  # one pass sets the statistics
     net((dataset.images[dataset.train[:CALIBRATING]].astype(np.float32) - mean) / deviation, training=True)
-    pixels = train.normalisation(trial, dataset)
+    pixels = inputs.normalisation(trial, dataset)
     weights.save(net, Path(spec["file"]), normalisation=pixels, architecture=asdict(trial.architecture))
     return {"parameters": net.count_params()}
 

@@ -10,5 +10,6 @@ from resflow.figures.classes import confusion
 from resflow.figures.costs import cost
 from resflow.figures.curves import curves
 from resflow.figures.forest import effect_forest
+from resflow.figures.inside import inside
 
-__all__ = ["accuracy", "confusion", "cost", "curves", "effect_forest"]
+__all__ = ["accuracy", "confusion", "cost", "curves", "effect_forest", "inside"]

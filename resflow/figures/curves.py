@@ -26,7 +26,7 @@ def curves(
     """
     draw = _shade if histories["id"].nunique() > MOST_SHOWN else _curve
     of_arm = dict(iter(histories[["id", "arm", "seed", "epoch", "status", column]].groupby("arm", sort=False)))
-    outer, inner = _split(design, panel_by_scale)
+    outer, inner = split(design, panel_by_scale)
     names = list(dict.fromkeys(outer[arm] for arm in design.arms))
     colours = styles(list(dict.fromkeys(inner[arm] for arm in design.arms)))
     with theme():
@@ -53,7 +53,7 @@ def curves(
     return figure
 
 
-def _split(design: Design, panel_by_scale: bool) -> tuple[dict[str, str], dict[str, str]]:
+def split(design: Design, panel_by_scale: bool) -> tuple[dict[str, str], dict[str, str]]:
     """Arm -> panel title, and arm -> label of its colour."""
     factor = design.main
     rest = design.others(factor) if factor else ()

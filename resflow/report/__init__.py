@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from resflow.analysis import Analysis, analyse, labels
 from resflow.errors import RecordError
-from resflow.report import answer, drawn, files, how, images, published, tables
+from resflow.report import answer, claims, drawn, files, how, images, published, tables
 from resflow.report.drawn import Drawn
 
 SCRIPT = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
@@ -95,6 +95,9 @@ def _page(analysis: Analysis, figures: list[Drawn]) -> dict[str, Any]:
         "main": figures[:1] if analysis.completed else [],
         "effect_figures": [figure for figure in figures if figure.name == "effects"],
         "curves": [figure for figure in figures if figure.name.startswith(("training", "validation"))],
+        "training": [t for t in (tables.degradation(analysis), tables.convergence(analysis)) if t],
+        "inside": [figure for figure in figures if figure.name.startswith("inside")],
+        "claims": claims.table(analysis) if analysis.completed else None,
         "costs": [figure for figure in figures if figure.name == "cost"],
         "confusions": [figure for figure in figures if figure.name == "confusion"],
         "arms": tables.arms(analysis),

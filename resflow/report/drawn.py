@@ -15,7 +15,7 @@ from resflow.figures.classes import MOST_CLASSES
 from resflow.figures.style import MOST_SHOWN, NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
 from resflow.report import images
 
-OURS = re.compile(r"(accuracy|effects|cost|confusion|(training|validation)(_by_\w+)?)\.(svg|png)")
+OURS = re.compile(r"(accuracy|effects|cost|confusion|inside_\w+|(training|validation)(_by_\w+)?)\.(svg|png)")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
             partial(figures.effect_forest, a.effects, design),
         )
     yield from _curves(analysis)
+    yield from _inside(analysis)
     yield (
         "cost",
         f"{metric.label} against cost",
@@ -88,6 +89,30 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
         partial(figures.cost, a.trials, a.arms, design),
     )
     yield from _confusion(analysis)
+
+
+INSIDE = {  # kind -> of which steps, title, caption
+    "response_sd": (False, "Responses by layer", "Standard deviation of batch norm outputs on 64 validation images."),
+    "gradient_norm": (True, "Gradients by layer, at the first step", "L2 norm by kernel, before any training."),
+    "gradient_norm_last": (False, "Gradients by layer, at the end", "L2 norm by kernel, at the last step."),
+    "dead_units": (False, "Dead units by layer", "ReLU outputs that are zero for each of 64 validation images."),
+    "shortcut_share": (False, "The shortcut's share, by block", "Norm of the shortcut over both branches' norms."),
+}
+
+
+def _inside(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+    """What diagnostics saw, of the trained networks; gradients also of the first step."""
+    table = analysis.diagnostics
+    if table is None or table.empty:
+        return
+    for name, (first, title, caption) in INSIDE.items():
+        kind = name.removesuffix("_last")
+        mine = table[table["kind"] == kind]
+        at = mine.groupby("id")["epoch"].transform("min" if first else "max")
+        mine = mine[mine["epoch"] == (0 if first else at)].dropna(subset=["value"])
+        if len(mine):
+            shade = " Lines are means over seeds, shades span them."
+            yield f"inside_{name}", title, caption + shade, partial(figures.inside, mine, analysis.design, kind)
 
 
 def _confusion(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from resflow import stats
 from resflow.analysis import Analysis
 from resflow.analysis.contrasts import contrasts
+from resflow.analysis.degradation import epochs_to, steps
 from resflow.analysis.design import BASE, OUTCOMES, Design
 from resflow.analysis.effects import seed_differences
 from resflow.analysis.judge import ABOVE, UNKNOWN
@@ -18,6 +19,7 @@ from resflow.families import BASELINE, TIMES
 from resflow.report.answer import CHANGES
 from resflow.report.words import count, duration, interval, known, level, level_interval, number, p_value
 
+ERRORS = (0.5, 0.2, 0.05)  # training errors whose epoch is told
 MOST_SEEDS = 30  # that have a column each
 WORDS = frozenset({"helps", "hurts", "equivalent", "undecided", "larger", "smaller", "equal", *OUTCOMES})
 
@@ -227,6 +229,51 @@ def seeds(analysis: Analysis) -> Table | None:
     return _table(
         "Paired differences by seed", rows, {"Contrast"}, f"{note}– where one of its trials did not complete."
     )
+
+
+def degradation(analysis: Analysis) -> Table | None:
+    """Each net's training error against the next shallower one's; None where depth does not vary."""
+    rows = []
+    for step in steps(analysis.trials, analysis.design):
+        mean = step.difference
+        rows.append(
+            {
+                "Nets": step.family or "all",
+                "Depth": f"{step.depth} − {step.shallower}",
+                "Training error (points)": number(100 * mean.mean, signed=True),
+                "95 % interval": interval(100 * mean.low, 100 * mean.high, signed=True),
+                "Holm p": p_value(step.p_holm),
+                "Deeper trains": "worse" if step.worse else "better" if step.better else "undecided",
+                "Note": mean.note,
+            }
+        )
+    if not rows:
+        return None
+    note = (
+        "Paired differences over seeds in top-1 error on the clean training images, in inference mode; Holm over these "
+        f"{len(rows)}. Degradation is a deeper net that trains worse."
+    )
+    return _table("Training error by depth", rows, {"Nets", "Depth", "Deeper trains", "Note"}, note)
+
+
+def convergence(analysis: Analysis) -> Table | None:
+    """Epochs until a training error of ERRORS is reached: the mean over the seeds that came there, and how many did."""
+    if analysis.histories.empty or "train_top1" not in analysis.histories:
+        return None
+    found = {error: epochs_to(analysis.histories, error) for error in ERRORS}
+    rows = []
+    for arm in analysis.design.arms:
+        cells = {"Arm": analysis.design.called(arm)}
+        for error, frame in found.items():
+            mine = frame.loc[frame["arm"] == arm, "epochs"]
+            reached = mine.dropna()
+            said = f"{reached.mean():.1f}" if len(reached) else "–"
+            cells[f"To {100 * error:.0f} % error"] = said + (
+                f" ({len(reached)} of {len(mine)})" if len(reached) < len(mine) else ""
+            )
+        rows.append(cells)
+    note = "Epochs, the mean over seeds; in brackets how many seeds came there, where not all did."
+    return _table("Epochs to a training error", rows, {"Arm"}, note)
 
 
 def trials(analysis: Analysis) -> Table:

@@ -1,0 +1,80 @@
+"""Degradation: a deeper net with a higher TRAINING error than a shallower one (He et al. 2015, section 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from resflow import stats
+from resflow.analysis.design import Design
+
+DEPTH = "depth"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One net against the next shallower one of its family: the paired difference in training error, a fraction."""
+
+    family: str
+    depth: str
+    shallower: str
+    difference: stats.Mean
+    p_holm: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether the deeper net trains worse, by the verdict rule's own test."""
+        return self.p_holm < stats.ALPHA and self.difference.low > 0
+
+    @property
+    def better(self) -> bool:
+        return self.p_holm < stats.ALPHA and self.difference.high < 0
+
+
+def families(design: Design) -> dict[str, list[str]]:
+    """Levels of all factors but depth -> the arms that have them, from shallow to deep; empty where depth is fixed."""
+    if DEPTH not in design.varied:
+        return {}
+    found: dict[str, list[str]] = {}
+    for arm in design.arms:
+        found.setdefault(design.label(arm, design.others(DEPTH)), []).append(arm)
+    rising = {name: sorted(arms, key=lambda arm: float(design.arms[arm][DEPTH])) for name, arms in found.items()}
+    return {name: arms for name, arms in rising.items() if len(arms) > 1}
+
+
+def paired(trials: pd.DataFrame, column: str, arm: str, reference: str) -> np.ndarray:
+    """Differences of a column, arm minus reference, over the seeds that completed in both, by seed."""
+    wide = trials[trials["status"] == "completed"].pivot_table(index="seed", columns="arm", values=column)
+    if not {arm, reference} <= set(wide.columns):
+        return np.array([])
+    return (wide[arm] - wide[reference]).dropna().to_numpy(dtype=float)
+
+
+def steps(trials: pd.DataFrame, design: Design) -> list[Step]:
+    """Every net against the next shallower one, Holm over all of them."""
+    if "train_top1" not in trials:
+        return []
+    pairs = [(family, deep, shallow) for family, arms in families(design).items() for shallow, deep in pairwise(arms)]
+    errors = [-paired(trials, "train_top1", deep, shallow) for _, deep, shallow in pairs]
+    if not pairs:
+        return []
+    adjusted = stats.holm([stats.t_test(one) for one in errors])
+    return [
+        Step(family, design.arms[deep][DEPTH], design.arms[shallow][DEPTH], stats.mean_interval(one), float(p))
+        for (family, deep, shallow), one, p in zip(pairs, errors, adjusted, strict=True)
+    ]
+
+
+def epochs_to(histories: pd.DataFrame, error: float) -> pd.DataFrame:
+    """The first epoch whose clean training error is no more than `error` (0..1): a row a completed trial.
+
+    Columns id, arm, seed, epochs; NaN where the trial never came there.
+    """
+    done = histories[histories["status"] == "completed"]
+    reached = done[1 - done["train_top1"].astype(float) <= error + 1e-9]
+    first = reached.groupby("id")["epoch"].min()
+    trials = done.drop_duplicates("id")[["id", "arm", "seed"]]
+    return trials.assign(epochs=trials["id"].map(first).astype(float)).reset_index(drop=True)

@@ -1,0 +1,68 @@
+"""What goes on inside networks, layer by layer from the input on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from resflow.analysis.design import Design
+from resflow.figures.curves import split
+from resflow.figures.style import WIDE, Style, finish, hover, legend, panels, short, styles, theme
+
+LABELS = {
+    "response_sd": "standard deviation",
+    "gradient_norm": "gradient norm",
+    "dead_units": "dead units (%)",
+    "shortcut_share": "shortcut's share (%)",
+    "bn_scale": "mean |gamma|",
+}
+PER_CENT = ("dead_units", "shortcut_share")
+
+
+def inside(diagnostics: pd.DataFrame, design: Design, kind: str, width: float = WIDE) -> Figure:
+    """One kind of figure by layer: a line an arm, the mean over seeds, a shade from the lowest seed to the highest.
+
+    `diagnostics` has id, arm, seed and DIAGNOSTIC_COLUMNS, of one epoch a trial. A panel a shortcut and a colour a
+    depth where both vary, as in He et al. 2015, Figure 7.
+    """
+    mine = diagnostics[diagnostics["kind"] == kind]
+    outer, inner = split(design, panel_by_scale=False)
+    arms = [arm for arm in design.arms if (mine["arm"] == arm).any()]
+    names = list(dict.fromkeys(outer[arm] for arm in arms))
+    colours = styles(list(dict.fromkeys(inner[arm] for arm in design.arms)))
+    with theme():
+        figure, grid = panels(len(names), width, 2.2)
+        for axes, name in zip(grid, names, strict=True):
+            for arm in (arm for arm in arms if outer[arm] == name):
+                _line(axes, mine[mine["arm"] == arm], kind, colours[inner[arm]], design.called(arm))
+            axes.set_title(short(name), loc="left")
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            finish(axes)
+            spec = axes.get_subplotspec()
+            if spec is not None and spec.is_first_col():
+                axes.set_ylabel(LABELS[kind])
+        if kind == "gradient_norm":
+            grid[0].set_yscale("log")
+        elif kind in PER_CENT:
+            grid[0].set_ylim(-2, 102)
+        else:
+            grid[0].set_ylim(bottom=0)
+        grid[-1].set_xlabel("block" if kind == "shortcut_share" else "layer, from the input on")
+        shown = {n: s for n, s in colours.items() if n and any(inner[arm] == n for arm in arms)}
+        handles = [Line2D([], [], color=s.color, linestyle=s.dashes, lw=2, label=short(n)) for n, s in shown.items()]
+        if handles:
+            legend(figure, handles)
+    return figure
+
+
+def _line(axes: Axes, mine: pd.DataFrame, kind: str, style: Style, name: str) -> None:
+    scale = 100 if kind in PER_CENT else 1
+    wide = scale * mine.pivot_table(index="place", columns="id", values="value")
+    place = wide.index.to_numpy(dtype=float) + 1
+    axes.fill_between(place, wide.min(axis=1), wide.max(axis=1), color=style.color, alpha=0.2, lw=0)
+    (line,) = axes.plot(place, wide.mean(axis=1), color=style.color, linestyle=style.dashes, lw=1.6)
+    hover(line, f"{name}: {np.nanmean(wide.to_numpy(dtype=float)):.3g} on average over layers")
