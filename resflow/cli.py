@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from resflow import bench_cli, models_cli, report_cli, study_cli
+from resflow import bench_cli, inside_cli, models_cli, report_cli, study_cli
 from resflow.errors import ResflowError, StudyError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(report_cli.app)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_cli.app, name="bench")
 app.add_typer(models_cli.app)
+app.add_typer(inside_cli.app)
 
 
 def main() -> None:

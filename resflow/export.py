@@ -34,11 +34,13 @@ OUTPUT = "logits, float32 (images, classes) in the order of classes; their softm
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network. `model` takes normalised images, `logits` uint8 ones (n, size, size, 3) as decoded."""
+    """A trained network. `model` takes normalised images, `logits` uint8 ones (n, size, size, 3) as decoded, which
+    `prepared` normalises."""
 
     model: keras.Model
     classes: tuple[str, ...]
     logits: Callable[[Any], Any]
+    prepared: Callable[[Any], Any]
 
 
 def rebuild(source: Kept) -> Network:
@@ -51,11 +53,14 @@ def rebuild(source: Kept) -> Network:
     )
     size = source.about.image_size
 
+    def prepared(images: Any) -> Any:
+        return (tf.cast(images, tf.float32) - mean) / deviation
+
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])
     def logits(images: Any) -> Any:
-        return model((tf.cast(images, tf.float32) - mean) / deviation, training=False)
+        return model(prepared(images), training=False)
 
-    return Network(model, source.about.classes, logits)
+    return Network(model, source.about.classes, logits, prepared)
 
 
 def _built(source: Kept) -> keras.Model:

@@ -49,6 +49,18 @@ class Analysis:
         done = self.trials[self.trials["status"] == "completed"]
         return None if len(self.trials) > predictions.MOST_TRIALS else self.run.diagnostics(done["id"])
 
+    @cached_property
+    def landscape(self) -> pd.DataFrame | None:
+        """landscape.csv (looking.py), of arms that the study has; None where there is none that can be read."""
+        try:
+            table = pd.read_csv(self.run.folder / "landscape.csv", dtype={"arm": str})
+        except (OSError, ValueError):
+            return None
+        if not {"arm", "seed", "x", "y", "loss"} <= set(table.columns):
+            return None
+        known = table[table["arm"].isin(list(self.design.arms))]
+        return known if len(known) else None
+
 
 @dataclass(frozen=True)
 class Label:

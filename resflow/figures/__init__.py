@@ -11,5 +11,17 @@ from resflow.figures.costs import cost
 from resflow.figures.curves import curves
 from resflow.figures.forest import effect_forest
 from resflow.figures.inside import inside
+from resflow.figures.landscape import landscape_line, landscape_plane
+from resflow.figures.maps import maps
 
-__all__ = ["accuracy", "confusion", "cost", "curves", "effect_forest", "inside"]
+__all__ = [
+    "accuracy",
+    "confusion",
+    "cost",
+    "curves",
+    "effect_forest",
+    "inside",
+    "landscape_line",
+    "landscape_plane",
+    "maps",
+]

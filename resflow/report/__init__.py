@@ -96,7 +96,7 @@ def _page(analysis: Analysis, figures: list[Drawn]) -> dict[str, Any]:
         "effect_figures": [figure for figure in figures if figure.name == "effects"],
         "curves": [figure for figure in figures if figure.name.startswith(("training", "validation"))],
         "training": [t for t in (tables.degradation(analysis), tables.convergence(analysis)) if t],
-        "inside": [figure for figure in figures if figure.name.startswith("inside")],
+        "inside": [figure for figure in figures if figure.name.startswith(("inside", "landscape"))],
         "claims": claims.table(analysis) if analysis.completed else None,
         "costs": [figure for figure in figures if figure.name == "cost"],
         "confusions": [figure for figure in figures if figure.name == "confusion"],

@@ -189,7 +189,7 @@ def _inside(analysis: Analysis, plain: list[str], residual: list[str]) -> Iterat
 
 
 def _ratio(gradients: pd.DataFrame) -> float:
-    """Decades by which the first third of layers' gradients lie above VANISHED times the last third's (geometric means)."""
+    """Decades by which the first third of layers' gradients lie above VANISHED times the last third's."""
     norms = gradients.sort_values("place")["value"].to_numpy(dtype=float)
     logs = np.log10(np.maximum(norms, 1e-30))
     third = max(1, len(logs) // 3)

@@ -15,7 +15,9 @@ from resflow.figures.classes import MOST_CLASSES
 from resflow.figures.style import MOST_SHOWN, NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
 from resflow.report import images
 
-OURS = re.compile(r"(accuracy|effects|cost|confusion|inside_\w+|(training|validation)(_by_\w+)?)\.(svg|png)")
+OURS = re.compile(
+    r"(accuracy|effects|cost|confusion|inside_\w+|landscape_\w+|(training|validation)(_by_\w+)?)\.(svg|png)"
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
         )
     yield from _curves(analysis)
     yield from _inside(analysis)
+    yield from _landscape(analysis)
     yield (
         "cost",
         f"{metric.label} against cost",
@@ -113,6 +116,30 @@ def _inside(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
         if len(mine):
             shade = " Lines are means over seeds, shades span them."
             yield f"inside_{name}", title, caption + shade, partial(figures.inside, mine, analysis.design, kind)
+
+
+def _landscape(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+    """What `resflow landscape` measured, where it did."""
+    table = analysis.landscape
+    if table is None:
+        return
+    line, plane = table[table["y"].isna()], table[table["y"].notna()]
+    if len(line):
+        yield (
+            "landscape_line",
+            "Loss around the trained networks",
+            "Cross-entropy on training images, in inference mode, along a random direction with filter normalisation "
+            "(Li et al. 2018), the same one for nets that share layers. Means over the seeds measured.",
+            partial(figures.landscape_line, line, analysis.design),
+        )
+    if len(plane):
+        seed = int(plane["seed"].min())
+        yield (
+            "landscape_plane",
+            "Loss over two directions",
+            f"Contours of the loss, the same levels in each panel, of seed {seed}. A cross marks the network.",
+            partial(figures.landscape_plane, plane[plane["seed"] == seed], analysis.design),
+        )
 
 
 def _confusion(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
