@@ -184,6 +184,18 @@ def chaos(
     _show(disturbing.run(interruptions, seed, KINDS, _say), _command("chaos", options), as_json, out)
 
 
+@app.command(epilog="Example: resflow bench coverage --draws 2000")
+def coverage(
+    draws: Annotated[int, typer.Option("--draws", min=100, help="samples of each kind and size")] = 20_000,
+    as_json: Json = False,
+    out: Save = None,
+) -> None:
+    """How often intervals cover and tests are wrong, by simulation: on normal seeds, and where seeds are not."""
+    from resflow.bench import coverage as simulated
+
+    _show(simulated.run(draws, _say), _command("coverage", {"--draws": draws}), as_json, out)
+
+
 def _require() -> None:
     from resflow import planning
 

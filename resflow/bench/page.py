@@ -31,6 +31,8 @@ def title(result: Mapping[str, Any]) -> str:
         return f"Head study: {len(asked['arms'])} heads × {where}, on a frozen ResNet-{net['depth']} at {size}×{size}"
     if result["benchmark"] == "convolution":
         return f"Convolutions, forward and backward: batch {asked['batch_size']}, {asked['threads']} threads"
+    if result["benchmark"] == "coverage":
+        return f"Coverage: {asked['draws']:,} simulated studies of each kind"
     if result["benchmark"] == "chaos":
         return (
             f"Reliability: {result['interruptions']} disturbances of {result['runs']} runs of {asked['trials']} trials"
@@ -60,6 +62,7 @@ def rows(result: Mapping[str, Any]) -> Rows:
         "worker": _worker,
         "scale": _scale,
         "chaos": _chaos,
+        "coverage": _coverage,
     }[result["benchmark"]](result)
 
 
@@ -204,3 +207,23 @@ def _chaos(result: Mapping[str, Any]) -> Rows:
         ["processes that outlived their driver by ten seconds", f"{result['left_behind']}"],
         ["time", f"{result['wall_s'] / 60:.0f} min"],
     ]
+
+
+def _coverage(result: Mapping[str, Any]) -> Rows:
+    lines = []
+    for row in result["over_seeds"]:
+        lines.append(
+            [
+                f"{row['differences']} differences, {row['seeds']} seeds",
+                f"t interval covers {row['t_interval_covers']:.1%}, t test wrong {row['t_test_wrong']:.1%}, sign-flip "
+                f"wrong {row['sign_flip_wrong']:.1%} at {row['sign_flip_level']:.3g}, TOST wrong at the margin "
+                f"{row['tost_wrong_at_margin']:.1%}, any false verdict of six {row['any_false_verdict']:.1%}",
+            ]
+        )
+    for row in result["mixed_model"]:
+        said = f"interval covers {row['covers']:.1%}, converged in {row['converged']:.1%}"
+        lines.append([f"mixed model, {row['seeds']} seeds, two trials missing", said])
+    for row in result["over_images"]:
+        said = f"Wilson covers {row['wilson_covers']:.1%}, McNemar wrong {row['mcnemar_wrong']:.1%}"
+        lines.append([f"{row['images']:,} images", said])
+    return lines

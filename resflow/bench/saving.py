@@ -38,7 +38,7 @@ def name(result: Mapping[str, Any]) -> str:
         return f"input-{asked['image_size']}px"
     if result["benchmark"] == "convolution":
         return f"convolution-{asked['threads']}threads"
-    if result["benchmark"] in ("worker", "scale", "chaos"):
+    if result["benchmark"] in ("worker", "scale", "chaos", "coverage"):
         return str(result["benchmark"])
     net, precision = asked["network"], asked["execution"]["precision"]
     parts = [f"step-resnet{net['depth']}", f"{asked['image_size']}px", f"batch{asked['batch_size']}"]
