@@ -159,6 +159,7 @@ def test_contrast_labels_and_structure_pass_axe(browser: Browser, report: Path, 
     context.close()
 
 
+@pytest.mark.long
 def test_a_hundred_trials_fit_into_a_mail(tmp_path: Path) -> None:
     run = write_run(tmp_path, seeds=tuple(range(1, 14)), epochs=60)
     assert len(list((run / "trials").iterdir())) == 104

@@ -207,7 +207,7 @@ def test_a_record_tells_all_of_its_trial(folder: Path, outcome: Outcome) -> None
     assert record.data == {
         "normalisation": {"mean": mean, "deviation": deviation},
         "source": "tiny", "fingerprint": trial.fingerprint, "split": tiny.SPLIT, "split_hash": data.split_hash,
-        "image_size": 16, "classes": 3, "train": 28, "validation": 12, "test": 18,
+        "image_size": 16, "classes": 3, "class_names": ["a", "b", "c"], "train": 28, "validation": 12, "test": 18,
     }  # fmt: skip
     assert record.network == {
         "parameters": trial.parameters, "multiply_adds": trial.multiply_adds, "stem": "low_resolution",
@@ -363,7 +363,7 @@ def test_label_smoothing_by_hand(folder: Path) -> None:
     """Szegedy et al. 2016, section 7: targets (1 - e) one_hot + e / classes."""
     images, labels = batch(folder)
     net = learner(folder, label_smoothing=0.3)
-    logits = net.model(net._prepared(images), training=True).numpy()
+    logits = net.model(net.prepared(images), training=True).numpy()
     log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     targets = np.eye(3)[labels.numpy()] * 0.7 + 0.1
     loss = net.step(images, labels, tf.constant(0.1)).numpy()
