@@ -29,7 +29,6 @@ from resflow.bench import process
 from resflow.bench.contest import Say
 from resflow.bench.disturbances import CLOCK, KINDS, MARK, RECORD_CUT, CannotError, Running, marked
 from resflow.errors import RecordError, ResflowError
-from resflow.records import Record
 
 STUDY = Path(__file__).with_name("chaos.yaml")
 MAIN = "from resflow.cli import main; main()"
@@ -203,8 +202,8 @@ def _end(running: Running) -> int:
     return len(left)
 
 
-def outcomes(run: Path) -> dict[str, tuple[Record, pd.DataFrame, pd.DataFrame | None]]:
-    """Every record that can be read, with its history and predictions; failed ones are none: they run again."""
+def outcomes(run: Path) -> dict[str, tuple[Any, ...]]:
+    """Every record that can be read, with its history and its tables; failed ones are none: they run again."""
     try:
         found = records.load(run)
     except RecordError:
@@ -213,11 +212,11 @@ def outcomes(run: Path) -> dict[str, tuple[Record, pd.DataFrame, pd.DataFrame | 
     for record in found.records:
         if record.status != "failed":
             folder = records.trial_folder(run, record.id)
-            predicted = folder / "predictions.parquet"
+            tables = [folder / f"{name}.parquet" for name in ("predictions", "diagnostics")]
             read[record.id] = (
                 record,
                 pd.read_csv(folder / "history.csv").drop(columns="seconds"),
-                pd.read_parquet(predicted) if predicted.is_file() else None,
+                *(pd.read_parquet(path) if path.is_file() else None for path in tables),
             )
     return read
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from resflow import sampling
 from resflow.analysis import Analysis
+from resflow.analysis.design import BASE
 from resflow.report.tables import Table
 from resflow.report.words import known
 
@@ -67,8 +68,9 @@ def answer(analysis: Analysis) -> list[str]:
     if figure is None or baseline is None:
         return []
     row, part = _row(analysis, baseline, figure), PARTS[figure.metric]
+    name = "The baseline" if row["Arm"] == BASE else row["Arm"]
     if row["Beside it"] == "not run":
-        return [f"{analysis.design.called(baseline)} has not run: nothing stands beside {figure.what}, {figure.text}."]
+        return [f"{name} has not run: nothing stands beside {figure.what}, {figure.text}."]
     verdict = {
         "reaches it": "their mean reaches",
         "not told apart": "on so few images not told apart from",
@@ -76,7 +78,7 @@ def answer(analysis: Analysis) -> list[str]:
         "below": "below",
     }[row["Beside it"]]
     return [
-        f"{analysis.design.called(baseline)} has {row[f'{part} images, by seed']} {part} images right (mean "
+        f"{name} has {row[f'{part} images, by seed']} {part} images right (mean "
         f"{row[f'Mean (% of {part})']} %, Wilson {row['Wilson interval']} %), {verdict} {figure.what}: {figure.text}."
     ]
 
