@@ -1,0 +1,6 @@
+"""`python -m resflow` is `resflow`."""
+
+from resflow.cli import main
+
+if __name__ == "__main__":
+    main()
