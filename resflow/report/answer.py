@@ -123,7 +123,9 @@ def _changing(mine: pd.DataFrame, family: str, design: Design) -> str:
         parts = []
         for word, change in CHANGES.items():
             these = rows[(rows["verdict"] == word) & (rows["n"] > 0)]
-            if len(these):
+            if len(these) == len(rows) > 1 and len(mine) > LONG:
+                parts.append(f"{change} at every other {by} ({_range(these, design)})")
+            elif len(these):
                 parts.append(f"{change} at {join(_told(these, design, by, len(mine) <= LONG))}")
         if parts:
             start = str(rows["context"].iloc[0]).rsplit(" less ", 1)[-1]
