@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from resflow.analysis.design import Design
 from resflow.figures.curves import split
-from resflow.figures.style import WIDE, Style, finish, hover, legend, panels, short, styles, theme
+from resflow.figures.style import WIDE, Style, finish, hover, legend, logarithmic, panels, short, styles, theme
 
 LABELS = {
     "response_sd": "standard deviation",
@@ -21,6 +21,7 @@ LABELS = {
     "bn_scale": "mean |gamma|",
 }
 PER_CENT = ("dead_units", "shortcut_share")
+FAR = 20.0  # times the typical value: beyond that a linear axis shows one layer and no other
 
 
 def inside(diagnostics: pd.DataFrame, design: Design, kind: str, width: float = WIDE) -> Figure:
@@ -45,8 +46,8 @@ def inside(diagnostics: pd.DataFrame, design: Design, kind: str, width: float = 
             spec = axes.get_subplotspec()
             if spec is not None and spec.is_first_col():
                 axes.set_ylabel(LABELS[kind])
-        if kind == "gradient_norm":
-            grid[0].set_yscale("log")
+        if kind == "gradient_norm" or _spread(mine) > FAR:
+            logarithmic(grid[0])
         elif kind in PER_CENT:
             grid[0].set_ylim(-2, 102)
         else:
@@ -57,6 +58,12 @@ def inside(diagnostics: pd.DataFrame, design: Design, kind: str, width: float = 
         if handles:
             legend(figure, handles)
     return figure
+
+
+def _spread(mine: pd.DataFrame) -> float:
+    """How many times the typical layer's value the largest one is."""
+    typical = float(mine["value"].median())
+    return float(mine["value"].max()) / typical if typical > 0 else 1.0
 
 
 def _line(axes: Axes, mine: pd.DataFrame, kind: str, style: Style, name: str) -> None:

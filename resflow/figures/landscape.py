@@ -9,7 +9,9 @@ from matplotlib.lines import Line2D
 
 from resflow.analysis.design import Design
 from resflow.figures.curves import split
-from resflow.figures.style import INK, WIDE, finish, hover, legend, panels, short, styles, theme
+from resflow.figures.style import INK, WIDE, finish, hover, legend, logarithmic, panels, short, styles, theme
+
+FAR = 100.0  # times the lowest loss: beyond that a linear axis shows the rim alone
 
 
 def landscape_line(table: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:
@@ -27,7 +29,8 @@ def landscape_line(table: pd.DataFrame, design: Design, width: float = WIDE) -> 
                 (drawn,) = axes.plot(mean.index, mean, color=style.color, linestyle=style.dashes, lw=1.6)
                 hover(drawn, f"{design.called(arm)}: {mean.loc[0.0]:.3g} nats in the middle")
             axes.set_title(short(name), loc="left")
-            axes.set_yscale("log")
+            if table["loss"].max() > FAR * table["loss"].min() > 0:
+                logarithmic(axes)
             finish(axes)
         grid[0].set_ylabel("loss (nats)")
         grid[-1].set_xlabel("step along a filter-normalised direction")

@@ -19,6 +19,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 WIDE, NARROW = 7.4, 3.7  # inches: a page column, and a phone held upright
 ROW = 0.27  # inches for one line of a forest or dot plot
@@ -130,6 +131,13 @@ def limit(axis_limits: Callable[..., object], values: np.ndarray, unit: str) -> 
     pad = 0.06 * (high - low) or 1.0
     low, high = low - pad, high + pad
     axis_limits(*((max(low, 0.0), min(high, 101.0)) if unit == "%" else (low, high)))
+
+
+def logarithmic(axes: Axes) -> None:
+    """A log axis upright, with plain numbers: matplotlib's own are mathematics, which SVG text cannot show."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def hover(artist: Artist, text: str) -> None:
