@@ -74,7 +74,13 @@ def run(draws: int, say: Say) -> dict[str, Any]:
         "over_seeds": rows,
         "mixed_model": fits,
         "over_images": [_images(n, draws) for n in (43, 300, 1020, 6149)],
-        "settings": {"draws": draws, "arms": ARMS, "margin": MARGIN, "mixed_draws": min(draws, MIXED_DRAWS)},
+        "settings": {
+            "rounds": 1,
+            "draws": draws,
+            "arms": ARMS,
+            "margin": MARGIN,
+            "mixed_draws": min(draws, MIXED_DRAWS),
+        },
     }
 
 
