@@ -179,9 +179,13 @@ def test_it_takes_no_other_objective_than_the_oracles(tmp_path: Path) -> None:
         OracleSearcher(RandomSearchOracle(hyperparameters=space()), tmp_path)
 
 
+@pytest.mark.usefixtures("tensorflow_on_one_thread")
 def test_the_networks_are_a_hypermodel_by_themselves(tmp_path: Path) -> None:
+    import keras
+
     import resflow
 
+    keras.utils.set_random_seed(1)  # determinism, which other tests switch on, wants one for `fit` to shuffle by
     made = resflow.ResNetHyperModel(16, 3, tune=("learning_rate", "dropout", "hidden"), family="cifar", depth=8)
     tuner = keras_tuner.RandomSearch(
         made, objective="val_accuracy", max_trials=2, seed=1, directory=str(tmp_path), project_name="own"
