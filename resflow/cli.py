@@ -118,7 +118,7 @@ def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
     import json
 
-    from resflow.study import StudyFile
+    from resflow.study_file import StudyFile
 
     print(json.dumps(StudyFile.model_json_schema(), indent=1))
 

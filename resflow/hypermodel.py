@@ -9,7 +9,6 @@ import keras
 import keras_tuner
 
 from resflow import models
-from resflow.architectures import Architecture, resolve_stem
 from resflow.errors import StudyError, one_of
 from resflow.settings import Head, Network
 
@@ -40,11 +39,7 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         self.network = Network(**network)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
-        asked = self.network
-        stem = resolve_stem(asked.stem, asked.family, self.image_size)
-        arch = Architecture(
-            asked.family, asked.depth, asked.shortcut, asked.variant, asked.width, stem, asked.zero_gamma
-        )
+        arch = self.network.architecture(self.image_size)
         widths = {"none": (), "512": (512,), "2048": (2048,)}
         hidden = hp.Choice("hidden", list(widths), default="none") if "hidden" in self.tune else "none"
         head = Head(hidden=widths[hidden], dropout=self._float(hp, "dropout", 0.0, 0.5, 0.0))

@@ -38,7 +38,7 @@ def maps(
     planning.require_training()
     chosen = looking.choose(planning.folder_of(run), arms, seed)
     photos = looking.photos(images) if images else None
-    for path in looking.maps(chosen, photos, count, out, data_dir):
+    for path in looking.draw_maps(chosen, photos, count, out, data_dir):
         print(f"Wrote {path}")
 
 
@@ -61,4 +61,4 @@ def landscape(
     passes = len(chosen.networks) * (points + grid**2) * images
     work = sum(record.network.get("multiply_adds") or 0 for record, _ in chosen.networks) * (points + grid**2) * images
     print(f"{len(chosen.networks)} networks, {passes:,} forward passes, {screens.count(work)} multiply-adds.")
-    print(f"Wrote {looking.landscape(chosen, points, grid, images, reach, data_dir)}")
+    print(f"Wrote {looking.measure_landscape(chosen, points, grid, images, reach, data_dir)}")

@@ -23,7 +23,8 @@ from resflow import architectures, weights
 from resflow.about import About, Described, parsed
 from resflow.errors import MissingExtraError, RecordError, WeightsError, nearest
 from resflow.pretrained import Normalisation
-from resflow.records import Record, load
+from resflow.records import Record
+from resflow.runs import load
 from resflow.trial import Trial
 
 MODEL = "model"  # what the files of an exported folder are called, before their endings

@@ -94,6 +94,7 @@ class Learner:
         self.mean.assign(mean)
         self.deviation.assign(deviation)
         self.seed.assign(trial.seed)
+        self.watch.assign(False)
         self.begin(HEAD if recipe.head_epochs else ALL)
 
     def begin(self, phase: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from resflow import data, kept, planning
-from resflow.analysis import Analysis, analyse
+from resflow.analysis import LANDSCAPE, Analysis, analyse
 from resflow.data.decode import Decoded
 from resflow.errors import RecordError, WeightsError, one_of
 from resflow.kept import Kept
@@ -20,8 +20,6 @@ from resflow.report import files
 
 if TYPE_CHECKING:
     from resflow.data.dataset import Dataset
-
-LANDSCAPE = "landscape.csv"  # in a run's folder: arm, seed, x, y (NaN on the line), loss
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,10 @@ def choose(run: Path, arms: Sequence[str] | None, seed: int | None) -> Chosen:
             f"run {run.name} has kept no network of seed {chosen}. Train them again, and keep them, with:\n  "
             f"{kept.again(analysis.run.study)}\nWhat has a record already keeps it: on a CPU the same numbers come out."
         )
-    return Chosen(analysis, chosen, [(record, kept.read(path)) for record, path in networks])
+    found = [(record, kept.read(path)) for record, path in networks]
+    if len({source.about.image_size for _, source in found}) > 1:
+        raise RecordError(f"the arms of {run.name} see images of several sizes: choose those of one with --arm.")
+    return Chosen(analysis, chosen, found)
 
 
 def photos(paths: Sequence[Path]) -> Sequence[Path]:
@@ -80,7 +81,7 @@ def dataset(chosen: Chosen, data_dir: Path | None) -> Dataset:
     return data.load(plan.folders[record.id], trial.data.split, trial.split_seed)
 
 
-def maps(
+def draw_maps(
     chosen: Chosen, given: Sequence[Path] | None, count: int, out: Path | None, data_dir: Path | None
 ) -> list[Path]:
     """Write a picture an image; returns the paths."""
@@ -101,7 +102,7 @@ def maps(
             answer = f"{classes[seen.answer[place]]} {100 * seen.probability[place]:.0f} %"
             shown = [(name, values[place]) for name, values in seen.stages.items()]
             table[chosen.analysis.design.called(arm)] = [*shown, (answer, seen.cam[place])]
-        path = folder / f"{Path(photo.name).stem}.png"
+        path = folder / f"{place + 1:02d}-{Path(photo.name).stem}.png"  # photos of two folders may share a name
         files.replace(path, to_file(figures.maps(photo.pixels, table), "png"))
         written.append(path)
     return written
@@ -120,7 +121,7 @@ def _own(images: Dataset, count: int) -> list[Decoded]:
     return [Decoded.drawn(images.names[index], images.images[index]) for index in images.validation[picked]]
 
 
-def landscape(chosen: Chosen, points: int, grid: int, images: int, reach: float, data_dir: Path | None) -> Path:
+def measure_landscape(chosen: Chosen, points: int, grid: int, images: int, reach: float, data_dir: Path | None) -> Path:
     """Measure and write landscape.csv into the run's folder; the rows of other seeds and arms stay."""
     from resflow import export, landscape
 
@@ -140,8 +141,8 @@ def landscape(chosen: Chosen, points: int, grid: int, images: int, reach: float,
         ]
     table = pd.DataFrame(rows, columns=["arm", "seed", "x", "y", "loss"])
     path = chosen.analysis.run.folder / LANDSCAPE
-    if path.is_file():
-        before = pd.read_csv(path)
+    before = chosen.analysis.landscape
+    if before is not None:
         fresh = set(zip(table["arm"], table["seed"], strict=True))
         stale = [pair in fresh for pair in zip(before["arm"], before["seed"], strict=True)]
         table = pd.concat([before[~np.array(stale, dtype=bool)], table], ignore_index=True)

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from resflow import kept, planning, records
+from resflow import kept, planning, records, runs
 from resflow.errors import StudyError, TrainingError, WeightsError
 from resflow.planning import Plan
 from resflow.records import Record
@@ -58,11 +58,11 @@ def run(plan: Plan, out: Path, show: Callable[[Any], Any]) -> Record:
     """
     (trial,) = plan.trials
     planning.write(plan)
-    if kept.waiting(plan.trials, records.finished(plan.run), plan.state):
+    if kept.waiting(plan.trials, runs.finished(plan.run), plan.state):
         from resflow import runner
 
         runner.execute(plan.run, plan.trials, plan.folders, plan.state, show)
-    record, log = records.finished(plan.run).get(trial.id), plan.state / "logs" / f"{trial.id}.log"
+    record, log = runs.finished(plan.run).get(trial.id), plan.state / "logs" / f"{trial.id}.log"
     if record is None:
         raise TrainingError("the training was interrupted: start it again with the same command.")
     if record.status != "completed":

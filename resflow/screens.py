@@ -184,9 +184,9 @@ def _percent(value: float | None) -> str:
 
 def status_rows(folder: Path) -> tuple[list[Any], list[list[Any]]]:
     """One run for `resflow status`: a summary row, and a row a planned trial."""
-    from resflow import records
+    from resflow import runs
 
-    run = records.load(folder)
+    run = runs.load(folder)
     known = {record.id: record for record in run.records}
     plan = run.plan if len(run.plan) else run.frame()
     rows = []

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from resflow.architectures import Architecture, resolve_stem
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -48,6 +50,11 @@ class Network(Section):
     )
     partial_weights: bool = Field(False, description="load what fits of a file and leave the rest random: no error")
     head: Head = Head()
+
+    def architecture(self, image_size: int) -> Architecture:
+        """The network with its stem resolved. Raises StudyError where its settings do not go together."""
+        stem = resolve_stem(self.stem, self.family, image_size)
+        return Architecture(self.family, self.depth, self.shortcut, self.variant, self.width, stem, self.zero_gamma)
 
 
 class Augmentation(Section):

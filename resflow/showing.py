@@ -8,21 +8,22 @@ from typing import Any
 
 from rich.table import Table
 
-from resflow import kept, planning, records, screens
+from resflow import kept, planning, records, runs, screens
 from resflow.errors import RecordError
 from resflow.metrics import METRICS
-from resflow.records import Record, Run
+from resflow.records import Record
 from resflow.report.words import count, duration
+from resflow.runs import Run
 
 LAST = 5  # epochs
 
 
 def trial(folders: Sequence[Path], begin: str) -> Iterator[Table]:
     """Tables of the one trial below these runs whose id begins so. Raises RecordError where there is none, or more."""
-    runs = [records.load(folder) for folder in folders]
-    found = [(run, record) for run in runs for record in run.records if begin and record.id.startswith(begin)]
+    read = [runs.load(folder) for folder in folders]
+    found = [(run, record) for run in read for record in run.records if begin and record.id.startswith(begin)]
     if not found:
-        broken = [message for run in runs for name, message in run.broken.items() if begin and name.startswith(begin)]
+        broken = [message for run in read for name, message in run.broken.items() if begin and name.startswith(begin)]
         raise RecordError(
             broken[0]
             if broken

@@ -85,7 +85,7 @@ def study(
     address: Address = None,
 ) -> None:
     """Run what a study has no record of yet, then write its report."""
-    from resflow import planning, records, stopping
+    from resflow import planning, runs, stopping
 
     stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), max_failures)
     if not dry_run:
@@ -96,7 +96,7 @@ def study(
         _show_plan(plan)
         return
     with stopping.alone(plan.run):
-        known = records.load(plan.run).folders if (plan.run / "trials").is_dir() else ()
+        known = runs.load(plan.run).folders if (plan.run / "trials").is_dir() else ()
         if fresh:
             _set_aside(plan, [trial.id for trial in plan.trials if trial.id in known])
             _forget(plan, storage)
@@ -122,11 +122,11 @@ def retry(
     address: Address = None,
 ) -> None:
     """Run the failed trials of a run again, and what it has no record of yet."""
-    from resflow import planning, records, stopping
+    from resflow import planning, runs, stopping
 
     stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), max_failures)
     folder = planning.folder_of(run)
-    found = records.load(folder)
+    found = runs.load(folder)
     if not (folder / "study.yaml").is_file():
         raise RecordError(f"{folder} has no study.yaml: run its study by name, `resflow study NAME --out {folder}`.")
     planning.require_training()
@@ -156,10 +156,10 @@ def _set_aside(plan: Any, ids: Collection[str]) -> None:
 
 def _run(plan: Any, stop: Any, storage: str | None, address: str | None) -> None:
     """Run what has no record, and write the report."""
-    from resflow import kept, planning, records, screens
+    from resflow import kept, planning, runs, screens
 
     planning.write(plan)
-    known = records.finished(plan.run)
+    known = runs.finished(plan.run)
     waiting, again = (chosen(plan.trials, known, plan.state) for chosen in (kept.waiting, kept.lacking))
     screens.console.print(
         f"[bold]{plan.study.name}[/]: {_many(len(plan.study.arms), 'arm')} × {_many(len(plan.study.seeds), 'seed')} = "
@@ -197,10 +197,10 @@ def _same_command() -> str:
 
 def _finish(plan: Any, stopped: str) -> None:
     """Write the report and say what came of the run; `stopped` is why it ended early, if it did."""
-    from resflow import kept, records, report, screens
+    from resflow import kept, report, runs, screens
 
     path = report.write_report(plan.run)
-    known = records.finished(plan.run)
+    known = runs.finished(plan.run)
     mine = [known[t.id] for t in plan.trials if t.id in known]
     screens.console.print(screens.statuses(Counter(record.status for record in mine)))
     failed = [record for record in mine if record.status in ("failed", "diverged")]
@@ -245,9 +245,9 @@ def plan(
 
 
 def _show_plan(plan: Any, format_: str = "table") -> None:
-    from resflow import costs, kept, planning, records, screens, trial
+    from resflow import costs, kept, planning, runs, screens, trial
 
-    known = records.finished(plan.run) if plan.run.is_dir() else {}
+    known = runs.finished(plan.run) if plan.run.is_dir() else {}
     seconds, basis = planning.seconds(plan.trials, known)
     if format_ != "table":
         import pandas as pd

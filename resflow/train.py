@@ -284,9 +284,11 @@ def _train_epoch(
     """Mean loss of an epoch's steps. `watch` says as which epoch the gradients of some steps are kept in `course`."""
     losses = []
     for place, ((x, labels), rate) in enumerate(zip(fed.training_batches(epoch), rates, strict=True)):
-        net.watch.assign(place in watch)
+        if place in watch:
+            net.watch.assign(True)
         losses.append(net.step(x, labels, tf.constant(rate)))
         if place in watch:
+            net.watch.assign(False)
             course.gradients.append([watch[place], [float(norm) for norm in net.norms.numpy()]])
     mean = float(np.mean([loss.numpy() for loss in losses]))
     if not np.isfinite(mean):

@@ -8,7 +8,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from resflow import cli, kept, records, train
+from resflow import cli, kept, records, runs, train
 from resflow.records import Record
 from resflow.stopping import Stop
 from resflow.trial import Trial
@@ -34,7 +34,7 @@ def execute(
     """In place of `runner.execute`."""
     outcomes = [
         train.run(trial, folders[trial.id], keep=kept.path_of(state, trial.id))
-        for trial in kept.waiting(trials, records.finished(run), state)
+        for trial in kept.waiting(trials, runs.finished(run), state)
     ]
     for outcome in outcomes:
         records.write(run, outcome)

@@ -19,7 +19,7 @@ import tiny
 import work
 from ray import cloudpickle
 
-from resflow import records, runner, train
+from resflow import runner, runs, train
 from resflow.errors import TrainingError
 from resflow.needs import Needs
 from resflow.runner import Progress, session
@@ -61,7 +61,7 @@ def test_half_a_gpu_each_puts_two_trials_on_every_gpu(cluster: Any, folder: Path
     )
     assert [record.provenance["met"] for record in done] == [8] * 8
     assert Counter(record.provenance["gpus"] for record in done) == {str(gpu): 2 for gpu in range(4)}
-    assert records.finished(tmp_path / "run") == {record.id: record for record in done}
+    assert runs.finished(tmp_path / "run") == {record.id: record for record in done}
 
 
 @dataclass

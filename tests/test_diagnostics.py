@@ -14,7 +14,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow import diagnostics, records, train
+from resflow import diagnostics, records, runs, train
 from resflow import learner as learners
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
@@ -146,9 +146,9 @@ def test_the_first_step_and_the_last_epoch_are_always_watched_and_never_too_many
 
 def test_they_are_written_and_read_with_the_record(tmp_path: Path, outcome: Outcome) -> None:
     records.write(tmp_path, outcome)
-    read = records.load(tmp_path).diagnostics([outcome.record.id, "gone"])
+    read = runs.load(tmp_path).diagnostics([outcome.record.id, "gone"])
     assert list(read.columns) == ["id", "arm", "seed", *DIAGNOSTIC_COLUMNS]
     pd.testing.assert_frame_equal(read[list(DIAGNOSTIC_COLUMNS)], outcome.diagnostics, check_exact=True)
     path = tmp_path / "trials" / outcome.record.id / "diagnostics.parquet"
     path.write_bytes(path.read_bytes()[:-3])
-    assert "Parquet" in next(iter(records.load(tmp_path).broken.values()))
+    assert "Parquet" in next(iter(runs.load(tmp_path).broken.values()))

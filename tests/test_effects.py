@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from fake_run import DEPTH_FACTORS, degrading, trial_id, write_run
 
-from resflow import records, stats
+from resflow import runs, stats
 from resflow.analysis import analyse, judge, labels
 from resflow.errors import RecordError
 
@@ -287,4 +287,4 @@ def test_a_damaged_folder_is_one_clear_message(tmp_path, file, content, message)
 
 def test_a_record_keeps_the_order_of_its_factors(tmp_path):
     run = write_run(tmp_path, seeds=(1,), epochs=2)
-    assert all(list(record.levels) == list(DEPTH_FACTORS) for record in records.load(run).records)
+    assert all(list(record.levels) == list(DEPTH_FACTORS) for record in runs.load(run).records)

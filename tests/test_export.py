@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from resflow import about, cli, export, kept, records, runner, train, weights
+from resflow import about, cli, export, kept, records, runner, runs, train, weights
 from resflow import learner as learners
 from resflow.data.dataset import load
 from resflow.errors import ResflowError
@@ -289,7 +289,7 @@ def test_wrong_input_is_told_and_writes_nothing(
     monkeypatch.setattr(runner, "execute", lambda *args: pytest.fail("trained"))
     write_run(here / "results" / "fake", seeds=(1,), epochs=2)
     (here / "results" / "fake" / "study.yaml").write_text("name: depth\ncommand: resflow study depth --profile cpu\n")
-    trial = records.load(here / "results" / "fake").records[0].id
+    trial = runs.load(here / "results" / "fake").records[0].id
     Path("file").touch()
     Path("file.safetensors").touch()
     Path("text").write_text("no photo")
@@ -346,10 +346,10 @@ def test_pretrain_writes_a_backbone_to_start_from(sorted_photos: Path) -> None:
     start = weights.find("there/backbone.safetensors", "cifar", 8)
     assert start.normalisation == found.normalisation
     (run,) = Path("results").glob("pretrain-*")
-    (record,) = records.load(run).records
+    (record,) = runs.load(run).records
     assert record.status == "completed"
     assert record.id == found.about.trained.trial
-    command = records.load(run).study["command"]
+    command = runs.load(run).study["command"]
     assert command.startswith("resflow pretrain --data folder:all --depth 8 --out backbone.safetensors --seed 1 --set ")
 
     before = Path("there/backbone.safetensors").read_bytes()

@@ -17,7 +17,7 @@ from direct import said
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from resflow import kept, planning, records, report, runner, scoring, study, train, trial, weights
+from resflow import kept, planning, report, runner, runs, scoring, study, train, trial, weights
 from resflow import learner as learners
 from resflow.errors import StudyError, WeightsError
 from resflow.learner import Learner
@@ -277,11 +277,11 @@ def test_a_failure_the_second_time_leaves_the_record_of_the_first(folder: Path, 
     failed = Outcome(runner.adapters.failed(one, "the second time"))
     recorder.write(Outcome(completed(one)))
     recorder.write(failed)
-    assert records.finished(tmp_path)[one.id].status == "completed"
+    assert runs.finished(tmp_path)[one.id].status == "completed"
     other = tiny.trial(folder, 2)
     recorder.write(Outcome(runner.adapters.failed(other, "the first time")))
     recorder.write(Outcome(runner.adapters.failed(other, "the second time")))
-    assert records.finished(tmp_path)[other.id].reason == "the second time"
+    assert runs.finished(tmp_path)[other.id].reason == "the second time"
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_study_that_asks_later_trains_again_and_says_so(here: Path) -> None:
     first = said("study", "./mine.yaml")
     (run,) = Path("results").iterdir()
-    before = records.load(run)
+    before = runs.load(run)
     files = {record.id: run / "trials" / record.id / "predictions.parquet" for record in before.records}
     tables = {key: path.read_bytes() for key, path in files.items()}
     assert "ran before" not in first
@@ -309,7 +309,7 @@ def test_a_study_that_asks_later_trains_again_and_says_so(here: Path) -> None:
     second = said("study", "./mine.yaml", "--set", "keep_weights=last")
     assert "2 trials of them ran before without keeping this network: trained again for it" in second
     assert list(Path("results").iterdir()) == [run]
-    after = records.load(run)
+    after = runs.load(run)
     changing = {"seconds", "provenance"}
     assert [r.model_dump(exclude=changing) for r in after.records] == [
         r.model_dump(exclude=changing) for r in before.records
@@ -338,19 +338,19 @@ def test_kept_through_ray(folder: Path, tmp_path: Path) -> None:
     trials = [tiny.trial(folder, 1), tiny.trial(folder, 2)]
     run, folders = tmp_path / "results" / "run", {t.id: folder for t in trials}
     runner.execute(run, trials, folders, tmp_path / "state", lambda progress: None)
-    before = records.finished(run)
+    before = runs.finished(run)
     asked = [replace(t, keep_weights="last") for t in trials]
     again = runner.execute(run, asked, folders, tmp_path / "state", lambda progress: None)
     changing = {"seconds", "provenance"}
     assert {r.id: r.model_dump(exclude=changing) for r in again} == {
         r.id: r.model_dump(exclude=changing) for r in before.values()
     }
-    assert records.finished(run) == {r.id: r for r in again}
+    assert runs.finished(run) == {r.id: r for r in again}
     for t in trials:
         path = tmp_path / "direct" / f"{t.id}.safetensors"
         train.run(replace(t, keep_weights="last"), folder, keep=path)
         assert equal(load_file(path), load_file(kept.path_of(tmp_path / "state", t.id)))
-    assert kept.waiting(asked, records.finished(run), tmp_path / "state") == []
+    assert kept.waiting(asked, runs.finished(run), tmp_path / "state") == []
 
 
 # --- what files say

@@ -104,7 +104,9 @@ def test_the_command_draws_a_picture_an_image(home, tmp_path) -> None:
             assert picture.width > 1000
     photo = tmp_path / "photo.png"
     Image.new("RGB", (50, 40), (200, 30, 90)).save(photo)
-    assert "Wrote .resflow/looked/maps/photo.png" in said("maps", "looked", "--images", str(photo), "--arm", "plain-8")
+    assert "Wrote .resflow/looked/maps/01-photo.png" in said(
+        "maps", "looked", "--images", str(photo), "--arm", "plain-8"
+    )
 
 
 def test_every_filter_of_a_direction_is_as_long_as_the_networks_and_twins_go_the_same_way(home) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resflow import costs, planning, records, study
+from resflow import costs, planning, runs, study
 from resflow.errors import DataError, RecordError, StudyError
 from resflow.records import Record
 
@@ -80,7 +80,7 @@ def test_plan_and_study_are_written_and_read_again(mine: str) -> None:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [t.id for t in plan.trials]
     assert list(rows[0]) == ["id", "arm", "seed", "shortcut", "depth", "parameters", "multiply_adds", "epochs"]
-    run = records.load(plan.run)
+    run = runs.load(plan.run)
     assert run.study["command"] == plan.command
     assert (run.study["profile"], run.study["seeds"]) == ("fast", [1, 2])
     again = planning.make(str(plan.run / "study.yaml"), prepare=False)

@@ -14,7 +14,7 @@ import work
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow import records
+from resflow import records, runs
 from resflow.errors import RecordError
 from resflow.records import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
 
@@ -120,7 +120,7 @@ def test_a_broken_record_is_one_message_and_the_others_are_read(whole: dict[str,
     written(trials, {**whole, "history.csv": whole["history.csv"][:-5]}, "cut")
     other = json.loads(whole["record.json"]) | {"id": "cut"}
     (trials / "cut" / "record.json").write_text(json.dumps(other))
-    run = records.load(tmp_path / "run")
+    run = runs.load(tmp_path / "run")
     assert len(run.records) == 1
     assert run.broken.keys() == {"cut"}
     assert len(run.histories()) == EPOCHS

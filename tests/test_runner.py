@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 import tiny
 
-from resflow import provenance, records, runner, train
+from resflow import provenance, records, runner, runs, train
 from resflow.errors import TrainingError
-from resflow.records import Record, Run
+from resflow.records import Record
 from resflow.runner import Progress, adapters, session
 from resflow.runner import progress as progressing
+from resflow.runs import Run
 from resflow.settings import Execution
 from resflow.stopping import Stop
 from resflow.trial import Trial
@@ -87,7 +88,7 @@ def executed(trials: dict[str, Trial], folder: Path, tmp_path_factory: pytest.Te
         new = runner.execute(
             base / "results", list(trials.values()), {t.id: folder for t in trials.values()}, base / "state", screen
         )
-    return Executed({record.id: record for record in new}, records.load(base / "results"), screen, base / "state")
+    return Executed({record.id: record for record in new}, runs.load(base / "results"), screen, base / "state")
 
 
 def log_of(executed: Executed, trial: Trial) -> str:
@@ -178,7 +179,7 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
     watcher = adapters.Watcher(tmp_path, progress, shown.append, Stop(), forgotten.append)
     watcher.on_trial_error(1, [], TunesTrial({"trial": trial.id}, str(error)))
     assert (progress.done[trial.id].status, progress.done[trial.id].reason) == ("failed", reason)
-    assert records.finished(tmp_path) == progress.done
+    assert runs.finished(tmp_path) == progress.done
     assert progress.running == {}
     assert shown == [progress]
     assert forgotten == [trial.id]

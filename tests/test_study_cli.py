@@ -12,7 +12,7 @@ import pytest
 import tiny
 from direct import said
 
-from resflow import records, report, runner, stopping, train
+from resflow import records, report, runner, runs, stopping, train
 from resflow.errors import RecordError, ResflowError
 from resflow.records import Outcome, Record
 from resflow.trial import Trial
@@ -48,7 +48,7 @@ def the_run() -> Path:
 
 
 def finished() -> dict[str, Record]:
-    return records.finished(the_run())
+    return runs.finished(the_run())
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, status: str, arm: str) -> None:
@@ -124,7 +124,7 @@ def test_retry_runs_what_failed_and_nothing_else(monkeypatch: pytest.MonkeyPatch
     assert [record for record in after.values() if record.arm == "slow"] == [
         record for record in before.values() if record.arm == "slow"
     ]
-    command = records.load(the_run()).study["command"]
+    command = runs.load(the_run()).study["command"]
     assert command == "resflow study ./mine.yaml"  # as it was first typed
     assert "2 of them done before" in said("retry", str(the_run()))
 

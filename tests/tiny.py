@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from resflow import architectures
-from resflow.architectures import Architecture, resolve_stem
 from resflow.data import cache
 from resflow.data.dataset import Dataset, fingerprint_of, load
 from resflow.data.decode import Decoded
@@ -89,10 +88,7 @@ def trial(
         sections[section][name] = value
     network, recipe = Network(**sections["network"]), Recipe(**sections["recipe"])
     wanted, execution = Data(**sections["data"]), execution or Execution(device="cpu", jit=False)
-    stem = resolve_stem(network.stem, network.family, wanted.image_size)
-    architecture = Architecture(
-        network.family, network.depth, network.shortcut, network.variant, network.width, stem, network.zero_gamma
-    )
+    architecture = network.architecture(wanted.image_size)
     fingerprint = fingerprint_of(data.identity, data.image_size, data.split, 0)
     return Trial(
         id=trial_id(network, recipe, fingerprint, seed, 0, execution, pretrained, wanted.normalisation),
@@ -121,8 +117,7 @@ def pretrained(path: Path, **settings: Any) -> Pretrained:
 
     flat = {**DEFAULTS, **settings}
     network = Network(**{name: value for name, value in flat.items() if section_of(name) == "network"})
-    stem = resolve_stem(network.stem, network.family, 16)
-    arch = Architecture(network.family, network.depth, network.shortcut, network.variant, network.width, stem)
+    arch = network.architecture(16)
     model = models.build(arch, 16, 5)
     models.initialise(model, 99)
     draw = np.random.default_rng(0)

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from resflow import records
+from resflow import records, runs
 from resflow.analysis import design as designs
 from resflow.analysis import effects, judge, predictions
 
 DEMO, SYNTHETIC = "demo", "synthetic"
+LANDSCAPE = "landscape.csv"  # in a run's folder, of `resflow landscape`: arm, seed, x, y (NaN on the line), loss
 
 
 @dataclass(frozen=True)
 class Analysis:
     """One run's frames: a row a trial, an arm, a contrast, an epoch; `left_out` says what none holds."""
 
-    run: records.Run
+    run: runs.Run
     design: designs.Design
     chance: designs.Chance
     trials: pd.DataFrame
@@ -47,13 +48,13 @@ class Analysis:
     def diagnostics(self) -> pd.DataFrame | None:
         """What completed trials saw inside; None of many trials."""
         done = self.trials[self.trials["status"] == "completed"]
-        return None if len(self.trials) > predictions.MOST_TRIALS else self.run.diagnostics(done["id"])
+        return None if len(self.trials) > designs.MANY else self.run.diagnostics(done["id"])
 
     @cached_property
     def landscape(self) -> pd.DataFrame | None:
-        """landscape.csv (looking.py), of arms that the study has; None where there is none that can be read."""
+        """LANDSCAPE, of arms that the study has; None where there is none that can be read."""
         try:
-            table = pd.read_csv(self.run.folder / "landscape.csv", dtype={"arm": str})
+            table = pd.read_csv(self.run.folder / LANDSCAPE, dtype={"arm": str})
         except (OSError, ValueError):
             return None
         if not {"arm", "seed", "x", "y", "loss"} <= set(table.columns):
@@ -72,18 +73,19 @@ class Label:
 
 def analyse(folder: Path) -> Analysis:
     """Read a results folder and compute every table. Raises RecordError where it is none."""
-    run = records.load(folder)
+    run = runs.load(folder)
     design = designs.design(run)
     trials, left_out = designs.trials(run, design)
     chance = designs.chance(run, design)
     histories = run.histories(trials["id"]).merge(trials[["id", "status"]], on="id", how="inner")
+    arms = effects.arm_table(trials, design, chance)
     return Analysis(
         run=run,
         design=design,
         chance=chance,
         trials=trials,
-        arms=effects.arm_table(trials, design, chance),
-        effects=effects.effect_table(trials, design, chance, designs.twins(run, design)),
+        arms=arms,
+        effects=effects.effect_table(trials, arms, design, chance, designs.twins(run, design)),
         histories=histories,
         left_out=tuple(left_out),
     )

@@ -68,7 +68,7 @@ def _made(design: Design, family: str) -> list[Contrast]:
         reference = design.baseline
         return [Contrast(BASELINE, arm, reference, {}) for arm in design.arms if reference and arm != reference]
     factors = [family] if family in design.varied else family.split(TIMES)
-    if not set(factors) <= set(design.varied):
+    if len(factors) > 2 or not set(factors) <= set(design.varied):
         return []  # declared, but in this profile it does not vary
     return interactions(design, *factors) if len(factors) == 2 else within(design, family)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from resflow import stats
-from resflow.analysis.design import Design
+from resflow.analysis.design import Design, by_seed
 
 DEPTH = "depth"
 
@@ -45,12 +45,9 @@ def families(design: Design) -> dict[str, list[str]]:
     return {name: arms for name, arms in rising.items() if len(arms) > 1}
 
 
-def paired(trials: pd.DataFrame, column: str, arm: str, reference: str) -> np.ndarray:
-    """Differences of a column, arm minus reference, over the seeds that completed in both, by seed."""
-    wide = trials[trials["status"] == "completed"].pivot_table(index="seed", columns="arm", values=column)
-    if not {arm, reference} <= set(wide.columns):
-        return np.array([])
-    return (wide[arm] - wide[reference]).dropna().to_numpy(dtype=float)
+def paired(wide: pd.DataFrame, arm: str, reference: str) -> np.ndarray:
+    """Differences arm minus reference over the seeds that completed in both; `wide` is `by_seed` of some column."""
+    return (wide.loc[arm] - wide.loc[reference]).dropna().to_numpy(dtype=float)
 
 
 def steps(trials: pd.DataFrame, design: Design) -> list[Step]:
@@ -58,7 +55,8 @@ def steps(trials: pd.DataFrame, design: Design) -> list[Step]:
     if "train_top1" not in trials:
         return []
     pairs = [(family, deep, shallow) for family, arms in families(design).items() for shallow, deep in pairwise(arms)]
-    errors = [-paired(trials, "train_top1", deep, shallow) for _, deep, shallow in pairs]
+    wide = by_seed(trials, design, "train_top1")
+    errors = [-paired(wide, deep, shallow) for _, deep, shallow in pairs]
     if not pairs:
         return []
     adjusted = stats.holm([stats.t_test(one) for one in errors])

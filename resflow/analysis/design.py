@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -17,12 +18,14 @@ import pandas as pd
 
 from resflow.errors import RecordError
 from resflow.metrics import Metric, metric
-from resflow.records import PLAN_KEYS, PLAN_NUMBERS, Record, Run
+from resflow.records import Record
+from resflow.runs import PLAN_KEYS, PLAN_NUMBERS, Run
 
 NOT_RUN, UNREADABLE = "not run", "unreadable"
 OUTCOMES = ("completed", "diverged", "failed", "pruned", UNREADABLE, NOT_RUN)
 BASE = "baseline"  # what the baseline is called where others are called by their change
 SHORTCUT, NO_SHORTCUT = "shortcut", "none"
+MANY = 200  # trials: of more, arms are shown in place of each trial, and what lies beside records is not read unasked
 TRIAL_COLUMNS = ("id", "arm", "seed", "status", "reason", "parameters", "multiply_adds", "epochs_run")
 
 
@@ -37,7 +40,7 @@ class Design:
     margin: float | None = None
     contrasts: tuple[str, ...] | None = None  # families that the study declares (contrasts.py); None means all
 
-    @property
+    @cached_property
     def varied(self) -> tuple[str, ...]:
         """Factors with at least two levels among the arms."""
         return tuple(name for name, labels in self.factors.items() if len(labels) > 1)
@@ -71,13 +74,10 @@ class Design:
         base = self.arms[self.baseline or ""]
         return [factor for factor in self.varied if self.arms[arm].get(factor) != base.get(factor)]
 
-    @property
+    @cached_property
     def _one_at_a_time(self) -> bool:
-        return (
-            self.baseline is not None
-            and len(self.varied) > 2
-            and all(len(self._changed(arm)) <= 1 for arm in self.arms)
-        )
+        several = self.baseline is not None and len(self.varied) > 2
+        return several and all(len(self._changed(arm)) <= 1 for arm in self.arms)
 
     def label(self, arm: str, factors: tuple[str, ...]) -> str:
         """An arm's labels of some factors, joined as in its name."""
@@ -119,7 +119,7 @@ def design(run: Run) -> Design:
         baseline=baseline,
         metric=metric(str(study.get("metric") or "test_top1")),
         margin=float(study["margin"]) if study.get("margin") else None,
-        contrasts=tuple(str(family) for family in study["contrasts"]) if study.get("contrasts") else None,
+        contrasts=tuple(map(str, families)) if isinstance(families := study.get("contrasts"), list) else None,
     )
 
 
@@ -193,6 +193,12 @@ def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
         table["reason"] = table["reason"].fillna("")
     left_out += [f"unreadable record: {message}" for message in run.broken.values()]
     return _typed(table, plan), left_out
+
+
+def by_seed(trials: pd.DataFrame, design: Design, column: str) -> pd.DataFrame:
+    """A column of completed trials: a row an arm, a column a seed; NaN where one did not complete."""
+    wide = trials.pivot_table(index="arm", columns="seed", values=column, aggfunc="first")
+    return wide.reindex(index=list(design.arms), columns=sorted(trials["seed"].unique()))
 
 
 def _latest(run: Run, records: pd.DataFrame) -> tuple[pd.DataFrame, int]:

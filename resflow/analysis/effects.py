@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from resflow import architectures, sampling, stats
 from resflow.analysis import missing, mixed
 from resflow.analysis.contrasts import Contrast, contrasts
-from resflow.analysis.design import NOT_RUN, OUTCOMES, Chance, Design
+from resflow.analysis.design import NOT_RUN, OUTCOMES, Chance, Design, by_seed
 from resflow.analysis.judge import ABOVE, AT, UNKNOWN, UNRESOLVED, Judge
 
 BUDGET_LIMIT = 0.5  # training top-1 below which a residual arm was not trained to the end
@@ -66,15 +66,9 @@ def beside_chance(mean: stats.Mean, chance: Chance) -> str:
     return UNRESOLVED if mean.includes(chance.level) else ABOVE
 
 
-def by_seed(trials: pd.DataFrame, design: Design) -> pd.DataFrame:
-    """The metric of completed trials: a row an arm, a column a seed; NaN where one did not complete."""
-    wide = trials.pivot_table(index="arm", columns="seed", values=design.metric.column, aggfunc="first")
-    return wide.reindex(index=list(design.arms), columns=sorted(trials["seed"].unique()))
-
-
 def seed_differences(trials: pd.DataFrame, design: Design, pairs: Iterable[Contrast]) -> pd.DataFrame:
     """Differences, a row a contrast, a column a seed; NaN where one of its trials did not complete."""
-    wide = by_seed(trials, design)
+    wide = by_seed(trials, design, design.metric.column)
     return pd.DataFrame([_combined(wide, pair) for pair in pairs], columns=wide.columns)
 
 
@@ -84,9 +78,9 @@ def _combined(wide: pd.DataFrame, pair: Contrast) -> NDArray[np.float64]:
 
 
 def effect_table(
-    trials: pd.DataFrame, design: Design, chance: Chance, twins: Collection[tuple[str, str]] = ()
+    trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance, twins: Collection[tuple[str, str]] = ()
 ) -> pd.DataFrame:
-    """A row a declared contrast: paired difference, interval, tests, verdict and its reason.
+    """A row a declared contrast: paired difference, interval, tests, verdict and its reason. `arms` is `arm_table`.
 
     Holm runs over all that the study declares; what stands in two families counts once. `unpaired` says by how much
     the parameters of `twins` (pairs of a plain and a residual arm that are equal otherwise) differ; it is empty where
@@ -95,9 +89,9 @@ def effect_table(
     declared = contrasts(design)
     if not declared:
         return pd.DataFrame()
-    arms = arm_table(trials, design, chance).set_index("arm")
+    arms = arms.set_index("arm")
     judge = Judge(declared, arms, design)
-    wide = by_seed(trials, design)
+    wide = by_seed(trials, design, design.metric.column)
     results = [judge.test(_combined(wide, pair)) for pair in declared]
     adjusted = judge.holm([result.p for result in results])
     gaps = missing.Gaps(trials, wide, judge, chance, [result.p for result in results])

@@ -13,7 +13,7 @@ from resflow.analysis.judge import Judge
 
 
 class Gaps:
-    """`wide` is effects.by_seed, `p` the raw p of every declared contrast.
+    """`wide` is design.by_seed, of the study's metric, `p` the raw p of every declared contrast.
 
     A trial without a value may lie anywhere from the lowest value of the study, or chance where that is lower, to the
     highest: a diverged network is at chance, a crashed one might have won.
@@ -23,13 +23,12 @@ class Gaps:
         self, trials: pd.DataFrame, wide: pd.DataFrame, judge: Judge, chance: Chance, p: Sequence[float]
     ) -> None:
         self.wide, self.judge, self.p = wide, judge, p
-        self.lowest: float
-        self.highest: float
         planned = trials.assign(planned=True).pivot_table(index="arm", columns="seed", values="planned", aggfunc="any")
         self.planned = planned.reindex(index=wide.index, columns=wide.columns).notna()
         values = wide.to_numpy(dtype=float)
         known = values[np.isfinite(values)]
-        self.lowest, self.highest = (float(known.min()), float(known.max())) if len(known) else (np.nan, np.nan)
+        self.lowest = float(known.min()) if len(known) else np.nan
+        self.highest = float(known.max()) if len(known) else np.nan
         if chance.judged_by == judge.design.metric.column and np.isfinite(chance.level):
             self.lowest = min(self.lowest, chance.level)
 

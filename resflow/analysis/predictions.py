@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from resflow.analysis.design import MANY
 from resflow.errors import RecordError
-from resflow.records import Run
+from resflow.runs import Run
 from resflow.sampling import OverImages, over_images
 
-MOST_TRIALS = 200  # whose predictions are read without being asked for
 Answers = NDArray[np.int64]
 
 
@@ -61,9 +61,9 @@ class Predictions:
 
 
 def read(run: Run, trials: pd.DataFrame) -> Predictions | None:
-    """Read the predictions of completed trials; None where none has any, or where there are more than MOST_TRIALS."""
+    """Read the predictions of completed trials; None where none has any, or where there are more than MANY."""
     done = trials[trials["status"] == "completed"]
-    if len(trials) > MOST_TRIALS:
+    if len(trials) > MANY:
         return None
     tables = dict(_tables(run, list(done["id"])))
     if not tables:

@@ -24,7 +24,7 @@ from typing import Any
 
 import pandas as pd
 
-from resflow import records
+from resflow import records, runs
 from resflow.bench import process
 from resflow.bench.contest import Say
 from resflow.bench.disturbances import CLOCK, KINDS, MARK, RECORD_CUT, CannotError, Running, marked
@@ -205,7 +205,7 @@ def _end(running: Running) -> int:
 def outcomes(run: Path) -> dict[str, tuple[Any, ...]]:
     """Every record that can be read, with its history and its tables; failed ones are none: they run again."""
     try:
-        found = records.load(run)
+        found = runs.load(run)
     except RecordError:
         return {}
     read = {}

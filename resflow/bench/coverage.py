@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special
 
 from resflow import sampling, stats
 from resflow.analysis import mixed
@@ -137,6 +136,5 @@ def _images(n: int, draws: int) -> dict[str, float]:
     covered = [limits[int(k)][0] <= p <= limits[int(k)][1] for k, p in zip(seen, shares, strict=True)]
     apart = draw.binomial(n, 0.2, draws)
     first = draw.binomial(apart, 0.5)
-    smaller = np.minimum(first, apart - first)
-    p = np.where(apart == 0, 1.0, np.minimum(1.0, 2 * special.bdtr(smaller, np.maximum(apart, 1), 0.5)))
-    return {"images": n, "wilson_covers": _share(covered), "mcnemar_wrong": _share(p < stats.ALPHA)}
+    p = [sampling.mcnemar(int(one), int(other)) for one, other in zip(first, apart - first, strict=True)]
+    return {"images": n, "wilson_covers": _share(covered), "mcnemar_wrong": _share(np.array(p) < stats.ALPHA)}

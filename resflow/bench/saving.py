@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from resflow import provenance
 from resflow.bench import page
 from resflow.errors import RecordError
+from resflow.report import files
 
 SCHEMA_VERSION = 1
 HEAD = """# Benchmarks
@@ -51,8 +51,8 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
     path = folder / f"{name(result)}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(path, json.dumps(result, indent=1) + "\n")
-        _replace(folder / "README.md", readme(folder))
+        files.replace(path, (json.dumps(result, indent=1) + "\n").encode())
+        files.replace(folder / "README.md", readme(folder).encode())
     except (OSError, ValueError, KeyError) as error:
         raise RecordError(
             f"cannot write into {folder}: {error}. Choose a folder with --out that holds benchmarks only."
@@ -74,9 +74,3 @@ def readme(folder: Path) -> str:
             f"commit {made['git_commit']}, {made['finished'][:10]}.\n"
         )
     return "\n".join(sections)
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from resflow import planning, records
+from resflow import planning, runs
 from resflow.bench import process
 from resflow.bench.contest import Contender, Say, in_turn, median, ratio
 from resflow.errors import ResflowError
-from resflow.records import Run
+from resflow.runs import Run
 from resflow.trial import Trial
 
 STUDY = Path(__file__).with_name("depth.yaml")
@@ -122,7 +122,7 @@ def resflow_study(
         wall = time.perf_counter() - start
         if done.returncode:
             raise ResflowError(f"benchmark: resflow study failed: {process.last_line(done.stderr or done.stdout)}")
-        return {"wall_s": wall, **_measured(records.load(Path(folder) / "run"), wall, began)}
+        return {"wall_s": wall, **_measured(runs.load(Path(folder) / "run"), wall, began)}
 
 
 def _measured(run: Run, wall: float, began: datetime) -> dict[str, Any]:

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import offset_copy
 
-from resflow.analysis.design import Chance, Design
+from resflow.analysis.design import MANY, Chance, Design
 from resflow.figures.style import (
     INK,
-    MOST_SHOWN,
     MUTED,
     ROW,
     VERDICTS,
@@ -76,7 +75,7 @@ def _along_scale(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chanc
         rows = arms.loc[members]
         for place, arm in zip(x, members, strict=True):
             y = scale * trials.loc[trials["arm"] == arm, design.metric.column].dropna()
-            if len(trials) > MOST_SHOWN:
+            if len(trials) > MANY:
                 axes.plot([place] * 2, middle(y), color=style.color, alpha=0.5, lw=3, transform=beside)
                 continue
             look: dict[str, Any] = {"color": style.color, "alpha": 0.7, "ms": 3.5, "mew": 0, "transform": beside}
@@ -106,7 +105,7 @@ def _dots(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chan
     for place, arm in enumerate(arms.index):
         style = Style(VERDICTS["helps"][0] if arm != design.baseline else INK, "o", "-")
         x = scale * trials.loc[trials["arm"] == arm, design.metric.column].dropna()
-        if len(trials) > MOST_SHOWN:
+        if len(trials) > MANY:
             axes.plot(middle(x), [place + 0.22] * 2, color=style.color, alpha=0.5, lw=3)
         else:
             for value, said in _seeds(trials, arm, design):

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from resflow.analysis.design import Design
+from resflow.analysis.design import MANY, Design
 from resflow.figures.accuracy import handles_of, series
-from resflow.figures.style import MOST_SHOWN, MUTED, WIDE, Style, finish, hover, legend, short, styles, theme
+from resflow.figures.style import MUTED, WIDE, Style, finish, hover, legend, short, styles, theme
 
 
 def cost(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:
@@ -67,7 +67,7 @@ def _series_of(
     style: Style,
 ) -> None:
     scale = design.metric.scale
-    if len(mine) and column == "seconds" and len(mine) <= MOST_SHOWN:
+    if len(mine) and column == "seconds" and len(mine) <= MANY:
         x, y = mine[column].astype(float) * unit, scale * mine[design.metric.column]
         axes.plot(x, y, style.marker, color=style.color, alpha=0.4, ms=3, mew=0)
     x, y = rows[column].astype(float) * unit, scale * rows["mean"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from resflow.analysis.design import Design
-from resflow.figures.style import MOST_SHOWN, WIDE, Style, finish, hover, legend, limit, panels, short, styles, theme
+from resflow.analysis.design import MANY, Design
+from resflow.figures.style import WIDE, Style, finish, hover, legend, limit, panels, short, styles, theme
 
 ERRORS = {"train_top1": "training error (%)", "validation_top1": "validation error (%)"}
 
@@ -22,38 +24,63 @@ def curves(
 
     `histories` has id, arm, seed, status, epoch and `column` (a top-1). With `panel_by_scale` a panel a depth
     and a colour a shortcut, else a panel a shortcut and a colour a depth. The mean is drawn over the epochs
-    that every completed seed reached. Of more than MOST_SHOWN trials the seeds are a shade: their middle nine tenths.
+    that every completed seed reached. Of more than MANY trials the seeds are a shade: their middle nine tenths.
     """
-    draw = _shade if histories["id"].nunique() > MOST_SHOWN else _curve
+    draw = _shade if histories["id"].nunique() > MANY else _curve
     of_arm = dict(iter(histories[["id", "arm", "seed", "epoch", "status", column]].groupby("arm", sort=False)))
-    outer, inner = split(design, panel_by_scale)
-    names = list(dict.fromkeys(outer[arm] for arm in design.arms))
-    colours = styles(list(dict.fromkeys(inner[arm] for arm in design.arms)))
     with theme():
-        figure, grid = panels(len(names), width, 2.35)
-        for axes, name in zip(grid, names, strict=True):
-            for arm in (arm for arm in design.arms if outer[arm] == name):
-                if arm in of_arm:
-                    draw(axes, of_arm[arm], column, colours[inner[arm]], design.called(arm))
-            axes.set_title(short(name), loc="left")
+        figure, grid = by_panel(
+            design,
+            list(design.arms),
+            lambda axes, arm, style: (
+                draw(axes, of_arm[arm], column, style, design.called(arm)) if arm in of_arm else None
+            ),
+            ("epoch", ERRORS[column]),
+            (width, 2.35),
+            panel_by_scale=panel_by_scale,
+        )
+        for axes in grid:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            finish(axes)
         errors = 100 * (1 - histories[column].to_numpy(dtype=float))
         limit(grid[0].set_ylim, np.append(errors, 0.0), "%")
-        for axes in grid:
-            spec = axes.get_subplotspec()
-            if spec is not None and spec.is_first_col():
-                axes.set_ylabel(ERRORS[column])
-        grid[-1].set_xlabel("epoch")
-        handles = [
-            Line2D([], [], color=s.color, linestyle=s.dashes, lw=2, label=short(n)) for n, s in colours.items() if n
-        ]
-        if handles:
-            legend(figure, handles)
     return figure
 
 
-def split(design: Design, panel_by_scale: bool) -> tuple[dict[str, str], dict[str, str]]:
+def by_panel(
+    design: Design,
+    arms: Sequence[str],
+    draw: Callable[[Axes, str, Style], object],
+    labels: tuple[str, str],
+    size: tuple[float, float],
+    *,
+    panel_by_scale: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """Draw `arms` in panels of one scale: a panel a shortcut, a colour a depth, or with `panel_by_scale` the reverse.
+
+    `draw` puts one arm into its axes, `labels` are those of x and y, `size` is the figure's width and a panel's height
+    in inches. Colours are the design's, whichever arms are drawn; the legend has those that are.
+    """
+    outer, inner = _split(design, panel_by_scale)
+    names = list(dict.fromkeys(outer[arm] for arm in arms))
+    colours = styles(list(dict.fromkeys(inner[arm] for arm in design.arms)))
+    figure, grid = panels(len(names), *size)
+    for axes, name in zip(grid, names, strict=True):
+        for arm in (arm for arm in arms if outer[arm] == name):
+            draw(axes, arm, colours[inner[arm]])
+        axes.set_title(short(name), loc="left")
+        finish(axes)
+        spec = axes.get_subplotspec()
+        if spec is not None and spec.is_first_col():
+            axes.set_ylabel(labels[1])
+    grid[-1].set_xlabel(labels[0])
+    drawn = {n: s for n, s in colours.items() if n and any(inner[arm] == n for arm in arms)}
+    handles = [Line2D([], [], color=s.color, linestyle=s.dashes, lw=2, label=short(n)) for n, s in drawn.items()]
+    if handles:
+        legend(figure, handles)
+    return figure, grid
+
+
+def _split(design: Design, panel_by_scale: bool) -> tuple[dict[str, str], dict[str, str]]:
     """Arm -> panel title, and arm -> label of its colour."""
     factor = design.main
     rest = design.others(factor) if factor else ()

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from resflow.analysis.design import Design
-from resflow.figures.curves import split
-from resflow.figures.style import WIDE, Style, finish, hover, legend, logarithmic, panels, short, styles, theme
+from resflow.figures.curves import by_panel
+from resflow.figures.style import WIDE, Style, hover, logarithmic, theme
 
 LABELS = {
     "response_sd": "standard deviation",
@@ -31,32 +30,23 @@ def inside(diagnostics: pd.DataFrame, design: Design, kind: str, width: float = 
     depth where both vary, as in He et al. 2015, Figure 7.
     """
     mine = diagnostics[diagnostics["kind"] == kind]
-    outer, inner = split(design, panel_by_scale=False)
     arms = [arm for arm in design.arms if (mine["arm"] == arm).any()]
-    names = list(dict.fromkeys(outer[arm] for arm in arms))
-    colours = styles(list(dict.fromkeys(inner[arm] for arm in design.arms)))
     with theme():
-        figure, grid = panels(len(names), width, 2.2)
-        for axes, name in zip(grid, names, strict=True):
-            for arm in (arm for arm in arms if outer[arm] == name):
-                _line(axes, mine[mine["arm"] == arm], kind, colours[inner[arm]], design.called(arm))
-            axes.set_title(short(name), loc="left")
+        figure, grid = by_panel(
+            design,
+            arms,
+            lambda axes, arm, style: _line(axes, mine[mine["arm"] == arm], kind, style, design.called(arm)),
+            ("block" if kind == "shortcut_share" else "layer, from the input on", LABELS[kind]),
+            (width, 2.2),
+        )
+        for axes in grid:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            finish(axes)
-            spec = axes.get_subplotspec()
-            if spec is not None and spec.is_first_col():
-                axes.set_ylabel(LABELS[kind])
         if kind == "gradient_norm" or _spread(mine) > FAR:
             logarithmic(grid[0])
         elif kind in PER_CENT:
             grid[0].set_ylim(-2, 102)
         else:
             grid[0].set_ylim(bottom=0)
-        grid[-1].set_xlabel("block" if kind == "shortcut_share" else "layer, from the input on")
-        shown = {n: s for n, s in colours.items() if n and any(inner[arm] == n for arm in arms)}
-        handles = [Line2D([], [], color=s.color, linestyle=s.dashes, lw=2, label=short(n)) for n, s in shown.items()]
-        if handles:
-            legend(figure, handles)
     return figure
 
 

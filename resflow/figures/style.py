@@ -35,7 +35,6 @@ VERDICTS = {
     "equivalent": ("#0a8f6c", "D"),
     "undecided": ("#7a7f87", "o"),
 }
-MOST_SHOWN = 200  # trials that are drawn one by one; of more, what the middle nine tenths of an arm's seeds do
 LONGEST_LABEL, LONGEST_NARROW = 34, 26
 HOVER = "hover-"  # begins the id of what is named where it is pointed at
 _STYLE = """<style>

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from resflow.analysis import Analysis, analyse, labels
 from resflow.errors import RecordError
-from resflow.report import answer, claims, drawn, files, how, images, published, tables
+from resflow.report import answer, claims, drawn, files, how, images, markdown, published, tables
 from resflow.report.drawn import Drawn
 
 SCRIPT = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
@@ -128,5 +128,6 @@ def _render(template: str, **values: Any) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters["svg"] = Markup  # our own figures; matplotlib has escaped their text
-    environment.filters["md"] = files.escaped
+    environment.filters["md"] = markdown.escaped
+    environment.filters["table"] = markdown.table
     return environment.get_template(template).render(values).encode()

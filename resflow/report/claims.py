@@ -85,7 +85,9 @@ def _claims(analysis: Analysis) -> Iterator[Claim]:
     error = f"training error, {deep} less {shallow}"
 
     def difference(column: str, arm: str, reference: str) -> np.ndarray:
-        return paired(trials, column, arm, reference) if column in trials else np.array([])
+        if column not in trials:
+            return np.array([])
+        return paired(designs.by_seed(trials, analysis.design, column), arm, reference)
 
     yield Claim(
         "Deeper plain nets train worse",

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from resflow import figures
 from resflow.analysis import Analysis
+from resflow.analysis.design import MANY
 from resflow.figures.classes import MOST_CLASSES
-from resflow.figures.style import MOST_SHOWN, NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
+from resflow.figures.style import NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
 from resflow.report import images
 
 OURS = re.compile(
@@ -62,9 +63,9 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
     if not a.completed:
         yield from _curves(analysis)
         return
-    many = len(a.trials) > MOST_SHOWN
+    many = len(a.trials) > MANY
     marks = "Large marks are means over seeds" if many else "Small marks are seeds, large ones their mean"
-    wide = f", wide lines span the middle nine tenths of an arm's seeds (more than {MOST_SHOWN} trials)" if many else ""
+    wide = f", wide lines span the middle nine tenths of an arm's seeds (more than {MANY} trials)" if many else ""
     bars = " with its 95 % t interval." if a.arms["low"].notna().any() else "; one seed has no interval."
     yield (
         "accuracy",
@@ -94,13 +95,13 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
     yield from _confusion(analysis)
 
 
-INSIDE = {  # kind -> of which steps, title, caption
-    "response_sd": (False, "Responses by layer", "Standard deviation of batch norm outputs on 64 validation images."),
-    "gradient_norm": (True, "Gradients by layer, at the first step", "L2 norm by kernel, before any training."),
-    "gradient_norm_last": (False, "Gradients by layer, at the end", "L2 norm by kernel, at the last step."),
-    "dead_units": (False, "Dead units by layer", "ReLU outputs that are zero for each of 64 validation images."),
-    "shortcut_share": (False, "The shortcut's share, by block", "Norm of the shortcut over both branches' norms."),
-}
+INSIDE = (  # figure, kind, whether of the first step (else of the last that was kept), title, caption
+    ("response_sd", "response_sd", False, "Responses by layer", "Standard deviation of batch norm outputs."),
+    ("gradient_norm", "gradient_norm", True, "Gradients by layer, at the first step", "L2 norm by kernel."),
+    ("gradient_norm_last", "gradient_norm", False, "Gradients by layer, at the end", "L2 norm by kernel, last step."),
+    ("dead_units", "dead_units", False, "Dead units by layer", "ReLU outputs that are zero for every image."),
+    ("shortcut_share", "shortcut_share", False, "The shortcut's share, by block", "Of the norms of both branches."),
+)
 
 
 def _inside(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
@@ -108,13 +109,12 @@ def _inside(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
     table = analysis.diagnostics
     if table is None or table.empty:
         return
-    for name, (first, title, caption) in INSIDE.items():
-        kind = name.removesuffix("_last")
+    for name, kind, first, title, caption in INSIDE:
         mine = table[table["kind"] == kind]
-        at = mine.groupby("id")["epoch"].transform("min" if first else "max")
-        mine = mine[mine["epoch"] == (0 if first else at)].dropna(subset=["value"])
+        epoch = 0 if first else mine.groupby("id")["epoch"].transform("max")
+        mine = mine[mine["epoch"] == epoch].dropna(subset=["value"])
         if len(mine):
-            shade = " Lines are means over seeds, shades span them."
+            shade = " Lines are means over seeds, shades span them. Of 64 validation images; gradients of a batch."
             yield f"inside_{name}", title, caption + shade, partial(figures.inside, mine, analysis.design, kind)
 
 
@@ -160,7 +160,7 @@ def _confusion(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[...
 
 def _curves(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
     """Training and validation error, each twice where there are two ways to lay the panels out."""
-    design, many = analysis.design, len(analysis.trials) > MOST_SHOWN
+    design, many = analysis.design, len(analysis.trials) > MANY
     factor = design.main
     rest = design.others(factor) if factor else ()
     ways = [(True, (factor,)), (False, rest)] if factor and rest else [(True, ())]

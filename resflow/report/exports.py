@@ -11,7 +11,7 @@ import pandas as pd
 
 from resflow.analysis import Analysis, analyse
 from resflow.errors import RecordError, one_of
-from resflow.report import drawn, files, images, tables
+from resflow.report import drawn, files, images, markdown, tables
 from resflow.report.tables import Table
 
 FRAMES = ("csv", "json", "parquet")  # every number, as fractions
@@ -45,9 +45,13 @@ def _files(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, b
         for name, frame in frames(analysis).items():
             yield f"{name}.{kind}", _frame(frame, kind)
     elif kind in PRINTED:
+        named: dict[str, Table] = {}
         for table in printed(analysis):
-            text = markdown(table) if kind == "md" else latex(table)
-            yield f"{_slug(table.title)}.{SUFFIXES.get(kind, kind)}", text.encode()
+            name = _slug(table.title)
+            named[f"{name}-{len(named) + 1}" if name in named else name] = table
+        for name, table in named.items():
+            text = markdown.section(table) if kind == "md" else latex(table)
+            yield f"{name}.{SUFFIXES.get(kind, kind)}", text.encode()
     else:
         for name, data in drawn.saved(analysis, kind, width):
             yield f"{name}.{kind}", data
@@ -75,18 +79,6 @@ def _frame(frame: pd.DataFrame, kind: str) -> bytes:
         return files.csv(frame)
     rows = json.loads(frame.to_json(orient="records"))  # NaN becomes null, which JSON has
     return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def markdown(table: Table) -> str:
-    """A table of GitHub's Markdown, with its title and note."""
-    marks = [":--" if name in table.text or place == 0 else "--:" for place, name in enumerate(table.header)]
-    lines = [_row(table.header), _row(marks), *(_row(row) for row in table.rows)]
-    note = f"\n{files.escaped(table.note)}\n" if table.note else ""
-    return f"### {files.escaped(table.title)}\n\n" + "\n".join(lines) + f"\n{note}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell if set(cell) <= {"-", ":"} and cell else files.escaped(cell) for cell in cells) + " |"
 
 
 def latex(table: Table) -> str:

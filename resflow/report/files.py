@@ -1,8 +1,7 @@
-"""How a report's files are written: whole, repeatable to the byte, their text escaped."""
+"""How files are written: whole, and repeatable to the byte."""
 
 from __future__ import annotations
 
-import re
 import uuid
 from pathlib import Path
 
@@ -24,9 +23,3 @@ def replace(path: Path, content: bytes) -> None:
 
 def csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no table cell of its own."""
-    one_line = " ".join(text.split())
-    return re.sub(r"([\\`*_{}\[\]<>#|~$!&])", r"\\\1", one_line)

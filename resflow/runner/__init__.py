@@ -30,7 +30,7 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # and so is what Ctrl
 import ray
 from ray import tune
 
-from resflow import kept, provenance, records
+from resflow import kept, provenance, runs
 from resflow.checkpoints import Storage, place_of
 from resflow.needs import Needs
 from resflow.records import Record
@@ -65,7 +65,7 @@ def execute(
     another, RETRIES times; the others go on.
     """
     stop = stop or Stop()
-    known = records.finished(run) if run.is_dir() else {}
+    known = runs.finished(run) if run.is_dir() else {}
     waiting = kept.waiting(trials, known, state)
     place = place_of(run, state, storage)
     checkpoints = Storage(place)
