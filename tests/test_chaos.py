@@ -85,26 +85,29 @@ def test_a_trial_that_runs_though_it_has_a_record_is_counted(run: Path) -> None:
     assert compared(run, wanted, finished).again == ["run/trial3 after driver killed"]
 
 
-@pytest.mark.parametrize("what", ["metrics", "history", "predictions"])
+@pytest.mark.parametrize("what", ["metrics", "history", "predictions", "diagnostics"])
 def test_a_last_bit_that_differs_is_counted(run: Path, what: str) -> None:
     wanted = chaos.outcomes(run)
-    record, history, predictions = wanted["trial1"]
+    whole = wanted["trial1"]
     if what == "metrics":
-        metrics = {**record.metrics, "test_loss": record.metrics["test_loss"] + 1e-16 + 1e-15}
-        wanted["trial1"] = (record.model_copy(update={"metrics": metrics}), history, predictions)
+        metrics = {**whole.record.metrics, "test_loss": whole.record.metrics["test_loss"] + 1e-16 + 1e-15}
+        wanted["trial1"] = whole._replace(record=whole.record.model_copy(update={"metrics": metrics}))
     elif what == "history":
-        wanted["trial1"] = (record, history.assign(train_loss=history["train_loss"] * (1 + 1e-15)), predictions)
-    else:
-        assert predictions is not None
-        wanted["trial1"] = (record, history, predictions.assign(rank=predictions["rank"] + 1))
+        wanted["trial1"] = whole._replace(
+            history=whole.history.assign(train_loss=whole.history["train_loss"] * (1 + 1e-15))
+        )
+    elif what == "predictions":
+        assert whole.predictions is not None
+        wanted["trial1"] = whole._replace(predictions=whole.predictions.assign(rank=whole.predictions["rank"] + 1))
+    else:  # the stand-in keeps none
+        wanted["trial1"] = whole._replace(diagnostics=pd.DataFrame({"value": [1.0]}))
     assert compared(run, wanted, {}).differing == ["run/trial1 after driver killed"]
 
 
 def test_a_time_or_a_machine_that_differs_is_no_trouble(run: Path) -> None:
     wanted = chaos.outcomes(run)
-    record, history, predictions = wanted["trial1"]
-    other = record.model_copy(update={"seconds": 99.0, "provenance": provenance.environment()})
-    wanted["trial1"] = (other, history, predictions)
+    other = wanted["trial1"].record.model_copy(update={"seconds": 99.0, "provenance": provenance.environment()})
+    wanted["trial1"] = wanted["trial1"]._replace(record=other)
     assert compared(run, wanted, {}) == Tally()
 
 

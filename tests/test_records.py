@@ -111,7 +111,7 @@ def test_a_table_of_nonsense_is_told(content: bytes, tmp_path_factory: pytest.Te
     path = tmp_path_factory.mktemp("table") / "predictions.parquet"
     path.write_bytes(b"PAR1" + content + b"PAR1")
     with pytest.raises(RecordError, match="cannot be read as a table"):
-        records._table(pd.read_parquet, path)
+        runs._table(pd.read_parquet, path)
 
 
 def test_a_broken_record_is_one_message_and_the_others_are_read(whole: dict[str, bytes], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -29,6 +29,7 @@ from resflow.bench import process
 from resflow.bench.contest import Say
 from resflow.bench.disturbances import CLOCK, KINDS, MARK, RECORD_CUT, CannotError, Running, marked
 from resflow.errors import RecordError, ResflowError
+from resflow.records import Record
 
 STUDY = Path(__file__).with_name("chaos.yaml")
 MAIN = "from resflow.cli import main; main()"
@@ -36,6 +37,16 @@ PATIENCE_S = 15  # of the watchdog
 LONGEST_S = 600  # that one command may take; longer is stuck
 DISK_MB = 200
 CHANGING = {"seconds", "provenance"}  # of a record
+TRIES = 5  # of a disturbance whose run ended before its moment came
+
+
+class Kept(NamedTuple):
+    """What a trial left: its record, its history without times, its tables where it kept them."""
+
+    record: Record
+    history: pd.DataFrame
+    predictions: pd.DataFrame | None
+    diagnostics: pd.DataFrame | None
 
 
 @dataclass
@@ -119,8 +130,9 @@ class Contest:
     draw: random.Random
     say: Say
     tally: Tally = field(default_factory=Tally)
-    wanted: dict[str, Any] = field(default_factory=dict)  # the undisturbed run's outcomes
-    usual: float = 0.0  # its seconds
+    wanted: dict[str, Kept] = field(default_factory=dict)  # the undisturbed run's outcomes
+    usual: float = 0.0  # the seconds of the fastest complete command so far
+    early: Counter[str] = field(default_factory=Counter)  # kinds whose run ended before their moment came
 
     def undisturbed(self) -> None:
         start = time.monotonic()
@@ -137,7 +149,7 @@ class Contest:
         while order:
             last = order.pop(0)
             self.say(f"{name}: {last} ({len(order)} to come)")
-            complete = self._disturbed(name, last)
+            complete = self._disturbed(name, last, order)
             compare(run, last, self.wanted, finished, self.tally)
             if complete:
                 break
@@ -156,8 +168,12 @@ class Contest:
         for folder in (run, self.place / ".resflow" / name):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _disturbed(self, name: str, kind: str) -> bool:
-        """Start the run, disturb it at a random moment, wait for its end; True where it is complete."""
+    def _disturbed(self, name: str, kind: str, order: list[str]) -> bool:
+        """Start the run, disturb it at a random moment, wait for its end; True where it is complete.
+
+        A kind whose moment did not come goes back to the front of `order`.
+        """
+        start = time.monotonic()
         running = self._start(name, self.study, faked=kind == CLOCK and bool(shutil.which("faketime")))
         code = -1
         try:
@@ -169,6 +185,13 @@ class Contest:
                     self.tally.tried[kind] += 1
                 except CannotError as error:
                     self.tally.not_tried[kind] = str(error)
+            else:
+                self.usual = min(self.usual, time.monotonic() - start)
+                self.early[kind] += 1
+                if self.early[kind] < TRIES:
+                    order.insert(0, kind)
+                else:
+                    self.tally.not_tried[kind] = f"{TRIES} times the run had ended before"
             code = running.driver.wait(timeout=LONGEST_S)
         except subprocess.TimeoutExpired:
             self.tally.stuck.append(f"{name}, {kind}")
@@ -202,7 +225,7 @@ def _end(running: Running) -> int:
     return len(left)
 
 
-def outcomes(run: Path) -> dict[str, tuple[Any, ...]]:
+def outcomes(run: Path) -> dict[str, Kept]:
     """Every record that can be read, with its history and its tables; failed ones are none: they run again."""
     try:
         found = runs.load(run)
@@ -212,16 +235,15 @@ def outcomes(run: Path) -> dict[str, tuple[Any, ...]]:
     for record in found.records:
         if record.status != "failed":
             folder = records.trial_folder(run, record.id)
-            tables = [folder / f"{name}.parquet" for name in ("predictions", "diagnostics")]
-            read[record.id] = (
-                record,
-                pd.read_csv(folder / "history.csv").drop(columns="seconds"),
-                *(pd.read_parquet(path) if path.is_file() else None for path in tables),
+            history = pd.read_csv(folder / "history.csv").drop(columns="seconds")
+            tables = (folder / f"{name}.parquet" for name in ("predictions", "diagnostics"))
+            read[record.id] = Kept(
+                record, history, *(pd.read_parquet(path) if path.is_file() else None for path in tables)
             )
     return read
 
 
-def compare(run: Path, kind: str, wanted: Mapping[str, Any], finished: dict[str, int], tally: Tally) -> None:
+def compare(run: Path, kind: str, wanted: Mapping[str, Kept], finished: dict[str, int], tally: Tally) -> None:
     """Note what differs from the undisturbed run, what went missing, and what ran though it had a record.
 
     `finished` are the trials that had a record the last time, and is brought up to date.
@@ -243,11 +265,9 @@ def compare(run: Path, kind: str, wanted: Mapping[str, Any], finished: dict[str,
         finished[trial_id] = size
 
 
-def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    """Whether two outcomes are equal to the bit, but for times and machines."""
-    records_equal = one[0].model_dump(exclude=CHANGING) == other[0].model_dump(exclude=CHANGING)
-    tables = [
+def same(one: Kept, other: Kept) -> bool:
+    """Whether two trials are equal to the bit, but for times and machines."""
+    return one.record.model_dump(exclude=CHANGING) == other.record.model_dump(exclude=CHANGING) and all(
         (a is None and b is None) or (a is not None and b is not None and a.equals(b))
         for a, b in zip(one[1:], other[1:], strict=True)
-    ]
-    return records_equal and all(tables)
+    )
