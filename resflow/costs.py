@@ -27,13 +27,14 @@ def work(trials: Sequence[Trial]) -> dict[str, float]:
     made: set[tuple[Any, ...]] = set()
     for trial in trials:
         train, validation, test = trial.counts
-        recipe = trial.recipe
+        recipe, epochs = trial.recipe, trial.epochs
+        test = 0 if trial.candidate else test
         if not trial.shares_features:
-            passes = recipe.epochs * (train * (TRAINING[recipe.finetune] + FORWARD) + validation) + test
+            passes = epochs * (train * (TRAINING[recipe.finetune] + FORWARD) + validation) + test
             found[trial.id] = passes * trial.multiply_adds
             continue
-        steps = recipe.epochs * (train // recipe.batch_size + 3)
-        found[trial.id] = steps * STEP + recipe.epochs * (4 * train + validation) * _head(trial)
+        steps = epochs * (train // recipe.batch_size + 3)
+        found[trial.id] = steps * STEP + epochs * (4 * train + validation) * _head(trial)
         for view, images in views(trial).items():
             if view not in made:
                 made.add(view)

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Sized
+from typing import Any, Protocol
 
 from resflow import costs
 from resflow.trial import Trial
+
+
+class Source(Sized, Protocol):
+    """Where the runner's trials come from; its length is how many may still come, 0 where it is at its end."""
+
+    @property
+    def trials(self) -> Mapping[str, Trial]:
+        """All that were handed out so far, at least, by id; grows in place."""
+
+    @property
+    def running(self) -> Sized:
+        """Those that were handed out and have not ended."""
+
+    @property
+    def total(self) -> int:
+        """How many there will be, as far as is known."""
+
+    def next(self) -> Trial | None:
+        """The next one to run, None where others have to end first."""
+
+    def ended(self, trial_id: str) -> None:
+        """Hear that one has ended."""
+
+    def config(self, trial: Trial) -> dict[str, Any]:
+        """What a worker is told of one: `trial`, its id, and what else it needs to make it."""
 
 
 def same_graph(trial: Trial) -> Hashable:
@@ -22,12 +48,20 @@ class Dispatch:
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self.waiting = costs.in_order(trials)
+        self.trials = {trial.id: trial for trial in trials}
         self.graphs = {trial.id: same_graph(trial) for trial in trials}
         self.running: dict[str, Hashable] = {}  # by id
         self.warm: list[Hashable] = []  # graphs of processes that have become free, the last one first
 
     def __len__(self) -> int:
         return len(self.waiting)
+
+    @property
+    def total(self) -> int:
+        return len(self.trials)
+
+    def config(self, trial: Trial) -> dict[str, Any]:
+        return {"trial": trial.id}
 
     def next(self) -> Trial:
         """The trial to start now. Raises IndexError where none is left."""

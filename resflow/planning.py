@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from resflow import architectures, costs, data, provenance, study, trial, weights
+from resflow import architectures, costs, data, provenance, runs, study, trial, tuning, weights
 from resflow.data.dataset import resolve_split
 from resflow.errors import MissingExtraError, RecordError
 from resflow.needs import GIGABYTE, Needs
@@ -25,6 +25,7 @@ from resflow.records import Record
 from resflow.settings import Data
 from resflow.study import Study
 from resflow.trial import DataFacts, Trial
+from resflow.tuning import Phase, Searches
 
 RESULTS, STATE = Path("results"), Path(".resflow")
 RAYS_SHARE = 0.3  # of a machine's memory, which Ray keeps for its object store
@@ -32,13 +33,17 @@ RAYS_SHARE = 0.3  # of a machine's memory, which Ray keeps for its object store
 
 @dataclass(frozen=True)
 class Plan:
-    """A study that is ready to run: its trials, where their data lies (by trial id), its run's folder."""
+    """A study that is ready to run: its trials, where their data lies (by trial id), its run's folder.
+
+    Of a study that tunes, the tuned trials are those of the arms whose search is complete.
+    """
 
     study: Study
     trials: list[Trial]
     folders: dict[str, Path]  # empty where the data was not to be prepared
     run: Path
     command: str
+    searches: Searches | None = None  # of a study that tunes
 
     @property
     def state(self) -> Path:
@@ -80,7 +85,32 @@ def make(
     )
     folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
     run = out or RESULTS / _run_name(loaded, trials, settings or {})
-    return Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
+    made = Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
+    return made if loaded.file.tune is None else tuned(replace(made, searches=tuning.searches(loaded, trials)))
+
+
+def phase(plan: Plan) -> Phase:
+    """The tuning phase of a plan's study as far as it has come, whatever the run's own files say of it."""
+    assert plan.searches is not None
+    folder = plan.run / tuning.FOLDER
+    records = runs.load(folder).records if (folder / "trials").is_dir() else ()
+    return tuning.of_records(plan.searches.table(), records)
+
+
+def tuned(plan: Plan) -> Plan:
+    """The plan whose trials are those that are compared, by the records of its tuning phase that are there by now."""
+    assert plan.searches is not None
+    final = tuning.final(plan.searches.study, phase(plan).winners())
+    places = {t.fingerprint: plan.folders[t.id] for t in plan.searches.templates.values() if t.id in plan.folders}
+    like = plan.searches.templates
+    trials = [
+        trial.of_arm(final, arm, seed, like_.facts, like_.execution, like_.pretrained)
+        for seed in final.seeds
+        for arm in final.arms
+        for like_ in (like[arm.written],)
+    ]
+    mine = {t.id: places[t.fingerprint] for t in [*trials, *like.values()] if t.fingerprint in places}
+    return replace(plan, study=final, trials=trials, folders=mine)
 
 
 def folder_of(run: str) -> Path:
@@ -148,7 +178,8 @@ def _command(
 
 def write(plan: Plan) -> None:
     """Write plan.csv and study.yaml into the run's folder. Raises RecordError where that cannot be."""
-    notes = {**plan.study.resolved(), "command": plan.command}
+    written = plan.searches.study if plan.searches else plan.study
+    notes = {**written.resolved(), "command": plan.command}
     text = io.StringIO()
     yaml = YAML(pure=True)
     yaml.default_flow_style = None
@@ -156,7 +187,12 @@ def write(plan: Plan) -> None:
     yaml.dump(notes, text)
     try:
         plan.run.mkdir(parents=True, exist_ok=True)
-        _replace(plan.run / "plan.csv", pd.DataFrame(trial.plan_rows(plan.trials)).to_csv(index=False))
+        rows = pd.DataFrame(trial.plan_rows(plan.trials)) if plan.trials else pd.DataFrame(columns=list(runs.PLAN_KEYS))
+        _replace(plan.run / "plan.csv", rows.to_csv(index=False))
+        if plan.searches:
+            (plan.run / tuning.FOLDER).mkdir(exist_ok=True)
+            _replace(plan.run / tuning.FOLDER / tuning.SEARCHES, plan.searches.table().to_csv(index=False))
+            _replace(plan.run / tuning.LEDGER, phase(plan).ledger().to_csv(index=False))
         _replace(plan.run / "study.yaml", text.getvalue())
     except OSError as error:
         raise RecordError(

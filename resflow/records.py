@@ -56,6 +56,7 @@ DIAGNOSTIC_COLUMNS = (
     "value",
 )
 PARQUET = b"PAR1"  # what such a file begins and ends with
+CANDIDATE = ("search", "number", "values", "epochs")
 METRICS = ("test_top1", "test_top5", "test_mean_class_accuracy", "test_loss")
 
 
@@ -73,6 +74,7 @@ class Record(BaseModel):
     split_seed: int
     status: Literal["completed", "diverged", "failed", "pruned"]
     reason: str = ""  # one line, unless completed
+    candidate: dict[str, Any] = {}  # of a tuning phase: search, number, values, epochs; empty for a trial
     settings: dict[str, dict[str, Any]]  # network, recipe, data: everything that was asked for
     execution: dict[str, Any]  # device, threads, precision, jit, lowering
     data: dict[str, Any] = {}  # source, fingerprint, split, split_hash, image_size, classes, counts
@@ -87,7 +89,9 @@ class Record(BaseModel):
 def record_of(trial: Trial, **facts: Any) -> Record:
     """A trial's record: what was asked for, and the `facts` of what came of it."""
     same = {name: getattr(trial, name) for name in ("id", "study", "arm", "levels", "seed", "split_seed")}
-    return Record(**same, settings=trial.settings(), execution=trial.execution.model_dump(), **facts)
+    candidate = trial.candidate
+    told = {} if candidate is None else {name: getattr(candidate, name) for name in CANDIDATE}
+    return Record(**same, candidate=told, settings=trial.settings(), execution=trial.execution.model_dump(), **facts)
 
 
 @dataclass(frozen=True)

@@ -130,16 +130,17 @@ def _print_news(progress: Progress, reported: set[str]) -> None:
             reported.add(trial_id)
             left = duration(progress.seconds_left())
             console.print(
-                f"{len(reported)}/{len(progress.trials)} {_outcome(record)} · {duration(record.seconds)} · {left} left",
+                f"{len(reported)}/{progress.total} {_outcome(record)} · {duration(record.seconds)} · {left} left",
                 highlight=False,
                 markup=False,
             )
 
 
 def _outcome(record: Any) -> str:
-    tested = record.metrics.get("test_top1")
-    said = f"test top-1 {tested:.1%}" if tested is not None else f"{record.status}: {record.reason}"
-    return f"{record.arm} seed {record.seed}: {said}"
+    part, name = ("validation", f"candidate {record.candidate['number']}") if record.candidate else ("test", "")
+    found = record.metrics.get(f"{part}_top1")
+    said = f"{part} top-1 {found:.1%}" if found is not None else f"{record.status}: {record.reason}"
+    return f"{record.arm} {name or f'seed {record.seed}'}: {said}"
 
 
 class _View:
@@ -161,12 +162,12 @@ class _View:
         waiting = self.total - len(done) - len(running)
         head = Text.assemble(statuses({**counts, "running": len(running), "waiting": waiting}))
         head.append(f" · {duration(time.monotonic() - self.started)} so far · {duration(progress.seconds_left())} left")
-        trials = {t.id: t for t in progress.trials}
+        trials = progress.trials
         rows = [
             [
                 trials[key].arm,
                 trials[key].seed,
-                f"{int(row.get('epoch', 0))}/{trials[key].recipe.epochs}",
+                f"{int(row.get('epoch', 0))}/{trials[key].epochs}",
                 _percent(row.get("train_top1")),
                 _percent(row.get("validation_top1")),
             ]

@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,11 @@ from resflow.settings import (
     section_of,
     setting_names,
 )
+from resflow.space import Choice, Parameter
 from resflow.study_file import PROFILE_KEYS, StudyFile
+
+TUNABLE = {"recipe": set(Recipe.model_fields), "network": {"head"}}  # what a tuning phase may search
+NOT_TUNABLE = {"epochs", "test_weights", "validation_views", "finetune"}  # the budget, the judge, what an arm is
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Arm:
     network: Network
     recipe: Recipe
     data: Data
+    tuned: bool = False  # whether its settings are those that a tuning phase chose
+    of: str = ""  # the arm as the study writes it, where a tuning phase has made two of one
 
     def architecture(self) -> Architecture:
         """The network with its stem resolved. Raises StudyError where its settings do not go together."""
@@ -59,6 +65,30 @@ class Arm:
         if self.data.normalisation != "auto":
             return self.data.normalisation
         return "weights" if self.loads_weights else "dataset"
+
+    @property
+    def written(self) -> str:
+        """The name of this arm in the study file."""
+        return self.of or self.name
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Arm:
+        """This arm with other settings of its recipe or head, such as augmentation.zoom. Raises StudyError."""
+        sections = {name: getattr(self, name).model_dump() for name in TUNABLE}
+        for name, value in settings.items():
+            *outer, last = [section_of(name.partition(".")[0]), *name.split(".")]
+            place: Any = sections
+            for key in outer:
+                place = place[key]
+            place[last] = value
+        made: dict[str, Any] = {}
+        for name, values in sections.items():
+            try:
+                made[name] = SECTIONS[name].model_validate(values)
+            except ValidationError as error:
+                raise StudyError(validation.reason(error)) from error
+        arm = replace(self, **made)
+        arm.check()
+        return arm
 
     def check(self) -> None:
         """Raise StudyError where settings of different sections do not go together."""
@@ -101,6 +131,8 @@ class Study:
     def resolved(self) -> dict[str, Any]:
         """Return the study as it runs; itself a valid study file, but for paths and defaults spelled out."""
         plain = self.file.model_dump(mode="json", exclude={"profiles", "exclude", "command", *SECTIONS})
+        if self.file.tune is None:
+            del plain["tune"]
         for section, model in SECTIONS.items():
             values = getattr(self.file, section).model_dump(mode="json")
             plain[section] = {key: values[key] for key in model.model_fields if key not in self.factors}
@@ -183,12 +215,14 @@ def resolve(doc: Document, profile: str | None = None) -> Study:
             f"{doc.origin(('baseline',))}: baseline {'-'.join(baseline.values())} is not an arm of this study: "
             f"expected one of {', '.join('-'.join(levels.values()) for levels in kept) or 'none: all are excluded'}."
         )
-    known = families.names(list(factors))
+    known = families.names([*factors, families.TUNING] if file.tune and file.tune.untuned else list(factors))
     for index, family in enumerate(file.contrasts or []):
         if family not in known:
             raise StudyError(f"{doc.origin(('contrasts', index))}: {one_of(family, known, 'comparison')}")
     arms = tuple(_arm(doc, file, factors, levels) for levels in kept)
     _no_two_arms_alike(doc, arms)
+    if file.tune is not None:
+        _check_tuning(doc, file, factors, arms, seeds)
     return Study(file, profile, factors, arms, arms[kept.index(baseline)], seeds)
 
 
@@ -284,3 +318,61 @@ def _no_two_arms_alike(doc: Document, arms: Sequence[Arm]) -> None:
                 "differ in name only."
             )
         seen[key] = arm.name
+
+
+def _check_tuning(
+    doc: Document, file: StudyFile, factors: Mapping[str, Any], arms: Sequence[Arm], seeds: Sequence[int]
+) -> None:
+    """Raise StudyError where a tuning phase searches what it cannot, or on seeds that are not for it."""
+    tune = file.tune
+    assert tune is not None
+    if families.TUNING in factors:
+        raise StudyError(f"{doc.origin(('factors',))}: a factor cannot be called {families.TUNING} beside `tune`.")
+    if both := sorted(set(seeds) & set(tune.chosen_seeds)):
+        raise StudyError(
+            f"{doc.origin(('tune', 'seeds'))}: seed {both[0]} is a trial's as well: candidates are judged on seeds of "
+            "their own, so that the winners' trials are fresh."
+        )
+    earlier: dict[str, Parameter] = {}
+    for name, parameter in tune.space.items():
+        at = ("tune", "space", name)
+        _check_tunable(doc, name, factors, at)
+        _check_conditions(doc, parameter, earlier, at)
+        others = [{other: value} for other, known in earlier.items() for value in known.ends()]
+        for value, beside, arm in itertools.product(parameter.ends(), [{}, *others], arms):
+            tried = {**beside, name: value}
+            try:
+                arm.with_settings({**tried, "epochs": tune.epochs or arm.recipe.epochs})
+            except StudyError as error:
+                told = ", ".join(f"{setting} {json.dumps(one)}" for setting, one in tried.items())
+                raise StudyError(f"{doc.origin(at)}: {told}: arm {arm.name}: {error}") from error
+        earlier[name] = parameter
+
+
+def _check_tunable(doc: Document, name: str, factors: Mapping[str, Any], at: tuple[Any, ...]) -> None:
+    first = name.partition(".")[0]
+    section = section_of(first)
+    if section is None or first not in TUNABLE.get(section, set()):
+        known = [*Recipe.model_fields, "head.dropout", "head.hidden", "augmentation.zoom"]
+        raise StudyError(f"{doc.origin(at)}: {one_of(name, known, 'setting of the recipe or the head')}")
+    if first in NOT_TUNABLE:
+        raise StudyError(
+            f"{doc.origin(at)}: {first} cannot be tuned: it is the budget, what candidates are judged by, or what an "
+            "arm is. `tune.epochs` says for how long candidates train."
+        )
+    for factor in factors:
+        if first == factor.partition(".")[0]:
+            raise StudyError(f"{doc.origin(at)}: {factor} is a factor of this study: what is compared is not tuned.")
+
+
+def _check_conditions(
+    doc: Document, parameter: Parameter, earlier: Mapping[str, Parameter], at: tuple[Any, ...]
+) -> None:
+    for parent, labels in parameter.wanted().items():
+        where, choice = doc.origin((*at, "when", parent)), earlier.get(parent)
+        if not isinstance(choice, Choice):
+            choices = [name for name, one in earlier.items() if isinstance(one, Choice)]
+            raise StudyError(f"{where}: {one_of(parent, choices, 'choice above')}")
+        for label in labels:
+            if label not in choice.labelled:
+                raise StudyError(f"{where}: {one_of(label, list(choice.labelled), f'choice of {parent}')}")

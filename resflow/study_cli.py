@@ -96,6 +96,8 @@ def study(
         _show_plan(plan)
         return
     with stopping.alone(plan.run):
+        if plan.searches:
+            plan = _tune(plan, stop, storage, address, fresh)
         known = runs.load(plan.run).folders if (plan.run / "trials").is_dir() else ()
         if fresh:
             _set_aside(plan, [trial.id for trial in plan.trials if trial.id in known])
@@ -109,6 +111,75 @@ def study(
                 f"report; --prune sets them aside: {', '.join(strangers[:5])}{' …' if len(strangers) > 5 else ''}"
             )
         _run(plan, stop, storage, address)
+
+
+@app.command(epilog="Example: resflow tune tuned_depth --profile demo")
+def tune(
+    name: Study,
+    profile: Profile = None,
+    data: Source = None,
+    data_dir: DataDir = None,
+    seeds: Seeds = None,
+    set_: Set = None,
+    out: Out = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="set its candidates aside and search anew")] = False,
+    time_budget: TimeBudget = None,
+    storage: Storage = None,
+    address: Address = None,
+) -> None:
+    """Search each arm's settings with one budget for all, on validation images alone; `study` goes on from there."""
+    from resflow import planning, stopping
+
+    stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), None)
+    planning.require_training()
+    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, gpus=_gpus(address))
+    if plan.searches is None:
+        raise StudyError(
+            f"the study {plan.study.name} has no `tune`: expected a section that says what is searched, such as tune: "
+            "{space: {learning_rate: {low: 0.001, high: 1.0, sampling: log}}, candidates: 12}."
+        )
+    with stopping.alone(plan.run):
+        plan = _tune(plan, stop, storage, address, fresh)
+    _say(f"Go on with: {shlex.join(['resflow', 'study', *[w for w in sys.argv[2:] if w != '--fresh']])}")
+
+
+def _tune(plan: Any, stop: Any, storage: str | None, address: str | None, fresh: bool = False) -> Any:
+    """Run the candidates that have no record, say who won, and return the plan with the tuned trials."""
+    from resflow import planning, runs, screens, tuning
+    from resflow.report import tuned
+
+    place = plan.run / tuning.FOLDER
+    planning.write(plan)
+    if fresh and (place / "trials").is_dir():
+        _set_aside(plan, [record.id for record in runs.load(place).records], place)
+    phase = planning.phase(plan)
+    if phase.unfinished:
+        from resflow import runner
+
+        table, tune = plan.searches.table(), plan.searches.tune
+        allotted = int(table["allotted"].sum()) * len(tune.chosen_seeds)
+        screens.console.print(
+            f"[bold]{plan.study.name}[/]: tuning {_many(len(table), 'arm')}, "
+            f"{table['allotted'].iloc[0]} candidates each ({tune.oracle}), {', '.join(tune.space)}. Records: {place}/",
+            highlight=False,
+        )
+        try:
+            with screens.watching(allotted) as show:
+                runner.search(place, plan.searches, plan.folders, plan.state, show, stop, storage, address)
+        except KeyboardInterrupt:
+            _say(f"Stopped. Go on with: {_same_command()}")
+            raise typer.Exit(130) from None
+        plan = planning.tuned(plan)
+        planning.write(plan)
+        phase = planning.phase(plan)
+    for made in tuned.tables(phase, plan.searches.tune.space):
+        screens.console.print(screens.printed(made))
+    _say("")
+    if phase.unfinished:
+        why = f"Stopped: {stop.reason}. " if stop.reason else ""
+        _say(f"{why}The search of {', '.join(phase.unfinished)} is not complete. Go on with: {_same_command()}")
+        raise typer.Exit(1)
+    return plan
 
 
 @app.command(epilog="Example: resflow retry depth-cpu-oxford_flowers102 --diverged")
@@ -135,6 +206,8 @@ def retry(
     mine = {trial.id for trial in plan.trials}
     with stopping.alone(folder):
         _set_aside(plan, [record.id for record in found.records if record.status in statuses and record.id in mine])
+        if plan.searches:
+            plan = _tune(plan, stop, storage, address)
         _run(plan, stop, storage, address)
 
 
@@ -146,11 +219,11 @@ def _forget(plan: Any, storage: str | None) -> None:
     checkpoints.Storage(place).sweep({trial.id for trial in plan.trials})
 
 
-def _set_aside(plan: Any, ids: Collection[str]) -> None:
+def _set_aside(plan: Any, ids: Collection[str], run: Path | None = None) -> None:
     from resflow import records
 
     if ids:
-        place = records.set_aside(plan.run, ids, plan.state / "set_aside")
+        place = records.set_aside(run or plan.run, ids, plan.state / "set_aside")
         _say(f"{_many(len(ids), 'record')} set aside in {place}")
 
 

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from resflow.arms import Levels
 from resflow.settings import Data, Execution, Network, Recipe, Resources, Section
+from resflow.space import Seed, Tune
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 PROFILE_KEYS = (
     "baseline",
     "factors",
@@ -24,6 +24,7 @@ PROFILE_KEYS = (
     "split_seed",
     "margin",
     "contrasts",
+    "tune",
     "keep_weights",
     "diagnostics",
 )
@@ -76,6 +77,7 @@ class StudyFile(Section):
         "fixed levels of the others), FACTOR:FACTOR (how the first one's differences change with the second) "
         "[default: all]. Holm's correction is over these",
     )
+    tune: Tune | None = Field(None, description="search each arm's settings first, with one budget for all arms")
     keep_weights: Literal["none", "best", "last"] = Field(
         "none",
         description="trained networks to keep, outside results/: none, each trial's at its lowest validation loss, or "

@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +97,20 @@ def run(
     started, clock = {"started": provenance.now(), **provenance.environment()}, time.perf_counter()
     course = Course.of(trial.recipe)
     facts: dict[str, Any] = {}
-    predicted, inside = None, None
+    predicted, inside, saved = None, None, Arrays()
     try:
         dataset = load(folder, trial.data.split, trial.split_seed)
+        if trial.candidate:
+            dataset = replace(dataset, test=dataset.test[:0])  # what chooses settings never sees the test images
         pixels = inputs.normalisation(trial, dataset)
         facts["data"] = _data_facts(trial, dataset, pixels)
-        checkpoints = Checkpoints(storage, trial.id, _numerics(trial, keep)) if storage else None
-        course, saved = (checkpoints and checkpoints.load(trial.recipe)) or (course, {})
+        checkpoints = Checkpoints(storage, trial.checkpoint, _numerics(trial, keep)) if storage else None
+        found = checkpoints.load(trial.recipe) if checkpoints else None
+        if found and found[0].epochs["last"] <= trial.epochs:
+            course, saved = found
+            if on_epoch is not None and trial.candidate:
+                for row in course.history:
+                    on_epoch(row)  # what prunes has to know all of them
         fed = inputs.of(trial, dataset, pixels)
         best_epoch, metrics, predicted, inside = _fit(fed, pixels, course, saved, on_epoch, keep, checkpoints)
         facts |= {"status": "completed", "metrics": metrics, "best_epoch": best_epoch}
@@ -166,8 +173,10 @@ def _fit(
     on_epoch: OnEpoch | None,
     keep: Path | None,
     checkpoints: Checkpoints | None,
-) -> tuple[int, dict[str, float], pd.DataFrame, pd.DataFrame | None]:
-    """Train on from where `course` stands, then test once; returns the tested epoch, metrics, predictions, diagnostics.
+) -> tuple[int, dict[str, float], pd.DataFrame | None, pd.DataFrame | None]:
+    """Train on from where `course` stands, then test once, unless it is a candidate.
+
+    Returns the epoch of the weights that count, metrics, predictions, diagnostics.
 
     `course` grows as epochs end; `saved` are its checkpoint's arrays, none at a trial's beginning.
     """
@@ -187,7 +196,7 @@ def _fit(
         net.begin(ALL if course.epochs["last"] > recipe.head_epochs else HEAD)
         values = _values_of(saved)
         log.info("goes on after epoch %d", course.epochs["last"])
-    while course.epochs["last"] < recipe.epochs and not course.stopped:
+    while course.epochs["last"] < trial.epochs and not course.stopped:
         epoch = course.epochs["last"] + 1
         if epoch == recipe.head_epochs + 1:
             net.begin(ALL)
@@ -213,8 +222,10 @@ def _fit(
         values["last"] = net.model.get_weights()
     if recipe.test_weights in values:
         net.model.set_weights(values[recipe.test_weights])
-    logits = net.predict(fed.evaluation_batches("test"), len(dataset.test))
-    tested, chosen = score(logits, dataset.labels[dataset.test]), epochs[recipe.test_weights]
+    chosen, tested, predicted = epochs[recipe.test_weights], {}, None
+    if not trial.candidate:
+        logits = net.predict(fed.evaluation_batches("test"), len(dataset.test))
+        tested, predicted = score(logits, dataset.labels[dataset.test]), predictions(logits, dataset)
     inside = diagnostics.of(net, dataset, course.gradients, chosen) if trial.diagnostics else None
     if keep is not None and trial.keep_weights != "none":
         if trial.keep_weights in values:
@@ -226,7 +237,7 @@ def _fit(
     return (
         chosen,
         {**{f"test_{key}": value for key, value in tested.items()}, **of_chosen},
-        predictions(logits, dataset),
+        predicted,
         inside,
     )
 

@@ -22,6 +22,17 @@ JIT_STEPS = 2000  # a guess for GPUs, none was at hand: a minute of compilation 
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """What a tuning phase tries: `values` are what an arm's oracle said, as JSON has them."""
+
+    search: str  # the id of the arm's search
+    number: int  # 1, 2, … within it
+    values: dict[str, Any]
+    epochs: int  # so many of the recipe's it trains for
+    course: str  # the id under which its checkpoints lie: longer candidates of the same settings go on from it
+
+
+@dataclass(frozen=True)
 class Trial:
     """One training run to be."""
 
@@ -44,11 +55,28 @@ class Trial:
     multiply_adds: int  # one forward pass of one image
     keep_weights: str = "none"  # best or last: which epoch's network is kept; no part of the id
     diagnostics: bool = True  # whether its record has some; they change no number of it
+    tuned: bool = False  # whether a tuning phase chose its settings
+    candidate: Candidate | None = None  # of a tuning phase: it never sees the test images
     resources: Resources = field(default_factory=Resources)  # no part of the id either
 
     def settings(self) -> dict[str, Any]:
         """Everything that was asked for, as the record keeps it."""
         return {name: getattr(self, name).model_dump(mode="json") for name in ("network", "recipe", "data")}
+
+    @property
+    def facts(self) -> DataFacts:
+        """What it knows of its data."""
+        return DataFacts(self.data.source, self.fingerprint, self.classes, self.counts)
+
+    @property
+    def epochs(self) -> int:
+        """How many it trains for, unless it stops early."""
+        return self.candidate.epochs if self.candidate else self.recipe.epochs
+
+    @property
+    def checkpoint(self) -> str:
+        """What its checkpoint is called."""
+        return self.candidate.course if self.candidate else self.id
 
     @property
     def shares_features(self) -> bool:
@@ -102,15 +130,22 @@ def expand(
     steps = (known[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
     execution = resolve_execution(study.file.execution, min(steps), gpus)
     return [
-        _trial(study, arm, seed, known[arm.data], execution, found[arm.name])
+        of_arm(study, arm, seed, known[arm.data], execution, found[arm.name])
         for seed in study.seeds
         for arm in study.arms
     ]
 
 
-def _trial(
-    study: Study, arm: Arm, seed: int, data: DataFacts, execution: Execution, pretrained: Pretrained | None
+def of_arm(
+    study: Study,
+    arm: Arm,
+    seed: int,
+    data: DataFacts,
+    execution: Execution,
+    pretrained: Pretrained | None,
+    purpose: str = "",
 ) -> Trial:
+    """One trial. `purpose` sets those apart that are equal in all settings and yet not the same, such as candidates."""
     arch, network = arm.architecture(), arm.network
     if pretrained is not None:
         arch = replace(arch, stem_pool=pretrained.stem_pool)
@@ -126,6 +161,7 @@ def _trial(
             execution,
             pretrained,
             arm.normalisation,
+            purpose or ("tuned" if arm.tuned else ""),
         ),
         study=study.name,
         arm=arm.name,
@@ -145,6 +181,7 @@ def _trial(
         multiply_adds=multiply_adds,
         keep_weights=study.file.keep_weights,
         diagnostics=study.file.diagnostics,
+        tuned=arm.tuned,
         resources=study.file.resources,
     )
 
@@ -184,6 +221,7 @@ def trial_id(
     execution: Execution,
     pretrained: Pretrained | None = None,
     normalisation: str = "auto",
+    purpose: str = "",
 ) -> str:
     """Hash what changes the outcome: settings, data, weights, seeds, execution, numerics; never a name or path.
 
@@ -202,6 +240,7 @@ def trial_id(
         **({"weights": pretrained.digest} if pretrained else {}),
         **({"adam": ADAM_VERSION} if recipe.optimizer != "sgd" else {}),
         **({"normalisation": normalisation} if normalisation not in ("auto", usual) else {}),
+        **({"purpose": purpose} if purpose else {}),
         **{
             name: section.model_dump(mode="json", exclude_defaults=True)
             for name, section in (("network", network), ("recipe", recipe), ("execution", execution))

@@ -26,6 +26,7 @@ from ray.tune.search import Searcher
 
 from resflow.errors import ResflowError
 
+FINISHED = Searcher.FINISHED
 STEP = "training_iteration"  # Tune's own count of a trial's reports
 UNREPORTED = "the candidate ended without reporting a number as '{}'"
 

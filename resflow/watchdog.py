@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 from resflow import costs
 from resflow.errors import TrainingError
@@ -27,10 +27,10 @@ def patience() -> float:
 
 
 class Watchdog:
-    """Listens to the trials that run. `usual` is the longest silence of each arm so far."""
+    """Listens to the trials that run, of `trials` by id. `usual` is the longest silence of each arm so far."""
 
-    def __init__(self, trials: Iterable[Trial], clock: Callable[[], float] = time.monotonic) -> None:
-        self.trials = {trial.id: trial for trial in trials}
+    def __init__(self, trials: Mapping[str, Trial], clock: Callable[[], float] = time.monotonic) -> None:
+        self.trials = trials
         self.clock, self.patience = clock, patience()
         self.last: dict[str, float] = {}
         self.usual: dict[str, float] = {}

@@ -175,7 +175,7 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
         error.write_text(text)
     shown: list[Progress] = []
     forgotten: list[str] = []
-    progress = Progress([trial], running={trial.id: {}})
+    progress = Progress({trial.id: trial}, 1, running={trial.id: {}})
     watcher = adapters.Watcher(tmp_path, progress, shown.append, Stop(), forgotten.append)
     watcher.on_trial_error(1, [], TunesTrial({"trial": trial.id}, str(error)))
     assert (progress.done[trial.id].status, progress.done[trial.id].reason) == ("failed", reason)
@@ -187,7 +187,7 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
 
 def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> None:
     first, second = tiny.trial(folder, 1), tiny.trial(folder, 2)
-    progress = Progress([first, second])
+    progress = Progress({t.id: t for t in (first, second)}, 2)
     watcher = adapters.Watcher(tmp_path, progress, lambda progress: None, Stop(), lambda trial_id: None)
     records.write(tmp_path, records.Outcome(adapters.failed(first, "its own reason")))
     watcher.on_trial_error(1, [], TunesTrial({"trial": first.id}))  # it died after the record was written

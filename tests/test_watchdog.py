@@ -29,7 +29,7 @@ def trial() -> Trial:
 
 def test_a_silent_worker_is_overdue_until_it_is_heard_or_has_ended(trial: Trial) -> None:
     clock = Clock()
-    dog = Watchdog([trial], clock)
+    dog = Watchdog({trial.id: trial}, clock)
     clock.now += 10 * PATIENCE
     assert dog.overdue() == {}  # it waits for a place
     dog.started(trial.id)
@@ -43,7 +43,7 @@ def test_a_silent_worker_is_overdue_until_it_is_heard_or_has_ended(trial: Trial)
 
 def test_it_may_be_silent_for_many_times_what_its_arm_usually_is(trial: Trial) -> None:
     clock = Clock()
-    dog = Watchdog([trial], clock)
+    dog = Watchdog({trial.id: trial}, clock)
     dog.started(trial.id)
     clock.now += 300
     dog.heard(trial.id)
@@ -58,16 +58,16 @@ def test_it_may_be_silent_for_many_times_what_its_arm_usually_is(trial: Trial) -
 
 def test_before_the_first_epoch_the_estimate_counts(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "longest_silence", lambda trial: 1000 * costs.ASSUMED_RATE["cpu"])
-    assert Watchdog([trial]).allowed(trial.id) == TIMES * 1000
+    assert Watchdog({trial.id: trial}).allowed(trial.id) == TIMES * 1000
 
 
 def test_the_environment_says_how_patient_it_is(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESFLOW_PATIENCE_S", "5")
-    assert Watchdog([trial]).patience == 5
+    assert Watchdog({trial.id: trial}).patience == 5
     for nonsense in ("soon", "0", "-1", "nan"):
         monkeypatch.setenv("RESFLOW_PATIENCE_S", nonsense)
         with pytest.raises(TrainingError, match=f"RESFLOW_PATIENCE_S is '{nonsense}': expected seconds"):
-            Watchdog([trial])
+            Watchdog({trial.id: trial})
 
 
 def test_the_longest_silence_is_that_of_an_epoch_of_the_test_or_of_features(trial: Trial, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from resflow import records, runs
+from resflow import records, runs, space, tuning
 from resflow.analysis import design as designs
 from resflow.analysis import effects, judge, predictions
 
@@ -49,6 +49,17 @@ class Analysis:
         """What completed trials saw inside; None of many trials."""
         done = self.trials[self.trials["status"] == "completed"]
         return None if len(self.trials) > designs.MANY else self.run.diagnostics(done["id"])
+
+    @cached_property
+    def tuning(self) -> tuning.Phase | None:
+        """The tuning phase; None of a run that has none."""
+        return tuning.phase(self.run.folder)
+
+    @cached_property
+    def space(self) -> dict[str, space.Parameter]:
+        """What the tuning phase searched; empty where study.yaml does not say."""
+        tune = self.run.study.get("tune")
+        return space.read(tune.get("space")) if isinstance(tune, dict) else {}
 
     @cached_property
     def landscape(self) -> pd.DataFrame | None:
@@ -93,7 +104,7 @@ def analyse(folder: Path) -> Analysis:
 
 def labels(analysis: Analysis) -> list[Label]:
     """Everything that a reader could mistake for more than it is, by rule."""
-    return [*_kind(analysis), *_parity(analysis), *_quality(analysis), *_gaps(analysis)]
+    return [*_kind(analysis), *_parity(analysis), *_tuning(analysis), *_quality(analysis), *_gaps(analysis)]
 
 
 def _kind(analysis: Analysis) -> list[Label]:
@@ -122,6 +133,23 @@ def _parity(analysis: Analysis) -> list[Label]:
     pairs = dict.fromkeys(f"{called(row['arm'])} − {called(row['reference'])}: {row['unpaired']}" for row in rows)
     text = "These plain and residual arms differ in size as well, so the shortcut is not all that differs."
     return [Label("unpaired", f"{'; '.join(pairs)}. {text}")] if pairs else []
+
+
+def _tuning(analysis: Analysis) -> list[Label]:
+    phase = analysis.tuning
+    if phase is None:
+        return []
+    found = [Label("unfairly tuned", f"{'; '.join(unfair)}.")] if (unfair := phase.unfair()) else []
+    near = {arm: won.values for arm in phase.table["arm"] if (won := phase.winner(arm))}
+    ends = [
+        f"{name} of {arm} ({end} end)"
+        for arm, values in near.items()
+        for name, end in space.edges(analysis.space, values).items()
+    ]
+    if ends:
+        text = "Better values may lie outside of what was searched."
+        found.append(Label("winners at an end of the space", f"{join(ends)}. {text}"))
+    return found
 
 
 def _quality(analysis: Analysis) -> list[Label]:

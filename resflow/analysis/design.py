@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from resflow import families
 from resflow.errors import RecordError
 from resflow.metrics import Metric, metric
 from resflow.records import Record
@@ -96,7 +97,7 @@ class Chance:
 
 def design(run: Run) -> Design:
     """Read the design from study.yaml, the plan and the records, in that order of trust."""
-    study, plan = run.study, run.plan
+    study, plan = families.with_tuning(run.study), run.plan
     declared = study.get("factors") or {}
     names = [str(name) for name in declared] if isinstance(declared, Mapping) else []
     known = {*PLAN_KEYS, *PLAN_NUMBERS}
@@ -119,7 +120,7 @@ def design(run: Run) -> Design:
         baseline=baseline,
         metric=metric(str(study.get("metric") or "test_top1")),
         margin=float(study["margin"]) if study.get("margin") else None,
-        contrasts=tuple(map(str, families)) if isinstance(families := study.get("contrasts"), list) else None,
+        contrasts=tuple(map(str, listed)) if isinstance(listed := study.get("contrasts"), list) else None,
     )
 
 

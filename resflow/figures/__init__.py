@@ -13,6 +13,7 @@ from resflow.figures.forest import effect_forest
 from resflow.figures.inside import inside
 from resflow.figures.landscape import landscape_line, landscape_plane
 from resflow.figures.maps import maps
+from resflow.figures.tuned import sensitivity, tuning_curves
 
 __all__ = [
     "accuracy",
@@ -24,4 +25,6 @@ __all__ = [
     "landscape_line",
     "landscape_plane",
     "maps",
+    "sensitivity",
+    "tuning_curves",
 ]

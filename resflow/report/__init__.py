@@ -19,8 +19,9 @@ from markupsafe import Markup
 
 from resflow.analysis import Analysis, analyse, labels
 from resflow.errors import RecordError
-from resflow.report import answer, claims, drawn, files, how, images, markdown, published, tables
+from resflow.report import answer, claims, drawn, files, how, images, markdown, published, tables, tuned
 from resflow.report.drawn import Drawn
+from resflow.tuning import LEDGER
 
 SCRIPT = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
 LIMITS = (
@@ -42,6 +43,7 @@ def write_report(run_folder: Path) -> Path:
     made |= {
         "trials.csv": files.csv(analysis.trials),
         "effects.csv": files.csv(analysis.effects),
+        **({LEDGER: files.csv(analysis.tuning.ledger())} if analysis.tuning else {}),
         "README.md": _render("README.md.j2", **page),
         "report.html": _render("report.html.j2", **page),
     }
@@ -98,6 +100,8 @@ def _page(analysis: Analysis, figures: list[Drawn]) -> dict[str, Any]:
         "training": [t for t in (tables.degradation(analysis), tables.convergence(analysis)) if t],
         "inside": [figure for figure in figures if figure.name.startswith(("inside", "landscape"))],
         "claims": claims.table(analysis) if analysis.completed else None,
+        "tuning": [figure for figure in figures if figure.name.startswith("tuning")],
+        "tuned": tuned.tables(analysis.tuning, analysis.space) if analysis.tuning else [],
         "costs": [figure for figure in figures if figure.name == "cost"],
         "confusions": [figure for figure in figures if figure.name == "confusion"],
         "arms": tables.arms(analysis),

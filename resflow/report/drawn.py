@@ -10,14 +10,14 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from resflow import figures
-from resflow.analysis import Analysis
+from resflow.analysis import Analysis, tuned
 from resflow.analysis.design import MANY
 from resflow.figures.classes import MOST_CLASSES
 from resflow.figures.style import NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
 from resflow.report import images
 
 OURS = re.compile(
-    r"(accuracy|effects|cost|confusion|inside_\w+|landscape_\w+|(training|validation)(_by_\w+)?)\.(svg|png)"
+    r"(accuracy|effects|cost|confusion|inside_\w+|landscape_\w+|tuning_\w+|(training|validation)(_by_\w+)?)\.(svg|png)"
 )
 
 
@@ -62,6 +62,7 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
     a, design, metric = analysis, analysis.design, analysis.design.metric
     if not a.completed:
         yield from _curves(analysis)
+        yield from _tuning(analysis)
         return
     many = len(a.trials) > MANY
     marks = "Large marks are means over seeds" if many else "Small marks are seeds, large ones their mean"
@@ -93,6 +94,7 @@ def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., 
         partial(figures.cost, a.trials, a.arms, design),
     )
     yield from _confusion(analysis)
+    yield from _tuning(analysis)
 
 
 INSIDE = (  # figure, kind, whether of the first step (else of the last that was kept), title, caption
@@ -140,6 +142,36 @@ def _landscape(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[...
             f"Contours of the loss, the same levels in each panel, of seed {seed}. A cross marks the network.",
             partial(figures.landscape_plane, plane[plane["seed"] == seed], analysis.design),
         )
+
+
+def _tuning(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+    """What a tuning phase found: what more candidates buy, and what each hyperparameter does."""
+    phase, asked = analysis.tuning, analysis.run.study.get("tune")
+    if phase is None or not phase.tried:
+        return
+    asked = asked if isinstance(asked, dict) else {}
+    called = {arm: arm for arm in phase.table["arm"]}
+    independent = asked.get("oracle") == "random" and asked.get("pruning") == "none"
+    curve = tuned.expected(phase, independent=independent)
+    if len(curve):
+        how = (
+            "The expected best of so many random candidates (Dodge et al. 2019), with 95 % bands for the whole curve "
+            "(Lourie et al. 2023): what another search of this size could have found."
+            if independent
+            else "The best of the first candidates. No band: later ones depend on earlier ones, or some ended early."
+        )
+        yield (
+            "tuning_curves",
+            "Validation accuracy by candidates tried",
+            how,
+            partial(figures.tuning_curves, curve, called),
+        )
+    points = tuned.scatter(phase, list(analysis.space))
+    if len(points):
+        logs = [name for name, one in analysis.space.items() if getattr(one, "sampling", "linear") == "log"]
+        text = "Each mark is a candidate; the ring is the one that was chosen. All other settings vary as well."
+        draw = partial(figures.sensitivity, points, called, logs)
+        yield "tuning_sensitivity", "What each hyperparameter does", text, draw
 
 
 def _confusion(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:

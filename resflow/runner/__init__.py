@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,16 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it phones home unless t
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # trials on CPUs hide the GPUs from TensorFlow
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # records are resflow's own
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the screen is resflow's own
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # not every report has what ASHA looks at
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # and so is what Ctrl-C does (stopping.py)
 
 import ray
 from ray import tune
+from ray.tune.schedulers import ASHAScheduler
 
 from resflow import kept, provenance, runs
 from resflow.checkpoints import Storage, place_of
+from resflow.dispatch import Dispatch, Source
 from resflow.needs import Needs
 from resflow.records import Record
 from resflow.runner import adapters, courier, session, worker
@@ -41,6 +45,7 @@ from resflow.runner.session import check_address, visible
 from resflow.runner.worker import Work
 from resflow.stopping import Stop
 from resflow.trial import Trial
+from resflow.tuning import SCORE, Searches
 
 RETRIES = 3  # of a trial whose worker died; what an exception says is a record at once
 
@@ -64,27 +69,106 @@ def execute(
     is what a worker does with a trial. A failing trial becomes a record; one whose worker dies or hangs goes on in
     another, RETRIES times; the others go on.
     """
-    stop = stop or Stop()
     known = runs.finished(run) if run.is_dir() else {}
     waiting = kept.waiting(trials, known, state)
-    place = place_of(run, state, storage)
-    checkpoints = Storage(place)
+    checkpoints = Storage(place_of(run, state, storage))
     checkpoints.sweep(known.keys() - {trial.id for trial in waiting})
     if not waiting:
         return []
     kept.sweep(state)
-    progress = Progress(waiting)
-    watcher = adapters.Watcher(run, progress, show, stop, checkpoints.remove)
-    needs = Needs.of(waiting[0])
+    make = Listed({trial.id: trial for trial in waiting})
+    place = Place(run, state, storage, address)
+    return _run(Dispatch(waiting), waiting, make, folders, place, show, stop or Stop(), work, None)
+
+
+def search(
+    run: Path,
+    searches: Searches,
+    folders: Mapping[str, Path],
+    state: Path,
+    show: Callable[[Progress], Any],
+    stop: Stop | None = None,
+    storage: str | None = None,
+    address: str | None = None,
+    work: Work = worker.trained,
+) -> list[Record]:
+    """Run the candidates of a tuning phase that have no record below `run` yet, and return the new records.
+
+    The rest as in `execute`; `folders` maps the ids of the searches' own trials.
+    """
+    from resflow.search import Search  # with keras-tuner comes TensorFlow, which a driver of trials does without
+
+    tune_, like = searches.tune, list(searches.templates.values())
+    scheduler = None
+    if tune_.pruning == "asha":
+        most = max(arm.recipe.epochs for arm in searches.arms.values())
+        grace = min(tune_.grace_epochs, most)
+        scheduler = {arm: ASHAScheduler("epoch", SCORE, "max", most, grace, tune_.factor) for arm in searches.arms}
+    source = Search(searches, run)
+    try:
+        place = Place(run, state, storage, address)
+        return _run(source, like, Candidates(searches), folders, place, show, stop or Stop(), work, scheduler)
+    finally:
+        source.close()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Trials that are known before the first one starts."""
+
+    trials: Mapping[str, Trial]
+
+    def __call__(self, config: dict[str, Any]) -> Trial:
+        return self.trials[config["trial"]]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Makes a candidate again from what its oracle said of it."""
+
+    searches: Searches
+
+    def __call__(self, config: dict[str, Any]) -> Trial:
+        told = {name: config[name] for name in ("arm", "number", "values", "epochs", "seed")}
+        return self.searches.candidate(**told)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run's records, its ignored files and its checkpoints lie, and on which cluster it runs."""
+
+    run: Path
+    state: Path
+    storage: str | None
+    address: str | None
+
+
+def _run(
+    source: Source,
+    like: Sequence[Trial],
+    make: Callable[[dict[str, Any]], Trial],
+    folders: Mapping[str, Path],
+    place: Place,
+    show: Callable[[Progress], Any],
+    stop: Stop,
+    work: Work,
+    scheduler: Any,
+) -> list[Record]:
+    """Have Tune run what a source hands out. `like` are trials of the same data, weights and needs."""
+    run, state, address = place.run, place.state, place.address
+    where = place_of(run, state, place.storage)
+    progress = Progress(source.trials, source.total)
+    watcher = adapters.Watcher(run, progress, show, stop, Storage(where).remove)
+    needs = Needs.of(like[0])
     with session.connected(needs, address), stop.on_signals():
         job = worker.Job(
-            trials={trial.id: trial for trial in waiting},
-            folders={trial.id: str(folders[trial.id].absolute()) for trial in waiting},
+            make=make,
+            folders={trial.fingerprint: str(folders[trial.id].absolute()) for trial in like},
             desk=on_this_machine(Desk, str(run.absolute()), str(state.absolute())),
-            courier=on_this_machine(courier.Courier, courier.parcels(waiting, folders)) if address else None,
+            courier=on_this_machine(courier.Courier, courier.parcels(like, folders)) if address else None,
             node=ray.get_runtime_context().get_node_id(),
-            checkpoints=place,
-            anywhere=storage is not None,
+            checkpoints=where,
+            anywhere=place.storage is not None,
             run=run.name,
             versions=provenance.environment()["versions"],
             work=work,
@@ -92,8 +176,9 @@ def execute(
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(worker.train_one, job=job), needs.as_ray()),
             tune_config=tune.TuneConfig(
-                search_alg=adapters.TrialSearcher(waiting, cluster=address is not None),
-                num_samples=len(waiting),
+                search_alg=adapters.TrialSearcher(source, needs, cluster=address is not None),
+                scheduler=adapters.ByArm(scheduler) if scheduler else None,
+                num_samples=-1,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -111,4 +196,4 @@ def execute(
     return list(progress.done.values())
 
 
-__all__ = ["RETRIES", "Progress", "Work", "check_address", "execute", "visible"]
+__all__ = ["RETRIES", "Progress", "Work", "check_address", "execute", "search", "visible"]

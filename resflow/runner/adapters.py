@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import ray
 from ray import tune
 from ray.tune import Callback, CLIReporter
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from resflow import provenance, records
-from resflow.dispatch import Dispatch
+from resflow.dispatch import Source
 from resflow.errors import RecordError
 from resflow.needs import Needs
-from resflow.records import Outcome, Record, record_of
+from resflow.records import HISTORY_COLUMNS, Outcome, Record, record_of
 from resflow.runner import session
 from resflow.runner.progress import Progress
 from resflow.stopping import Stop
@@ -34,38 +36,58 @@ class Silent(CLIReporter):
 
 
 class TrialSearcher(Searcher):
-    """Gives Tune the trials of a Dispatch, one for each that can start at once: no sooner is it known which is best.
+    """Gives Tune the trials of a Source, one for each that can start at once: no sooner is it known which is best.
 
     In a cluster half as many more wait, and one at least: they are what an autoscaler sees.
     """
 
-    def __init__(self, trials: Sequence[Trial], cluster: bool = False) -> None:
+    def __init__(self, source: Source, needs: Needs, cluster: bool = False) -> None:
         super().__init__()
-        self.dispatch, self.needs, self.cluster = Dispatch(trials), Needs.of(trials[0]), cluster
+        self.source, self.needs, self.cluster = source, needs, cluster
         self.given: dict[str, str] = {}  # Tune's id -> ours
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        if not len(self.dispatch):
+        if not len(self.source):
             return Searcher.FINISHED
         places = self.needs.places(session.resources())
         if self.cluster:
             places = max(places + 1, places * 3 // 2)
-        if len(self.dispatch.running) >= places:
+        if len(self.source.running) >= places:
             return None
-        self.given[trial_id] = self.dispatch.next().id
-        return {"trial": self.given[trial_id]}
+        trial = self.source.next()
+        if trial is None:  # others have to end first, or that was the last one
+            return None if len(self.source) else Searcher.FINISHED
+        self.given[trial_id] = trial.id
+        return self.source.config(trial)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        self.dispatch.ended(self.given[trial_id])
+        self.source.ended(self.given[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: what has no record is handed out again by the next run."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, as in `save`."""
+
+
+class ByArm(FIFOScheduler):
+    """ASHA among the candidates of each arm: an arm that learns slowly is not cut short by the others."""
+
+    def __init__(self, schedulers: Mapping[str, TrialScheduler]) -> None:
+        super().__init__()
+        self.schedulers = schedulers
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None:
+        self.schedulers[trial.config["arm"]].on_trial_add(controller, trial)
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return self.schedulers[trial.config["arm"]].on_trial_result(controller, trial, result)
+
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self.schedulers[trial.config["arm"]].on_trial_complete(controller, trial, result)
 
 
 class Stopper(tune.Stopper):
@@ -84,7 +106,8 @@ class Stopper(tune.Stopper):
 class Watcher(Callback):
     """Follows Tune's trials: for the screen, for the watchdog, and where a trial's last worker has died.
 
-    A trial without a record then gets a failed one. `forget` removes a trial's checkpoint.
+    A trial without a record then gets a failed one, or one that is pruned where Tune's scheduler has ended it.
+    `forget` removes a trial's checkpoint.
     """
 
     def __init__(
@@ -96,7 +119,8 @@ class Watcher(Callback):
         forget: Callable[[str], Any],
     ) -> None:
         self.run, self.progress, self.show, self.stop, self.forget = run, progress, show, stop, forget
-        self.trials = {trial.id: trial for trial in progress.trials}
+        self.trials = progress.trials
+        self.rows: dict[str, dict[int, dict[str, float]]] = {}  # of running candidates: epoch -> a row of the history
         self.watchdog = Watchdog(progress.trials)
         self.hung: dict[str, float] = {}  # seconds of silence, of trials whose worker was killed for it
 
@@ -110,8 +134,14 @@ class Watcher(Callback):
     ) -> None:
         self.watchdog.heard(trial.config["trial"])
         if "epoch" in result and "status" not in result:
-            self.progress.running[trial.config["trial"]] = result
+            self._keep(trial.config["trial"], result)
         self.show(self.progress)
+
+    def _keep(self, trial_id: str, result: dict[str, Any]) -> None:
+        self.progress.running[trial_id] = result
+        if self.trials[trial_id].candidate and result.keys() >= set(HISTORY_COLUMNS):
+            row = {name: result[name] for name in HISTORY_COLUMNS}
+            self.rows.setdefault(trial_id, {})[int(row["epoch"])] = row
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         overdue = self.watchdog.overdue()
@@ -123,23 +153,26 @@ class Watcher(Callback):
                 kill(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._ended(trial.config["trial"], "the worker ended without a record")
+        self._ended(trial.config["trial"], "the worker ended without a record", was_pruned=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         trial_id = trial.config["trial"]
         silent = f" after {self.hung[trial_id]:.0f} s of silence" if trial_id in self.hung else ""
         self._ended(trial_id, f"the worker failed{silent}: {last_line(trial.error_file)}")
 
-    def _ended(self, trial_id: str, otherwise: str) -> None:
+    def _ended(self, trial_id: str, otherwise: str, was_pruned: bool = False) -> None:
         self.watchdog.ended(trial_id)
         try:
             record = records.read(records.trial_folder(self.run, trial_id))
         except RecordError:
             if self.stop.reason:
                 return  # it was stopped: no record means not run yet
-            record = failed(self.trials[trial_id], otherwise)
-            records.write(self.run, Outcome(record))
-            self.forget(trial_id)
+            trial, rows = self.trials[trial_id], self.rows.get(trial_id, {})
+            outcome = pruned(trial, rows) if was_pruned and rows else Outcome(failed(trial, otherwise))
+            record = outcome.record
+            records.write(self.run, outcome)
+            self.forget(trial.checkpoint)
+        self.rows.pop(trial_id, None)
         self.progress.running.pop(trial_id, None)
         self.progress.done[trial_id] = record
         self.stop.count(record.status)
@@ -174,6 +207,23 @@ def last_line(path: str | None) -> str:
     except OSError:
         lines = []
     return lines[-1].strip() if lines else "Ray gave no reason"
+
+
+def pruned(trial: Trial, rows: dict[int, dict[str, float]]) -> Outcome:
+    """What a candidate leaves that was ended because others were better at its epoch."""
+    history = pd.DataFrame([rows[epoch] for epoch in sorted(rows)], columns=list(HISTORY_COLUMNS))
+    epoch, score = int(history["epoch"].iloc[-1]), float(history["validation_top1"].iloc[-1])
+    record = record_of(
+        trial,
+        status="pruned",
+        reason=f"ended after epoch {epoch}: others were better",
+        network={"parameters": trial.parameters, "multiply_adds": trial.multiply_adds},
+        epochs_run=len(history),
+        seconds=round(float(history["seconds"].sum()), 3),
+        provenance={"finished": provenance.now(), **provenance.environment()},
+    )
+    told = {**record.candidate, "reached": {"epoch": epoch, "validation_top1": score}}
+    return Outcome(record.model_copy(update={"candidate": told}), history)
 
 
 def failed(trial: Trial, reason: str) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from resflow import costs
@@ -13,20 +13,22 @@ from resflow.trial import Trial
 
 @dataclass
 class Progress:
-    """`running` maps a trial's id to its last epoch's row."""
+    """`trials` by id are those that are known, `total` says how many there will be; `running` maps a trial's id to its
+    last epoch's row."""
 
-    trials: Sequence[Trial]
+    trials: Mapping[str, Trial]
+    total: int
     done: dict[str, Record] = field(default_factory=dict)
     running: dict[str, dict[str, float]] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
-    work: dict[str, float] = field(init=False)  # multiply-adds by id
-
-    def __post_init__(self) -> None:
-        self.work = costs.work(self.trials)
+    work: dict[str, float] = field(default_factory=dict)  # multiply-adds by id, of the known ones
 
     def seconds_left(self) -> float | None:
         """Work left over the rate so far of multiply-adds a second, None before the first epoch ends."""
-        part = {t.id: self.running.get(t.id, {}).get("epoch", 0) / t.recipe.epochs for t in self.trials}
-        total = sum(self.work.values())
-        worked = sum(self.work[t.id] * (1 if t.id in self.done else part[t.id]) for t in self.trials)
+        if len(self.work) < len(self.trials):
+            self.work = costs.work(list(self.trials.values()))
+        total = sum(self.work.values()) * self.total / max(1, len(self.work))  # those to come as those that came
+        worked = sum(self.work[done] for done in self.done if done in self.work)
+        for trial_id, row in self.running.items():
+            worked += self.work[trial_id] * row.get("epoch", 0) / self.trials[trial_id].epochs
         return (time.monotonic() - self.started) * (total - worked) / worked if worked else None

@@ -41,8 +41,8 @@ def trained(trial: Trial, folder: Path, on_epoch: Report, keep: Path, storage: S
 class Job:
     """What every worker of a run knows."""
 
-    trials: Mapping[str, Trial]
-    folders: Mapping[str, str]  # of each trial's images, on the driver's machine
+    make: Callable[[dict[str, Any]], Trial]  # a trial, of what its source tells of it
+    folders: Mapping[str, str]  # of images by their fingerprint, on the driver's machine
     desk: Any
     courier: Any  # None where all runs on the driver's machine
     node: str  # the driver's
@@ -59,9 +59,9 @@ class Job:
         return Storage(str(cache.root() / "checkpoints" / self.run))
 
 
-def train_one(config: dict[str, str], job: Job) -> None:
+def train_one(config: dict[str, Any], job: Job) -> None:
     """Run one trial and hand over what it leaves: the outcome, the network to be kept, the log."""
-    trial = job.trials[config["trial"]]
+    trial = job.make(config)
     lines, logger = Lines(job.desk, trial.id), logging.getLogger("resflow")
     logger.setLevel(logging.INFO)
     logger.addHandler(lines)
@@ -70,7 +70,7 @@ def train_one(config: dict[str, str], job: Job) -> None:
         logger.info("trial %s: arm %s, seed %d, worker process %d", trial.id, trial.arm, trial.seed, os.getpid())
         tune.report({"started": 1})  # with it Tune says on which machine and in which process
         _same_versions(job.versions, node)
-        trial, folder = courier.at_hand(trial, Path(job.folders[trial.id]), job.courier)
+        trial, folder = courier.at_hand(trial, Path(job.folders[trial.fingerprint]), job.courier)
         storage = job.storage()
         with tempfile.TemporaryDirectory(prefix="resflow-") as place:
             keep = Path(place) / f"{trial.id}.safetensors"
@@ -78,7 +78,8 @@ def train_one(config: dict[str, str], job: Job) -> None:
             ray.get(job.desk.write.remote(outcome))
             if keep.is_file():
                 _keep(job.desk, trial.id, keep, logger)
-        storage.remove(trial.id)
+        if trial.candidate is None or trial.epochs == trial.recipe.epochs:  # none goes on from it
+            storage.remove(trial.checkpoint)
         tune.report({"status": outcome.record.status})
     except Exception:
         logger.exception("the worker failed")

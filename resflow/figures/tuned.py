@@ -1,0 +1,97 @@
+"""A tuning phase: what more candidates buy, and how scores go with each hyperparameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from resflow.figures.style import WIDE, Style, finish, hover, legend, limit, panels, short, styles, theme
+
+SCORE = "validation top-1 (%)"
+
+
+def tuning_curves(table: pd.DataFrame, called: Mapping[str, str], width: float = WIDE) -> Figure:
+    """Best validation score against candidates tried: a panel an arm with its band, scales shared.
+
+    `table` is that of `analysis.tuned.expected`, `called` maps arms to their names for readers, in order.
+    """
+    arms = [arm for arm in called if arm in set(table["arm"])]
+    look = styles(arms)
+    with theme():
+        figure, grid = panels(len(arms), width, 1.9)
+        for axes, arm in zip(grid, arms, strict=True):
+            mine = table[table["arm"] == arm]
+            axes.fill_between(mine["k"], 100 * mine["low"], 100 * mine["high"], color=look[arm].color, alpha=0.2, lw=0)
+            (line,) = axes.plot(
+                mine["k"], 100 * mine["score"], color=look[arm].color, marker=look[arm].marker, ms=3.5, lw=1.6
+            )
+            hover(line, f"{called[arm]}: {100 * mine['score'].iloc[-1]:.1f} % with {len(mine)} candidates")
+            axes.set_title(short(called[arm], width), loc="left")
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            finish(axes)
+            if _first(axes):
+                axes.set_ylabel(SCORE)
+        grid[-1].set_xlabel("candidates tried")
+        limit(grid[0].set_ylim, 100 * table[["low", "high", "score"]].to_numpy(dtype=float).ravel(), "%")
+    return figure
+
+
+def sensitivity(
+    table: pd.DataFrame, called: Mapping[str, str], logarithmic: Sequence[str] = (), width: float = WIDE
+) -> Figure:
+    """Every candidate's validation score against each hyperparameter: a panel each, a colour an arm, winners ringed.
+
+    `table` is that of `analysis.tuned.scatter`; `logarithmic` names the hyperparameters that were sampled so.
+    """
+    names = list(dict.fromkeys(table["name"]))
+    arms = [arm for arm in called if arm in set(table["arm"])]
+    look = styles(arms)
+    columns = 1 if width < 5 else min(len(names), 2)
+    with theme():
+        rows = -(-len(names) // columns)
+        figure = Figure(figsize=(width, 2.3 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+        for spare in grid[len(names) :]:
+            spare.set_axis_off()
+        for axes, name in zip(grid, names, strict=False):
+            mine = table[table["name"] == name]
+            if all(isinstance(value, str) for value in mine["value"]):
+                labels = list(dict.fromkeys(mine["value"]))
+                mine = mine.assign(value=[labels.index(value) for value in mine["value"]])
+                axes.set_xticks(range(len(labels)), [short(label, width) for label in labels])
+            elif name in logarithmic:
+                axes.set_xscale("log")
+            for arm in arms:
+                _points(axes, mine[mine["arm"] == arm], look[arm], called[arm])
+            axes.set_xlabel(name)
+            finish(axes)
+            if _first(axes):
+                axes.set_ylabel(SCORE)
+        limit(grid[0].set_ylim, np.append(100 * table["score"].to_numpy(dtype=float), 0.0), "%")
+        handles = [
+            Line2D([], [], color=look[a].color, marker=look[a].marker, ls="", label=short(called[a], width))
+            for a in arms
+        ]
+        legend(figure, handles)
+    return figure
+
+
+def _points(axes: Axes, mine: pd.DataFrame, style: Style, name: str) -> None:
+    for _, row in mine.iterrows():
+        (point,) = axes.plot(
+            row["value"], 100 * row["score"], color=style.color, marker=style.marker, ms=4, ls="", alpha=0.8
+        )
+        hover(point, f"{name}: {100 * row['score']:.1f} %{', chosen' if row['won'] else ''}")
+        if row["won"]:
+            axes.plot(row["value"], 100 * row["score"], marker="o", ms=10, mfc="none", mec=style.color, mew=1.4)
+
+
+def _first(axes: Axes) -> bool:
+    spec = axes.get_subplotspec()
+    return spec is not None and bool(spec.is_first_col())
