@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keras-tuner imports TensorFlow
 
 import keras_tuner
+
 from resflow.errors import RecordError
 from resflow.records import Record, read, trial_folder
 from resflow.space import Choice, Parameter, Tune
@@ -54,7 +55,7 @@ def oracle(tune: Tune, epochs: int) -> keras_tuner.Oracle:
     common = {
         "objective": keras_tuner.Objective(SCORE, "max"),
         "hyperparameters": hyperparameters(tune.space),
-        "seed": tune.seed,
+        "seed": tune.seed + 1,  # keras-tuner takes a 0 for none, and draws one
         "allow_new_entries": False,
         "tune_new_entries": False,
         "max_consecutive_failed_trials": 10**9,  # every arm is given all its candidates, whatever comes of them

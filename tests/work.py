@@ -54,3 +54,33 @@ def scored_once_killed(config: dict[str, Any], marker: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     for epoch in range(1, 3):
         tune.report({"top1": 1 - abs(math.log10(config["rate"]) + 2) / 4 + epoch / 100})
+
+
+def planted(trial: Trial, folder: Path, on_epoch: Any, *given: Any, best: dict[str, float], marker: Path) -> Outcome:
+    """Score by how far the learning rate is from the arm's own best one; the first process to start is killed.
+
+    Says an epoch's row at a time, the score growing to its end: what prunes can compare.
+    """
+    import math
+    import signal
+
+    import pandas as pd
+
+    from resflow.records import HISTORY_COLUMNS
+
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    arm = trial.arm.removesuffix("-tuned").removesuffix("-untuned")
+    top = 0.9 - 0.2 * abs(math.log10(trial.recipe.learning_rate / best[arm])) + trial.seed % 7 / 1000
+    rows = []
+    for epoch in range(1, trial.epochs + 1):
+        row = dict.fromkeys(HISTORY_COLUMNS, 0.5)
+        row |= {"epoch": epoch, "validation_top1": top * epoch / trial.recipe.epochs}
+        rows.append(row)
+        on_epoch(row)
+    metrics = {"validation_top1": rows[-1]["validation_top1"], "validation_loss": 1 - top}
+    if trial.candidate is None:
+        metrics["test_top1"] = top
+    record = record_of(trial, status="completed", metrics=metrics, epochs_run=len(rows), seconds=1.0)
+    return Outcome(record, pd.DataFrame(rows, columns=list(HISTORY_COLUMNS)))
