@@ -54,8 +54,8 @@ class Document:
 
 
 def _is_whole(path: Path_) -> bool:
-    """The levels of one factor, and a baseline given by its levels, are one value each."""
-    return (path[:1] == ("factors",) and len(path) == 2) or path == ("baseline",)
+    """The levels of one factor, a baseline given by its levels, and what is tuned are one value each."""
+    return (path[:1] == ("factors",) and len(path) == 2) or path in (("baseline",), ("tune", "space"))
 
 
 def _at(values: Any, path: Path_) -> Any:

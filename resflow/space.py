@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import ceil, log
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from resflow.settings import Section
 
@@ -101,7 +101,10 @@ class Choice(Conditional):
         return self.labelled[told]
 
 
-Parameter = Range | Choice
+Parameter = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choice, Tag("choice")],
+    Discriminator(lambda value: "choice" if isinstance(value, Choice) or "choice" in value else "range"),
+]
 
 
 class Tune(Section):

@@ -129,15 +129,16 @@ def tune(
 ) -> None:
     """Search each arm's settings with one budget for all, on validation images alone; `study` goes on from there."""
     from resflow import planning, stopping
+    from resflow import study as studies
 
     stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), None)
     planning.require_training()
-    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, gpus=_gpus(address))
-    if plan.searches is None:
+    if studies.load(name, profile, _settings(set_)).file.tune is None:
         raise StudyError(
-            f"the study {plan.study.name} has no `tune`: expected a section that says what is searched, such as tune: "
+            f"the study {name} has no `tune`: expected a section that says what is searched, such as tune: "
             "{space: {learning_rate: {low: 0.001, high: 1.0, sampling: log}}, candidates: 12}."
         )
+    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, gpus=_gpus(address))
     with stopping.alone(plan.run):
         plan = _tune(plan, stop, storage, address, fresh)
     _say(f"Go on with: {shlex.join(['resflow', 'study', *[w for w in sys.argv[2:] if w != '--fresh']])}")

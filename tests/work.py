@@ -72,7 +72,7 @@ def planted(trial: Trial, folder: Path, on_epoch: Any, *given: Any, best: dict[s
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     arm = trial.arm.removesuffix("-tuned").removesuffix("-untuned")
-    top = 0.9 - 0.2 * abs(math.log10(trial.recipe.learning_rate / best[arm])) + trial.seed % 7 / 1000
+    top = 0.9 - 0.2 * abs(math.log10(trial.recipe.learning_rate / best[arm])) + int(trial.id, 16) % 21 / 1000
     rows = []
     for epoch in range(1, trial.epochs + 1):
         row = dict.fromkeys(HISTORY_COLUMNS, 0.5)
@@ -82,5 +82,12 @@ def planted(trial: Trial, folder: Path, on_epoch: Any, *given: Any, best: dict[s
     metrics = {"validation_top1": rows[-1]["validation_top1"], "validation_loss": 1 - top}
     if trial.candidate is None:
         metrics["test_top1"] = top
-    record = record_of(trial, status="completed", metrics=metrics, epochs_run=len(rows), seconds=1.0)
+    record = record_of(
+        trial,
+        status="completed",
+        metrics=metrics,
+        data={"classes": 3, "test": 100},
+        epochs_run=len(rows),
+        seconds=1.0,
+    )
     return Outcome(record, pd.DataFrame(rows, columns=list(HISTORY_COLUMNS)))

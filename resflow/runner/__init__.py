@@ -71,13 +71,12 @@ def execute(
     """
     known = runs.finished(run) if run.is_dir() else {}
     waiting = kept.waiting(trials, known, state)
-    checkpoints = Storage(place_of(run, state, storage))
-    checkpoints.sweep(known.keys() - {trial.id for trial in waiting})
+    place = Place(run, run.name, state, storage, address)
+    Storage(place.checkpoints).sweep(known.keys() - {trial.id for trial in waiting})
     if not waiting:
         return []
     kept.sweep(state)
     make = Listed({trial.id: trial for trial in waiting})
-    place = Place(run, state, storage, address)
     return _run(Dispatch(waiting), waiting, make, folders, place, show, stop or Stop(), work, None)
 
 
@@ -101,12 +100,17 @@ def search(
     tune_, like = searches.tune, list(searches.templates.values())
     scheduler = None
     if tune_.pruning == "asha":
-        most = max(arm.recipe.epochs for arm in searches.arms.values())
-        grace = min(tune_.grace_epochs, most)
-        scheduler = {arm: ASHAScheduler("epoch", SCORE, "max", most, grace, tune_.factor) for arm in searches.arms}
+        epochs = {name: arm.recipe.epochs for name, arm in searches.arms.items()}
+        scheduler = adapters.ByArm(
+            {
+                arm: ASHAScheduler("epoch", SCORE, "max", most, min(tune_.grace_epochs, most), tune_.factor)
+                for arm, most in epochs.items()
+            },
+            epochs,
+        )
     source = Search(searches, run)
     try:
-        place = Place(run, state, storage, address)
+        place = Place(run, f"{run.parent.name}-{run.name}", state, storage, address)
         return _run(source, like, Candidates(searches), folders, place, show, stop or Stop(), work, scheduler)
     finally:
         source.close()
@@ -138,9 +142,14 @@ class Place:
     """Where a run's records, its ignored files and its checkpoints lie, and on which cluster it runs."""
 
     run: Path
+    name: str
     state: Path
     storage: str | None
     address: str | None
+
+    @property
+    def checkpoints(self) -> str:
+        return place_of(Path(self.name), self.state, self.storage)
 
 
 def _run(
@@ -156,9 +165,8 @@ def _run(
 ) -> list[Record]:
     """Have Tune run what a source hands out. `like` are trials of the same data, weights and needs."""
     run, state, address = place.run, place.state, place.address
-    where = place_of(run, state, place.storage)
     progress = Progress(source.trials, source.total)
-    watcher = adapters.Watcher(run, progress, show, stop, Storage(where).remove)
+    watcher = adapters.Watcher(run, progress, show, stop, Storage(place.checkpoints).remove)
     needs = Needs.of(like[0])
     with session.connected(needs, address), stop.on_signals():
         job = worker.Job(
@@ -167,9 +175,9 @@ def _run(
             desk=on_this_machine(Desk, str(run.absolute()), str(state.absolute())),
             courier=on_this_machine(courier.Courier, courier.parcels(like, folders)) if address else None,
             node=ray.get_runtime_context().get_node_id(),
-            checkpoints=where,
+            checkpoints=place.checkpoints,
             anywhere=place.storage is not None,
-            run=run.name,
+            run=place.name,
             versions=provenance.environment()["versions"],
             work=work,
         )
@@ -177,12 +185,12 @@ def _run(
             tune.with_resources(tune.with_parameters(worker.train_one, job=job), needs.as_ray()),
             tune_config=tune.TuneConfig(
                 search_alg=adapters.TrialSearcher(source, needs, cluster=address is not None),
-                scheduler=adapters.ByArm(scheduler) if scheduler else None,
+                scheduler=scheduler,
                 num_samples=-1,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name=f"{run.name}-{int(time.time())}",
+                name=f"{place.name}-{int(time.time())}",
                 storage_path=str((state / "ray").absolute()),
                 stop=adapters.Stopper(stop),
                 verbose=0,

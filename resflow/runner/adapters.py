@@ -76,15 +76,18 @@ class TrialSearcher(Searcher):
 class ByArm(FIFOScheduler):
     """ASHA among the candidates of each arm: an arm that learns slowly is not cut short by the others."""
 
-    def __init__(self, schedulers: Mapping[str, TrialScheduler]) -> None:
+    def __init__(self, schedulers: Mapping[str, TrialScheduler], epochs: Mapping[str, int]) -> None:
         super().__init__()
-        self.schedulers = schedulers
+        self.schedulers, self.epochs = schedulers, epochs
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         self.schedulers[trial.config["arm"]].on_trial_add(controller, trial)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return self.schedulers[trial.config["arm"]].on_trial_result(controller, trial, result)
+        arm = trial.config["arm"]
+        if result.get("epoch", 0) >= self.epochs[arm]:  # it has trained to its end: nothing is left to spare
+            return str(TrialScheduler.CONTINUE)
+        return self.schedulers[arm].on_trial_result(controller, trial, result)
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self.schedulers[trial.config["arm"]].on_trial_complete(controller, trial, result)
