@@ -25,10 +25,10 @@ demo: $(READY) ## run the depth study on drawn flowers and write its report: min
 	$(BIN)/resflow study depth --profile demo
 
 test: $(READY) ## run the tests: under ten minutes on two cores
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY) ## run the tests that take long as well
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "long or not long"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "long or not long"
 
 chaos: $(READY) ## disturb a small study fifty times, and keep what came of it in results/reliability
 	$(BIN)/resflow bench chaos --interruptions 50 --out results/reliability

@@ -13,6 +13,7 @@ from resflow.analysis import missing, mixed
 from resflow.analysis.contrasts import Contrast, contrasts
 from resflow.analysis.design import NOT_RUN, OUTCOMES, Chance, Design, by_seed
 from resflow.analysis.judge import ABOVE, AT, UNKNOWN, UNRESOLVED, Judge
+from resflow.families import TUNING
 
 BUDGET_LIMIT = 0.5  # training top-1 below which a residual arm was not trained to the end
 
@@ -118,7 +119,9 @@ def _effect(pair: Contrast, result: stats.Paired, p_holm: float, judge: Judge) -
     word = judge.verdict(pair, result, p_holm)
     return {
         "family": pair.family,
-        "context": ", ".join(f"{factor} {label}" for factor, label in pair.context.items()),
+        "context": ", ".join(
+            label if factor == TUNING else f"{factor} {label}" for factor, label in pair.context.items()
+        ),
         "arm": pair.arm,
         "reference": pair.reference,
         "less": f"{pair.less[0]} − {pair.less[1]}" if pair.less else "",

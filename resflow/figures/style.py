@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import escape
 
@@ -132,11 +132,12 @@ def limit(axis_limits: Callable[..., object], values: np.ndarray, unit: str) -> 
     axis_limits(*((max(low, 0.0), min(high, 101.0)) if unit == "%" else (low, high)))
 
 
-def logarithmic(axes: Axes) -> None:
-    """A log axis upright, with plain numbers: matplotlib's own are mathematics, which SVG text cannot show."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+def logarithmic(axes: Axes, which: Literal["x", "y"] = "y") -> None:
+    """A log axis, with plain numbers: matplotlib's own are mathematics, which SVG text cannot show."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def hover(artist: Artist, text: str) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from resflow.figures.style import WIDE, Style, finish, hover, legend, limit, panels, short, styles, theme
+from resflow.figures.style import WIDE, Style, finish, hover, legend, limit, logarithmic, panels, short, styles, theme
 
 SCORE = "validation top-1 (%)"
 
@@ -43,11 +43,11 @@ def tuning_curves(table: pd.DataFrame, called: Mapping[str, str], width: float =
 
 
 def sensitivity(
-    table: pd.DataFrame, called: Mapping[str, str], logarithmic: Sequence[str] = (), width: float = WIDE
+    table: pd.DataFrame, called: Mapping[str, str], logs: Sequence[str] = (), width: float = WIDE
 ) -> Figure:
     """Every candidate's validation score against each hyperparameter: a panel each, a colour an arm, winners ringed.
 
-    `table` is that of `analysis.tuned.scatter`; `logarithmic` names the hyperparameters that were sampled so.
+    `table` is that of `analysis.tuned.scatter`; `logs` names the hyperparameters that were sampled so.
     """
     names = list(dict.fromkeys(table["name"]))
     arms = [arm for arm in called if arm in set(table["arm"])]
@@ -65,8 +65,8 @@ def sensitivity(
                 labels = list(dict.fromkeys(mine["value"]))
                 mine = mine.assign(value=[labels.index(value) for value in mine["value"]])
                 axes.set_xticks(range(len(labels)), [short(label, width) for label in labels])
-            elif name in logarithmic:
-                axes.set_xscale("log")
+            elif name in logs:
+                logarithmic(axes, "x")
             for arm in arms:
                 _points(axes, mine[mine["arm"] == arm], look[arm], called[arm])
             axes.set_xlabel(name)

@@ -135,8 +135,7 @@ def _family(analysis: Analysis, family: str, mine: pd.DataFrame) -> Table:
         cells |= {"Pairs": f"{row['n']}/{row['n'] + row['missing']}"}
         cells |= _effect_cells(analysis, pd.Series(row))
         word = CHANGES[cells.pop("Verdict")] if row["less"] else cells.pop("Verdict")
-        cells |= {"g": number(row["g"], signed=True), "t test p": p_value(row["p"])}
-        cells["Better in"] = f"{row['seeds_better']} of {row['seeds_apart']}"
+        cells["g"] = number(row["g"], signed=True)
         if design.margin is not None:
             cells["TOST p"] = p_value(row["p_equivalence"])
         parity = f"unpaired: {row['unpaired']}" if row["unpaired"] else ""

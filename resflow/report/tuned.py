@@ -102,6 +102,8 @@ def sensitivity(phase: Phase, space: Mapping[str, Parameter], called: Called = s
         "Spearman's rank correlation ρ of a range with validation top-1, or the mean by choice; in brackets how many "
         "candidates. A peak inside a range gives a ρ near 0: see the figure."
     )
+    if phase.ledger()["pruned"].any():
+        note += " Of candidates that ended early the score is what they had reached."
     return Table(
         "Tuning: what each hyperparameter does",
         ("Arm", "Hyperparameter", "Effect"),
