@@ -97,6 +97,19 @@ def phase(plan: Plan) -> Phase:
     return tuning.of_records(plan.searches.table(), records)
 
 
+def search_seconds(plan: Plan, rate: float) -> float:
+    """Estimate the seconds that the candidates which are still to come take, one after the other."""
+    assert plan.searches is not None
+    found, searches, seconds_ = phase(plan), plan.searches, 0.0
+    for arm in found.unfinished:
+        rungs, seeds = searches.rungs(arm), searches.tune.chosen_seeds
+        like = {epochs: searches.candidate(arm, 1, {}, epochs, seeds[0]) for epochs in set(rungs)}
+        work = {epochs: costs.work([one])[one.id] for epochs, one in like.items()}
+        share = 1 - len(found.tried[arm]) / len(rungs)
+        seconds_ += share * len(seeds) * sum(work[epochs] for epochs in rungs) / rate
+    return seconds_
+
+
 def tuned(plan: Plan) -> Plan:
     """The plan whose trials are those that are compared, by the records of its tuning phase that are there by now."""
     assert plan.searches is not None
@@ -238,6 +251,8 @@ def seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[dic
     The rate (multiply-adds a second) is that of the run's own finished trials, or else a measured figure of
     another machine.
     """
+    if not trials:
+        return {}, "none is planned yet"
     work = costs.work(trials)
     done = [(t, records[t.id]) for t in trials if t.id in records and records[t.id].status == "completed"]
     spent = sum(record.seconds for _, record in done)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from resflow.errors import RecordError
 
@@ -56,8 +56,19 @@ DIAGNOSTIC_COLUMNS = (
     "value",
 )
 PARQUET = b"PAR1"  # what such a file begins and ends with
-CANDIDATE = ("search", "number", "values", "epochs")
 METRICS = ("test_top1", "test_top5", "test_mean_class_accuracy", "test_loss")
+
+
+class CandidateFacts(BaseModel):
+    """What a record of a tuning phase is the candidate of."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    search: str  # its arm's
+    number: int  # 1, 2, … within the search
+    values: dict[str, str | bool | int | float]  # hyperparameter -> what the oracle said; choices by their labels
+    epochs: int  # that it was given
+    reached: dict[str, float] = {}  # where it was pruned: epoch and validation_top1
 
 
 class Record(BaseModel):
@@ -74,7 +85,7 @@ class Record(BaseModel):
     split_seed: int
     status: Literal["completed", "diverged", "failed", "pruned"]
     reason: str = ""  # one line, unless completed
-    candidate: dict[str, Any] = {}  # of a tuning phase: search, number, values, epochs; empty for a trial
+    candidate: CandidateFacts | None = None  # of a tuning phase; None for a trial
     settings: dict[str, dict[str, Any]]  # network, recipe, data: everything that was asked for
     execution: dict[str, Any]  # device, threads, precision, jit, lowering
     data: dict[str, Any] = {}  # source, fingerprint, split, split_hash, image_size, classes, counts
@@ -85,12 +96,16 @@ class Record(BaseModel):
     seconds: float = 0.0  # wall time of the trial
     provenance: dict[str, Any] = {}
 
+    @field_validator("candidate", mode="before")
+    @classmethod
+    def _none_of_a_trial(cls, value: Any) -> Any:
+        return value or None
+
 
 def record_of(trial: Trial, **facts: Any) -> Record:
     """A trial's record: what was asked for, and the `facts` of what came of it."""
     same = {name: getattr(trial, name) for name in ("id", "study", "arm", "levels", "seed", "split_seed")}
-    candidate = trial.candidate
-    told = {} if candidate is None else {name: getattr(candidate, name) for name in CANDIDATE}
+    told = trial.candidate and CandidateFacts.model_validate(trial.candidate, from_attributes=True)
     return Record(**same, candidate=told, settings=trial.settings(), execution=trial.execution.model_dump(), **facts)
 
 

@@ -137,7 +137,7 @@ def _print_news(progress: Progress, reported: set[str]) -> None:
 
 
 def _outcome(record: Any) -> str:
-    part, name = ("validation", f"candidate {record.candidate['number']}") if record.candidate else ("test", "")
+    part, name = ("validation", f"candidate {record.candidate.number}") if record.candidate else ("test", "")
     found = record.metrics.get(f"{part}_top1")
     said = f"{part} top-1 {found:.1%}" if found is not None else f"{record.status}: {record.reason}"
     return f"{record.arm} {name or f'seed {record.seed}'}: {said}"

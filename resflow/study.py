@@ -215,7 +215,7 @@ def resolve(doc: Document, profile: str | None = None) -> Study:
             f"{doc.origin(('baseline',))}: baseline {'-'.join(baseline.values())} is not an arm of this study: "
             f"expected one of {', '.join('-'.join(levels.values()) for levels in kept) or 'none: all are excluded'}."
         )
-    known = families.names([*factors, families.TUNING] if file.tune and file.tune.untuned else list(factors))
+    known = families.names([*factors, families.TUNING] if file.tune else list(factors))
     for index, family in enumerate(file.contrasts or []):
         if family not in known:
             raise StudyError(f"{doc.origin(('contrasts', index))}: {one_of(family, known, 'comparison')}")

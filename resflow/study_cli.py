@@ -334,16 +334,34 @@ def _show_plan(plan: Any, format_: str = "table") -> None:
         )
         return
     left = kept.waiting(plan.trials, known, plan.state)
-    slots = planning.slots(plan.trials)
+    slots = planning.slots(plan.trials or list(plan.searches.templates.values()))
     wall = max([sum(seconds[t.id] for t in left) / slots, *(seconds[t.id] for t in left)], default=0.0)
     size = costs.feature_bytes(left)
     disk = f"\nFeatures of frozen backbones: computed once, {size / 1e9:.3g} GB on disk" if size else ""
-    screens.console.print(screens.plan_table(plan.trials, seconds))
+    if plan.trials:
+        screens.console.print(screens.plan_table(plan.trials, seconds))
     for pair in planning.unpaired(plan.trials):
         screens.console.print(f"unpaired: {pair}", style="yellow", markup=False, highlight=False)
     screens.console.print(
         f"\n{plan.study.file.question}\n{len(plan.trials)} trials, {len(left)} to run, {slots} at a time: about "
-        f"{screens.duration(wall)} ({basis}). Baseline: {plan.study.baseline.name}. Records: {plan.run}/{disk}",
+        f"{screens.duration(wall)} ({basis}). Baseline: {plan.study.baseline.name}. Records: {plan.run}/{disk}"
+        f"{_tuning_first(plan, slots) if plan.searches else ''}",
         markup=False,
         highlight=False,
+    )
+
+
+def _tuning_first(plan: Any, slots: int) -> str:
+    """What a study does before its trials, as far as it is still to be done."""
+    from resflow import costs, planning, screens
+
+    phase, tune = planning.phase(plan), plan.searches.tune
+    if not phase.unfinished:
+        return "\nThe search of every arm is complete."
+    device = next(iter(plan.searches.templates.values())).execution.device
+    seconds = planning.search_seconds(plan, costs.ASSUMED_RATE[device]) / slots
+    allotted = ", ".join(f"{number} candidates" for number in dict.fromkeys(phase.table["allotted"]))
+    return (
+        f"\nBefore them each of {len(phase.table)} arms is tuned with {allotted} ({tune.oracle}), about "
+        f"{screens.duration(seconds)}; the tuned trials, as many again, are planned when the winners are known."
     )

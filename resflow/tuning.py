@@ -160,7 +160,7 @@ def reached(record: Record) -> float:
     if record.status == "diverged":
         return 0.0
     if record.status == "pruned":
-        return float(record.candidate.get("reached", {}).get(SCORE, 0.0))
+        return record.candidate.reached.get(SCORE, 0.0) if record.candidate else 0.0
     return float(record.metrics.get(SCORE, float("nan")))
 
 
@@ -248,15 +248,15 @@ def of_records(table: pd.DataFrame, records: Iterable[Record]) -> Phase:
     known, groups, left_out = set(table["search"]), dict[tuple[str, int], list[Record]](), 0
     wanted = dict(zip(table["search"], table["seeds"], strict=True))
     for record in records:
-        if record.candidate.get("search") in known:
-            groups.setdefault((record.arm, int(record.candidate["number"])), []).append(record)
+        if record.candidate and record.candidate.search in known:
+            groups.setdefault((record.arm, record.candidate.number), []).append(record)
         else:
             left_out += 1
     tried: dict[str, list[Tried]] = {arm: [] for arm in table["arm"]}
     for (arm, number), mine in sorted(groups.items()):
         first = mine[0].candidate
-        if len(mine) >= int(wanted[first["search"]]):  # all its seeds have ended
-            tried[arm].append(Tried(arm, number, dict(first["values"]), int(first["epochs"]), tuple(mine)))
+        if first and len(mine) >= int(wanted[first.search]):  # all its seeds have ended
+            tried.setdefault(arm, []).append(Tried(arm, number, first.values, first.epochs, tuple(mine)))
     return Phase(table, tried, left_out)
 
 
@@ -272,11 +272,11 @@ def _from_records(records: Sequence[Record]) -> pd.DataFrame:
     """Searches that nobody listed: what their candidates show."""
     rows: dict[str, list[Any]] = {}
     for record in records:
-        told = record.candidate
-        row = rows.setdefault(str(told.get("search")), [record.arm, set(), set(), 0])
-        row[1].add(told.get("number"))
-        row[2].add(record.seed)
-        row[3] = max(row[3], int(told.get("epochs", 0)))
+        if told := record.candidate:
+            row = rows.setdefault(told.search, [record.arm, set(), set(), 0])
+            row[1].add(told.number)
+            row[2].add(record.seed)
+            row[3] = max(row[3], told.epochs)
     return pd.DataFrame(
         [
             (arm, search, "?", "?", len(numbers), len(seeds), epochs)

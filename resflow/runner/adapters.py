@@ -225,7 +225,8 @@ def pruned(trial: Trial, rows: dict[int, dict[str, float]]) -> Outcome:
         seconds=round(float(history["seconds"].sum()), 3),
         provenance={"finished": provenance.now(), **provenance.environment()},
     )
-    told = {**record.candidate, "reached": {"epoch": epoch, "validation_top1": score}}
+    assert record.candidate is not None
+    told = record.candidate.model_copy(update={"reached": {"epoch": epoch, "validation_top1": score}})
     return Outcome(record.model_copy(update={"candidate": told}), history)
 
 
