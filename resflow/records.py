@@ -15,7 +15,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -125,17 +126,39 @@ def trial_folder(run: Path, trial_id: str) -> Path:
 
 def write(run: Path, outcome: Outcome) -> Path:
     """Write one record, whole or not at all, and return its folder. Replaces an older one."""
-    final = trial_folder(run, outcome.record.id)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    draft = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}"
-    try:
-        draft.mkdir()
+    with _whole(run, outcome.record) as draft:
         outcome.history.to_csv(draft / "history.csv", index=False)
         if outcome.predictions is not None:
             outcome.predictions.to_parquet(draft / "predictions.parquet", index=False)
         if outcome.diagnostics is not None:
             outcome.diagnostics.to_parquet(draft / "diagnostics.parquet", index=False)
-        (draft / "record.json").write_text(json.dumps(outcome.record.model_dump(), indent=1) + "\n", encoding="utf-8")
+    return trial_folder(run, outcome.record.id)
+
+
+def take_over(run: Path, trial: Trial, folder: Path) -> Path:
+    """Copy the record that another run has of a trial, under this one's names of study and arm; return its folder.
+
+    Its id says that nothing else differs; the record says where it came from. Raises RecordError.
+    """
+    found = read(folder)
+    names = {"study": trial.study, "arm": trial.arm, "levels": trial.levels}
+    came = {**found.provenance, "taken_over": folder.resolve().parents[1].name}
+    with _whole(run, found.model_copy(update={**names, "provenance": came})) as draft:
+        for name in ("history.csv", "predictions.parquet", "diagnostics.parquet"):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, draft / name)
+    return trial_folder(run, trial.id)
+
+
+@contextmanager
+def _whole(run: Path, record: Record) -> Iterator[Path]:
+    """Give a draft folder for the tables beside a record; it takes the record's place when all of it is on the disk."""
+    final = trial_folder(run, record.id)
+    draft = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        (draft / "record.json").write_text(json.dumps(record.model_dump(), indent=1) + "\n", encoding="utf-8")
         for path in [*draft.iterdir(), draft]:
             _sync(path)
         if final.exists():
@@ -145,10 +168,9 @@ def write(run: Path, outcome: Outcome) -> Path:
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise RecordError(
-            f"cannot write the record of trial {outcome.record.id} below {run}: {error}. "
+            f"cannot write the record of trial {record.id} below {run}: {error}. "
             "Free space or choose another folder with --out, then run the same command again."
         ) from error
-    return final
 
 
 def _sync(path: Path) -> None:

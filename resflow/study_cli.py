@@ -79,6 +79,10 @@ def study(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="set this study's records aside and run all of it")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="set records aside that are no trial of it any more")] = False,
+    reuse: Annotated[
+        list[str] | None,
+        typer.Option("--reuse", metavar="RUN", help="take over records of the same trials, by id, from another run"),
+    ] = None,
     max_failures: MaxFailures = None,
     time_budget: TimeBudget = None,
     storage: Storage = None,
@@ -98,6 +102,8 @@ def study(
     with stopping.alone(plan.run):
         if plan.searches:
             plan = _tune(plan, stop, storage, address, fresh)
+        for run in reuse or ():
+            _reuse(plan, planning.folder_of(run))
         known = runs.load(plan.run).folders if (plan.run / "trials").is_dir() else ()
         if fresh:
             _set_aside(plan, [trial.id for trial in plan.trials if trial.id in known])
@@ -210,6 +216,18 @@ def retry(
         if plan.searches:
             plan = _tune(plan, stop, storage, address)
         _run(plan, stop, storage, address)
+
+
+def _reuse(plan: Any, other: Path) -> None:
+    """Take over what another run has completed of this plan's trials."""
+    from resflow import planning, records, runs
+
+    planning.write(plan)
+    there, mine = runs.finished(other), runs.finished(plan.run)
+    same = [t for t in plan.trials if t.id in there and t.id not in mine and there[t.id].status == "completed"]
+    for trial in same:
+        records.take_over(plan.run, trial, records.trial_folder(other, trial.id))
+    _say(f"{_many(len(same), 'record')} taken over from {other}")
 
 
 def _forget(plan: Any, storage: str | None) -> None:

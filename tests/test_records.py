@@ -124,3 +124,19 @@ def test_a_broken_record_is_one_message_and_the_others_are_read(whole: dict[str,
     assert len(run.records) == 1
     assert run.broken.keys() == {"cut"}
     assert len(run.histories()) == EPOCHS
+
+
+def test_a_record_of_the_same_trial_is_taken_over_under_its_new_names(tmp_path: Path) -> None:
+    trial = tiny.trial(tiny.prepare())
+    frame = pd.DataFrame({name: [0.1 + 0.2, 1 / 3] for name in HISTORY_COLUMNS})
+    made = work.outcome(trial)
+    made = replace(made, record=made.record.model_copy(update={"epochs_run": 2}), history=frame)
+    folder = records.write(tmp_path / "old", made)
+    renamed = replace(trial, study="other", arm="mine-untuned", levels={"x": "mine"})
+    taken = records.take_over(tmp_path / "new", renamed, folder)
+    before, after = records.read(folder), records.read(taken)
+    assert (after.study, after.arm, after.levels) == ("other", "mine-untuned", {"x": "mine"})
+    assert after.provenance == {**before.provenance, "taken_over": "old"}
+    same = {"study", "arm", "levels", "provenance"}
+    assert after.model_dump(exclude=same) == before.model_dump(exclude=same)
+    assert (taken / "history.csv").read_bytes() == (folder / "history.csv").read_bytes()

@@ -164,7 +164,7 @@ class Contest:
             _end(running)
         compare(run, last, self.wanted, finished, self.tally)
         missing = self.wanted.keys() - outcomes(run).keys()
-        self.tally.lost += [f"{name}/{trial_id} after {last}" for trial_id in sorted(missing)]
+        self.tally.lost += [f"{name}/{trial_id} after {last}: {_why(run, trial_id)}" for trial_id in sorted(missing)]
         for folder in (run, self.place / ".resflow" / name):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -212,6 +212,15 @@ class Contest:
                 command, cwd=self.place, env=variables, stdout=log, stderr=log, start_new_session=True
             )
         return Running(driver, mark, self.place, self.place / name)
+
+
+def _why(run: Path, trial_id: str) -> str:
+    """What there is in place of a trial's record."""
+    try:
+        record = records.read(records.trial_folder(run, trial_id))
+    except RecordError as error:
+        return str(error)
+    return f"{record.status}, {record.reason}"
 
 
 def _end(running: Running) -> int:

@@ -44,6 +44,7 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ("Python", _join(provenance, "python")),
         ("Hardware", _hardware(provenance)),
         ("Git commit", _join(provenance, "git_commit")),
+        ("Records taken over from", _values(p["taken_over"] for p in provenance if "taken_over" in p)),
         ("Ran", _span(provenance)),
         ("Time of all trials", duration(float(sum(r.seconds for r in kept))) if kept else ""),
         ("Command", command(analysis)),
