@@ -236,8 +236,9 @@ def test_what_has_a_record_is_not_run_again(
     class StartedError(Exception):
         pass
 
-    def waits(trials: list[Trial]) -> Progress:
-        started.append(trials)
+    def waits(trials: dict[str, Trial], total: int) -> Progress:
+        assert total == len(trials)
+        started.append(list(trials.values()))
         raise StartedError
 
     monkeypatch.setattr(runner, "Progress", waits)
@@ -289,7 +290,7 @@ def test_time_left_is_work_left_over_the_rate_so_far(folder: Path, monkeypatch: 
     monkeypatch.setattr(progressing.time, "monotonic", lambda: now)
     first = tiny.trial(folder, epochs=4)
     second, third = replace(first, id="second"), replace(first, id="third", multiply_adds=2 * first.multiply_adds)
-    progress = Progress([first, second, third], started=now)
+    progress = Progress({t.id: t for t in (first, second, third)}, 3, started=now)
     assert progress.seconds_left() is None
     now = 110.0
     progress.running[first.id] = {"epoch": 2}  # half of a quarter of the work, in ten seconds
