@@ -29,6 +29,6 @@ class Progress:
             self.work = costs.work(list(self.trials.values()))
         total = sum(self.work.values()) * self.total / max(1, len(self.work))  # those to come as those that came
         worked = sum(self.work[done] for done in self.done if done in self.work)
-        for trial_id, row in self.running.items():
-            worked += self.work[trial_id] * row.get("epoch", 0) / self.trials[trial_id].epochs
+        for trial_id in self.running.keys() - self.done.keys():
+            worked += self.work[trial_id] * self.running[trial_id].get("epoch", 0) / self.trials[trial_id].epochs
         return (time.monotonic() - self.started) * (total - worked) / worked if worked else None
