@@ -33,9 +33,9 @@ def space() -> keras_tuner.HyperParameters:
 
 
 MAKE: dict[str, Callable[..., Oracle]] = {
-    "random": lambda **more: RandomSearchOracle(BEST, max_trials=9, hyperparameters=space(), seed=3, **more),
+    "random": lambda **more: RandomSearchOracle(BEST, max_trials=7, hyperparameters=space(), seed=3, **more),
     "bayesian": lambda **more: BayesianOptimizationOracle(
-        BEST, max_trials=9, num_initial_points=4, hyperparameters=space(), seed=3, **more
+        BEST, max_trials=7, num_initial_points=3, hyperparameters=space(), seed=3, **more
     ),
     "hyperband": lambda **more: HyperbandOracle(BEST, max_epochs=6, hyperparameters=space(), seed=3, **more),
 }
@@ -66,7 +66,7 @@ def test_every_candidate_ends_in_the_oracle(kind: str, tmp_path: Path) -> None:
     searcher = OracleSearcher(MAKE[kind](), tmp_path)
     suggested = one_by_one(searcher)
     trials = searcher.oracle.trials.values()
-    assert len(suggested) == len(trials) >= 9
+    assert len(suggested) == len(trials) >= 7
     assert all(trial.status == TrialStatus.COMPLETED for trial in trials)
     assert searcher.oracle.ongoing_trials == {}
     assert [trial.score for trial in trials] == pytest.approx([score(values) for values in suggested])
@@ -75,7 +75,7 @@ def test_every_candidate_ends_in_the_oracle(kind: str, tmp_path: Path) -> None:
 
 
 @EVERY
-@pytest.mark.parametrize("after", [1, 5, 8])
+@pytest.mark.parametrize("after", [1, 5])
 def test_a_search_goes_on_from_its_checkpoint_with_the_same_candidates(kind: str, after: int, tmp_path: Path) -> None:
     whole = one_by_one(OracleSearcher(MAKE[kind](), tmp_path / "whole"))
     first = OracleSearcher(MAKE[kind](), tmp_path / "first")
@@ -159,15 +159,15 @@ def test_too_many_failures_end_the_search_and_say_why(tmp_path: Path) -> None:
 
 def test_what_ran_when_a_process_died_is_handed_out_first(tmp_path: Path) -> None:
     first = OracleSearcher(MAKE["bayesian"](), tmp_path / "first")
-    one_by_one(first, most=5)
-    running = [first.suggest("ray5"), first.suggest("ray6")]
+    one_by_one(first, most=4)
+    running = [first.suggest("ray4"), first.suggest("ray5")]
     state = json.loads(json.dumps(first.state()))
     second = OracleSearcher(MAKE["bayesian"](), tmp_path / "second")
     second.resume(state)
     second.requeue()
-    again = [second.suggest("ray7"), second.suggest("ray8")]
+    again = [second.suggest("ray6"), second.suggest("ray7")]
     assert sorted(map(str, again)) == sorted(map(str, running))
-    assert len(second.oracle.trials) == 7
+    assert len(second.oracle.trials) == 6
 
 
 def test_it_takes_no_other_objective_than_the_oracles(tmp_path: Path) -> None:

@@ -418,6 +418,7 @@ def _phase(scores: list[float]) -> tuning.Phase:
     return tuning.Phase(table, {"a": tried})
 
 
+@pytest.mark.long
 def test_bands_cover_the_curve_of_the_distribution() -> None:
     """Of 20 searches of 8 uniform candidates at least 15 bands hold the whole true curve k/(k+1): 95 % are promised."""
     draw, held = np.random.default_rng(5), 0

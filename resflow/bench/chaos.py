@@ -33,7 +33,7 @@ from resflow.records import Record
 
 STUDY = Path(__file__).with_name("chaos.yaml")
 MAIN = "from resflow.cli import main; main()"
-PATIENCE_S = 15  # of the watchdog
+PATIENCE_S = 45  # of the watchdog; a busy machine takes more than 15 to start TensorFlow
 LONGEST_S = 600  # that one command may take; longer is stuck
 DISK_MB = 200
 CHANGING = {"seconds", "provenance"}  # of a record
