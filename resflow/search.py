@@ -16,7 +16,10 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keras-tuner imports TensorFlow
 
-import keras_tuner
+from resflow import silence
+
+with silence.importing():
+    import keras_tuner
 
 from resflow.errors import RecordError
 from resflow.records import Record, read, trial_folder

@@ -19,12 +19,13 @@ import pandas as pd
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from resflow import compiled
+from resflow import compiled, silence
 
 os.environ["TF_XLA_FLAGS"] = compiled.flags()
 
-import keras
-import tensorflow as tf
+with silence.importing():
+    import keras
+    import tensorflow as tf
 
 from resflow import about, device_memory, diagnostics, inputs, kept, models, provenance, weights
 from resflow.checkpoints import Arrays, Checkpoints, Course, Storage
