@@ -107,7 +107,7 @@ def _cluster(address: str) -> Iterator[None]:
         raise TrainingError(
             f"no Ray cluster answers at {address}: {_first_line(error)} Start one with `ray start --head`, join this "
             "machine to it with `ray start --address=HOST:PORT`, or leave --address out to train on this machine. "
-            "A cluster that asks for a token, as one of `ray start` does unless told otherwise, wants RAY_AUTH_MODE=token "
+            "A cluster that asks for a token, as one of `ray start` does by itself, wants RAY_AUTH_MODE=token "
             "in this command's environment, and its ~/.ray/auth_token on this machine."
         ) from error
     try:
