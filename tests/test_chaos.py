@@ -25,7 +25,8 @@ def test_a_run_that_is_disturbed_ends_as_one_that_is_not(monkeypatch: pytest.Mon
     kinds = {kind: disturbances.KINDS[kind] for kind in ("record cut",)}  # kills the driver, and spoils what it left
     result = chaos.run(1, 3, kinds, lambda text: None, ['arms=["residual-0.05","plain-0.05"]', "seeds=1", "epochs=20"])
     assert result["trouble"] == []
-    assert (result["interruptions"], result["trials"]) == (1, 2)
+    assert result["interruptions"] == 1
+    assert result["trials"] == 2 * result["runs"]  # more runs than one where the first ended before its moment
 
 
 @pytest.mark.long
