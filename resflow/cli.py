@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from resflow import bench_cli, inside_cli, models_cli, report_cli, study_cli
+from resflow import bench_cli, inside_cli, models_cli, plan_cli, report_cli, study_cli
 from resflow.errors import ResflowError, StudyError
+from resflow.options import DataDir
 
 app = typer.Typer(
     name="resflow",
@@ -20,9 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # typer's rich help costs 0.2 s at every start, half of what --help may take
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-DataDir = study_cli.DataDir
 data_app = typer.Typer(help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
 app.add_typer(study_cli.app)
+app.add_typer(plan_cli.app)
 app.add_typer(report_cli.app)
 app.add_typer(data_app, name="data")
 app.add_typer(bench_cli.app, name="bench")

@@ -86,7 +86,10 @@ def make(
     folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
     run = out or RESULTS / _run_name(loaded, trials, settings or {})
     made = Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
-    return made if loaded.file.tune is None else tuned(replace(made, searches=tuning.searches(loaded, trials)))
+    if loaded.file.tune is None:
+        return made
+    made = replace(made, searches=tuning.searches(loaded, trials))
+    return tuned(made, phase(made))
 
 
 def phase(plan: Plan) -> Phase:
@@ -97,10 +100,10 @@ def phase(plan: Plan) -> Phase:
     return tuning.of_records(plan.searches.table(), records)
 
 
-def search_seconds(plan: Plan, rate: float) -> float:
+def search_seconds(plan: Plan, found: Phase, rate: float) -> float:
     """Estimate the seconds that the candidates which are still to come take, one after the other."""
     assert plan.searches is not None
-    found, searches, seconds_ = phase(plan), plan.searches, 0.0
+    searches, seconds_ = plan.searches, 0.0
     for arm in found.unfinished:
         rungs, seeds = searches.rungs(arm), searches.tune.chosen_seeds
         like = {epochs: searches.candidate(arm, 1, {}, epochs, seeds[0]) for epochs in set(rungs)}
@@ -110,20 +113,19 @@ def search_seconds(plan: Plan, rate: float) -> float:
     return seconds_
 
 
-def tuned(plan: Plan) -> Plan:
-    """The plan whose trials are those that are compared, by the records of its tuning phase that are there by now."""
+def tuned(plan: Plan, found: Phase) -> Plan:
+    """The plan whose trials are those that are compared, by what its tuning phase has found so far."""
     assert plan.searches is not None
-    final = tuning.final(plan.searches.study, phase(plan).winners())
-    places = {t.fingerprint: plan.folders[t.id] for t in plan.searches.templates.values() if t.id in plan.folders}
-    like = plan.searches.templates
+    final, like = tuning.final(plan.searches.study, found.winners()), plan.searches.templates
+    arms = [(arm, like[arm.written]) for arm in final.arms]
     trials = [
-        trial.of_arm(final, arm, seed, like_.facts, like_.execution, like_.pretrained)
+        trial.of_arm(final, arm, seed, one.facts, one.execution, one.pretrained)
         for seed in final.seeds
-        for arm in final.arms
-        for like_ in (like[arm.written],)
+        for arm, one in arms
     ]
-    mine = {t.id: places[t.fingerprint] for t in [*trials, *like.values()] if t.fingerprint in places}
-    return replace(plan, study=final, trials=trials, folders=mine)
+    places = {one.fingerprint: plan.folders[one.id] for one in like.values() if one.id in plan.folders}
+    folders = {t.id: places[t.fingerprint] for t in [*trials, *like.values()] if t.fingerprint in places}
+    return replace(plan, study=final, trials=trials, folders=folders)
 
 
 def folder_of(run: str) -> Path:
@@ -205,7 +207,6 @@ def write(plan: Plan) -> None:
         if plan.searches:
             (plan.run / tuning.FOLDER).mkdir(exist_ok=True)
             _replace(plan.run / tuning.FOLDER / tuning.SEARCHES, plan.searches.table().to_csv(index=False))
-            _replace(plan.run / tuning.LEDGER, phase(plan).ledger().to_csv(index=False))
         _replace(plan.run / "study.yaml", text.getvalue())
     except OSError as error:
         raise RecordError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from resflow.tuning import SCORE, Searches, Tried
 
 EPOCHS = "tuner/epochs"  # keras-tuner's names of what Hyperband says beside a candidate's values
 OWN = "tuner/"
+MOST_DRAWS = 10_000  # for a candidate that was not tried yet: keras-tuner gives a small space up after 20
 
 
 def hyperparameters(space: Mapping[str, Parameter]) -> keras_tuner.HyperParameters:
@@ -48,8 +50,7 @@ def _register(made: Any, name: str, parameter: Parameter, conditions: list[tuple
     elif isinstance(parameter, Choice):
         made.Choice(name, list(parameter.labelled))
     else:
-        whole = isinstance(parameter.low, int) and isinstance(parameter.high, int)
-        kind = made.Int if whole else made.Float
+        kind = made.Int if parameter.whole else made.Float
         kind(name, parameter.low, parameter.high, step=parameter.step, sampling=parameter.sampling)
 
 
@@ -64,12 +65,15 @@ def oracle(tune: Tune, epochs: int) -> keras_tuner.Oracle:
         "max_consecutive_failed_trials": 10**9,  # every arm is given all its candidates, whatever comes of them
     }
     if tune.oracle == "hyperband":
-        return keras_tuner.oracles.HyperbandOracle(max_epochs=epochs, factor=tune.factor, **common)
-    kind = {
-        "random": keras_tuner.oracles.RandomSearchOracle,
-        "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
-    }[tune.oracle]
-    return kind(max_trials=len(tune.rungs(epochs)), **common)
+        made = keras_tuner.oracles.HyperbandOracle(max_epochs=epochs, factor=tune.factor, **common)
+    else:
+        kind = {
+            "random": keras_tuner.oracles.RandomSearchOracle,
+            "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+        }[tune.oracle]
+        made = kind(max_trials=len(tune.rungs(epochs)), **common)
+    made._max_collisions = MOST_DRAWS
+    return made
 
 
 @dataclass
@@ -93,7 +97,8 @@ class ArmSearch:
         self.bridge = OracleSearcher(oracle(self.tune, self.epochs), folder)
         self.batch = self.tune.batch or (len(searches.rungs(arm)) if self.tune.oracle == "random" else 1)
         self.asked: list[Asked] = []
-        self.waiting: list[Trial] = []
+        self.of_trial: dict[str, Asked] = {}
+        self.waiting = deque[Trial]()
         self.number = 0
         self.finished = False
 
@@ -102,12 +107,10 @@ class ArmSearch:
         if not self.waiting and not self.finished and self._heard_all():
             self._tell()
             self._ask()
-        return self.waiting.pop(0) if self.waiting else None
+        return self.waiting.popleft() if self.waiting else None
 
     def hear(self, record: Record) -> None:
-        for one in self.asked:
-            if any(trial.id == record.id for trial in one.trials):
-                one.records.append(record)
+        self.of_trial[record.id].records.append(record)
 
     def _heard_all(self) -> bool:
         return all(len(one.records) == len(one.trials) for one in self.asked)
@@ -121,7 +124,7 @@ class ArmSearch:
             else:  # Hyperband waits for a result of each: one that failed is its worst
                 score = 0.0 if failed else tried.score
                 self.bridge.on_trial_complete(one.name, {SCORE: score, "training_iteration": 1})
-        self.asked = []
+        self.asked, self.of_trial = [], {}
 
     def _ask(self) -> None:
         while len(self.asked) < self.batch:
@@ -139,6 +142,7 @@ class ArmSearch:
                 self.searches.candidate(self.arm, self.number, values, epochs, seed) for seed in self.tune.chosen_seeds
             ]
             self.asked.append(Asked(f"candidate{self.number}", self.number, values, epochs, trials))
+            self.of_trial |= dict.fromkeys((trial.id for trial in trials), self.asked[-1])
             self.waiting += trials
 
 

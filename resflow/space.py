@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from math import ceil, log
+from math import ceil, floor, inf, log
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, TypeAdapter, ValidationError, model_validator
 
 from resflow.settings import Section
 
@@ -67,6 +67,20 @@ class Range(Conditional):
 
     def ends(self) -> list[Any]:
         return [self.low, self.high]
+
+    @property
+    def whole(self) -> bool:
+        """Whether its values are whole numbers: both bounds are written so."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def points(self) -> float:
+        """How many values there are."""
+        if self.step is not None:
+            steps = (
+                log(self.high / self.low, self.step) if self.sampling == "log" else (self.high - self.low) / self.step
+            )
+            return floor(steps + 1e-9) + 1
+        return self.high - self.low + 1 if self.whole else inf
 
     def value(self, told: Any) -> Any:
         return told
@@ -179,6 +193,22 @@ def hyperband(epochs: int, factor: int) -> list[int]:
     return found
 
 
+def points(space: Mapping[str, Parameter]) -> float:
+    """How many candidates can differ; infinite where one of them always holds a number out of a continuous range."""
+    return _points(list(space.items()), {})
+
+
+def _points(left: list[tuple[str, Parameter]], chosen: dict[str, str]) -> float:
+    if not left:
+        return 1
+    (name, parameter), *further = left
+    if any(chosen.get(parent) not in labels for parent, labels in parameter.wanted().items()):
+        return _points(further, chosen)
+    if isinstance(parameter, Choice):
+        return sum(_points(further, {**chosen, name: label}) for label in parameter.labelled)
+    return parameter.points() * _points(further, chosen)
+
+
 def settings(space: Mapping[str, Parameter], told: Mapping[str, Any]) -> dict[str, Any]:
     """Setting -> value, of a candidate's hyperparameters as an oracle tells them: numbers, and labels of choices."""
     return {name: space[name].value(value) for name, value in told.items()}
@@ -196,8 +226,6 @@ def label_of(value: Any) -> str:
 
 def read(values: Any) -> dict[str, Parameter]:
     """The space of a study that was checked before, from a run's study.yaml; empty where it cannot be read."""
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         return TypeAdapter(dict[str, Parameter]).validate_python(values)
     except ValidationError:

@@ -9,108 +9,27 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from resflow import document, families, validation
-from resflow.architectures import Architecture, stages
+from resflow import document, families, tunable, validation
+from resflow.arm import Arm
 from resflow.arms import Picker, levels_of
 from resflow.document import Document
 from resflow.errors import StudyError, nearest, one_of
 from resflow.settings import (
     SECTIONS,
     Augmentation,
-    Data,
     Execution,
-    Network,
-    Recipe,
     Resources,
     section_of,
     setting_names,
 )
-from resflow.space import Choice, Parameter
 from resflow.study_file import PROFILE_KEYS, StudyFile
-
-TUNABLE = {"recipe": set(Recipe.model_fields), "network": {"head"}}  # what a tuning phase may search
-NOT_TUNABLE = {"epochs", "test_weights", "validation_views", "finetune"}  # the budget, the judge, what an arm is
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One combination of levels, with every setting resolved."""
-
-    name: str
-    levels: dict[str, str]  # factor -> label
-    network: Network
-    recipe: Recipe
-    data: Data
-    tuned: bool = False  # whether its settings are those that a tuning phase chose
-    of: str = ""  # the arm as the study writes it, where a tuning phase has made two of one
-
-    def architecture(self) -> Architecture:
-        """The network with its stem resolved. Raises StudyError where its settings do not go together."""
-        return self.network.architecture(self.data.image_size)
-
-    @property
-    def loads_weights(self) -> bool:
-        return self.network.weights != "none" and self.recipe.finetune != "scratch"
-
-    @property
-    def normalisation(self) -> str:
-        """What `auto` stands for here."""
-        if self.data.normalisation != "auto":
-            return self.data.normalisation
-        return "weights" if self.loads_weights else "dataset"
-
-    @property
-    def written(self) -> str:
-        """The name of this arm in the study file."""
-        return self.of or self.name
-
-    def with_settings(self, settings: Mapping[str, Any]) -> Arm:
-        """This arm with other settings of its recipe or head, such as augmentation.zoom. Raises StudyError."""
-        sections = {name: getattr(self, name).model_dump() for name in TUNABLE}
-        for name, value in settings.items():
-            *outer, last = [section_of(name.partition(".")[0]), *name.split(".")]
-            place: Any = sections
-            for key in outer:
-                place = place[key]
-            place[last] = value
-        made: dict[str, Any] = {}
-        for name, values in sections.items():
-            try:
-                made[name] = SECTIONS[name].model_validate(values)
-            except ValidationError as error:
-                raise StudyError(validation.reason(error)) from error
-        arm = replace(self, **made)
-        arm.check()
-        return arm
-
-    def check(self) -> None:
-        """Raise StudyError where settings of different sections do not go together."""
-        arch, recipe = self.architecture(), self.recipe
-        if recipe.finetune in ("frozen", "partial") and not self.loads_weights:
-            raise StudyError(
-                f"finetune {recipe.finetune} keeps parts of the backbone as they are, which needs pretrained weights: "
-                "set weights to imagenet, a file, or run:RUN/TRIAL; or finetune to full or scratch.",
-                ("finetune", "weights"),
-            )
-        if self.data.normalisation == "weights" and not self.loads_weights:
-            raise StudyError(
-                "normalisation weights is that of pretrained weights, and this arm loads none: choose auto, dataset "
-                "or raw.",
-                ("normalisation", "weights", "finetune"),
-            )
-        count = len(stages(arch.family, arch.depth)[1])
-        if recipe.finetune == "partial" and recipe.unfrozen_stages > count:
-            raise StudyError(
-                f"unfrozen_stages {recipe.unfrozen_stages}: the {arch.family} family has {count} stages.",
-                ("unfrozen_stages", "family"),
-            )
 
 
 @dataclass(frozen=True)
@@ -222,7 +141,7 @@ def resolve(doc: Document, profile: str | None = None) -> Study:
     arms = tuple(_arm(doc, file, factors, levels) for levels in kept)
     _no_two_arms_alike(doc, arms)
     if file.tune is not None:
-        _check_tuning(doc, file, factors, arms, seeds)
+        tunable.check(doc, file.tune, factors, arms, seeds)
     return Study(file, profile, factors, arms, arms[kept.index(baseline)], seeds)
 
 
@@ -318,61 +237,3 @@ def _no_two_arms_alike(doc: Document, arms: Sequence[Arm]) -> None:
                 "differ in name only."
             )
         seen[key] = arm.name
-
-
-def _check_tuning(
-    doc: Document, file: StudyFile, factors: Mapping[str, Any], arms: Sequence[Arm], seeds: Sequence[int]
-) -> None:
-    """Raise StudyError where a tuning phase searches what it cannot, or on seeds that are not for it."""
-    tune = file.tune
-    assert tune is not None
-    if families.TUNING in factors:
-        raise StudyError(f"{doc.origin(('factors',))}: a factor cannot be called {families.TUNING} beside `tune`.")
-    if both := sorted(set(seeds) & set(tune.chosen_seeds)):
-        raise StudyError(
-            f"{doc.origin(('tune', 'seeds'))}: seed {both[0]} is a trial's as well: candidates are judged on seeds of "
-            "their own, so that the winners' trials are fresh."
-        )
-    earlier: dict[str, Parameter] = {}
-    for name, parameter in tune.space.items():
-        at = ("tune", "space", name)
-        _check_tunable(doc, name, factors, at)
-        _check_conditions(doc, parameter, earlier, at)
-        others = [{other: value} for other, known in earlier.items() for value in known.ends()]
-        for value, beside, arm in itertools.product(parameter.ends(), [{}, *others], arms):
-            tried = {**beside, name: value}
-            try:
-                arm.with_settings({**tried, "epochs": tune.epochs or arm.recipe.epochs})
-            except StudyError as error:
-                told = ", ".join(f"{setting} {json.dumps(one)}" for setting, one in tried.items())
-                raise StudyError(f"{doc.origin(at)}: {told}: arm {arm.name}: {error}") from error
-        earlier[name] = parameter
-
-
-def _check_tunable(doc: Document, name: str, factors: Mapping[str, Any], at: tuple[Any, ...]) -> None:
-    first = name.partition(".")[0]
-    section = section_of(first)
-    if section is None or first not in TUNABLE.get(section, set()):
-        known = [*Recipe.model_fields, "head.dropout", "head.hidden", "augmentation.zoom"]
-        raise StudyError(f"{doc.origin(at)}: {one_of(name, known, 'setting of the recipe or the head')}")
-    if first in NOT_TUNABLE:
-        raise StudyError(
-            f"{doc.origin(at)}: {first} cannot be tuned: it is the budget, what candidates are judged by, or what an "
-            "arm is. `tune.epochs` says for how long candidates train."
-        )
-    for factor in factors:
-        if first == factor.partition(".")[0]:
-            raise StudyError(f"{doc.origin(at)}: {factor} is a factor of this study: what is compared is not tuned.")
-
-
-def _check_conditions(
-    doc: Document, parameter: Parameter, earlier: Mapping[str, Parameter], at: tuple[Any, ...]
-) -> None:
-    for parent, labels in parameter.wanted().items():
-        where, choice = doc.origin((*at, "when", parent)), earlier.get(parent)
-        if not isinstance(choice, Choice):
-            choices = [name for name, one in earlier.items() if isinstance(one, Choice)]
-            raise StudyError(f"{where}: {one_of(parent, choices, 'choice above')}")
-        for label in labels:
-            if label not in choice.labelled:
-                raise StudyError(f"{where}: {one_of(label, list(choice.labelled), f'choice of {parent}')}")

@@ -11,60 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from resflow import plan_cli
 from resflow.errors import RecordError, StudyError
+from resflow.options import Address, DataDir, MaxFailures, Out, Profile, Seeds, Set, Source, Storage, Study, TimeBudget
 
 app = typer.Typer()
-
-Study = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file")]
-Profile = Annotated[str | None, typer.Option("--profile", "-p", help="a named set of overrides: demo, cpu, paper")]
-Source = Annotated[
-    str | None,
-    typer.Option("--data", "-d", help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH"),
-]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
-]
-Seeds = Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="how many seeds: 1, 2, …, N")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="override a setting, such as epochs=5; repeatable"),
-]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="the run's folder [default: results/STUDY-PROFILE-DATA]")]
-
-
-Storage = Annotated[
-    str | None,
-    typer.Option("--storage", help="a folder or a URL (s3://…) for checkpoints of running trials [default: .resflow]"),
-]
-MaxFailures = Annotated[
-    int | None, typer.Option("--max-failures", min=1, help="stop when so many trials have failed or diverged")
-]
-TimeBudget = Annotated[
-    str | None,
-    typer.Option("--time-budget", help="stop after 90 (seconds), 30m, 2h or 1d, and report what is there"),
-]
-Address = Annotated[
-    str | None,
-    typer.Option("--address", help="a Ray cluster that runs: auto, or HOST:PORT of its head [default: this machine]"),
-]
-
-
-def _gpus(address: str | None) -> int | None:
-    """How many GPUs a cluster has; None where trials run on this machine."""
-    if address is None:
-        return None
-    from resflow import planning
-
-    planning.require_training()
-    from resflow import runner
-
-    return int(runner.visible(address).get("GPU", 0))
-
-
-def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    from resflow import document
-
-    return document.settings(pairs)
 
 
 @app.command(epilog="Example: resflow study depth --profile cpu --data oxford_flowers102 --seeds 3")
@@ -97,13 +48,11 @@ def study(
     gpus = _gpus(address)
     plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=not dry_run, gpus=gpus)
     if dry_run:
-        _show_plan(plan)
+        plan_cli.show(plan)
         return
     with stopping.alone(plan.run):
         if plan.searches:
             plan = _tune(plan, stop, storage, address, fresh)
-        for run in reuse or ():
-            _reuse(plan, planning.folder_of(run))
         known = runs.load(plan.run).folders if (plan.run / "trials").is_dir() else ()
         if fresh:
             _set_aside(plan, [trial.id for trial in plan.trials if trial.id in known])
@@ -116,6 +65,8 @@ def study(
                 f"{_many(len(strangers), 'record')} of trials that this study does not have (any more) left out of the "
                 f"report; --prune sets them aside: {', '.join(strangers[:5])}{' …' if len(strangers) > 5 else ''}"
             )
+        for other in reuse or ():
+            _reuse(plan, planning.folder_of(other))
         _run(plan, stop, storage, address)
 
 
@@ -153,7 +104,7 @@ def tune(
 def _tune(plan: Any, stop: Any, storage: str | None, address: str | None, fresh: bool = False) -> Any:
     """Run the candidates that have no record, say who won, and return the plan with the tuned trials."""
     from resflow import planning, runs, screens, tuning
-    from resflow.report import tuned
+    from resflow.report import files, tuned
 
     place = plan.run / tuning.FOLDER
     planning.write(plan)
@@ -176,9 +127,10 @@ def _tune(plan: Any, stop: Any, storage: str | None, address: str | None, fresh:
         except KeyboardInterrupt:
             _say(f"Stopped. Go on with: {_same_command()}")
             raise typer.Exit(130) from None
-        plan = planning.tuned(plan)
-        planning.write(plan)
         phase = planning.phase(plan)
+        plan = planning.tuned(plan, phase)
+        planning.write(plan)
+    files.replace(plan.run / tuning.LEDGER, files.csv(phase.ledger()))
     for made in tuned.tables(phase, plan.searches.tune.space):
         screens.console.print(screens.printed(made))
     _say("")
@@ -216,6 +168,24 @@ def retry(
         if plan.searches:
             plan = _tune(plan, stop, storage, address)
         _run(plan, stop, storage, address)
+
+
+def _gpus(address: str | None) -> int | None:
+    """How many GPUs a cluster has; None where trials run on this machine."""
+    if address is None:
+        return None
+    from resflow import planning
+
+    planning.require_training()
+    from resflow import runner
+
+    return int(runner.visible(address).get("GPU", 0))
+
+
+def _settings(pairs: list[str] | None) -> dict[str, Any]:
+    from resflow import document
+
+    return document.settings(pairs)
 
 
 def _reuse(plan: Any, other: Path) -> None:
@@ -314,72 +284,3 @@ def _finish(plan: Any, stopped: str) -> None:
     _say(f"Report: {path}")
     if missing or lacking:  # interrupted: what waits for this command must not take it for done
         raise typer.Exit(1)
-
-
-@app.command(epilog="Example: resflow plan depth --profile cpu --format csv > plan.csv")
-def plan(
-    name: Study,
-    profile: Profile = None,
-    data: Source = None,
-    data_dir: DataDir = None,
-    seeds: Seeds = None,
-    set_: Set = None,
-    out: Out = None,
-    format_: Annotated[str, typer.Option("--format", "-f", help="table, json or csv")] = "table",
-) -> None:
-    """Show every trial before it runs: arm, seed, size, time."""
-    from resflow import planning
-    from resflow.errors import one_of
-
-    if format_ not in ("table", "json", "csv"):
-        raise StudyError(f"--format: {one_of(format_, ('table', 'json', 'csv'), 'format')}")
-    _show_plan(planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=False), format_)
-
-
-def _show_plan(plan: Any, format_: str = "table") -> None:
-    from resflow import costs, kept, planning, runs, screens, trial
-
-    known = runs.finished(plan.run) if plan.run.is_dir() else {}
-    seconds, basis = planning.seconds(plan.trials, known)
-    if format_ != "table":
-        import pandas as pd
-
-        rows = [{**row, "estimated_seconds": round(seconds[row["id"]], 1)} for row in trial.plan_rows(plan.trials)]
-        frame = pd.DataFrame(rows)
-        print(
-            frame.to_csv(index=False) if format_ == "csv" else frame.to_json(orient="records", indent=1),
-            end="",
-        )
-        return
-    left = kept.waiting(plan.trials, known, plan.state)
-    slots = planning.slots(plan.trials or list(plan.searches.templates.values()))
-    wall = max([sum(seconds[t.id] for t in left) / slots, *(seconds[t.id] for t in left)], default=0.0)
-    size = costs.feature_bytes(left)
-    disk = f"\nFeatures of frozen backbones: computed once, {size / 1e9:.3g} GB on disk" if size else ""
-    if plan.trials:
-        screens.console.print(screens.plan_table(plan.trials, seconds))
-    for pair in planning.unpaired(plan.trials):
-        screens.console.print(f"unpaired: {pair}", style="yellow", markup=False, highlight=False)
-    screens.console.print(
-        f"\n{plan.study.file.question}\n{len(plan.trials)} trials, {len(left)} to run, {slots} at a time: about "
-        f"{screens.duration(wall)} ({basis}). Baseline: {plan.study.baseline.name}. Records: {plan.run}/{disk}"
-        f"{_tuning_first(plan, slots) if plan.searches else ''}",
-        markup=False,
-        highlight=False,
-    )
-
-
-def _tuning_first(plan: Any, slots: int) -> str:
-    """What a study does before its trials, as far as it is still to be done."""
-    from resflow import costs, planning, screens
-
-    phase, tune = planning.phase(plan), plan.searches.tune
-    if not phase.unfinished:
-        return "\nThe search of every arm is complete."
-    device = next(iter(plan.searches.templates.values())).execution.device
-    seconds = planning.search_seconds(plan, costs.ASSUMED_RATE[device]) / slots
-    allotted = ", ".join(f"{number} candidates" for number in dict.fromkeys(phase.table["allotted"]))
-    return (
-        f"\nBefore them each of {len(phase.table)} arms is tuned with {allotted} ({tune.oracle}), about "
-        f"{screens.duration(seconds)}; the tuned trials, as many again, are planned when the winners are known."
-    )

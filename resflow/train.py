@@ -218,6 +218,19 @@ def _fit(
         if checkpoints is not None:
             seconds = course.seconds + time.perf_counter() - clock
             checkpoints.save(course, lambda: {**net.state(), **_arrays_of(values)}, seconds)
+    return _conclude(net, fed, pixels, course, values, keep)
+
+
+def _conclude(
+    net: Learner,
+    fed: Inputs,
+    pixels: Normalisation,
+    course: Course,
+    values: dict[str, list[np.ndarray]],
+    keep: Path | None,
+) -> tuple[int, dict[str, float], pd.DataFrame | None, pd.DataFrame | None]:
+    """Test the weights that count, look inside them, and keep the network; returns as `_fit`."""
+    trial, dataset, recipe, wanted = fed.trial, fed.dataset, fed.trial.recipe, _wanted(fed.trial, keep)
     epochs, history = course.epochs, course.history
     if "best" in values and "last" in wanted:
         values["last"] = net.model.get_weights()

@@ -11,10 +11,11 @@ from typing import Any
 
 from resflow import architectures, provenance
 from resflow.architectures import Architecture
+from resflow.arm import Arm
 from resflow.errors import StudyError
 from resflow.pretrained import Pretrained
 from resflow.settings import Data, Execution, Head, Network, Recipe, Resources
-from resflow.study import Arm, Study
+from resflow.study import Study
 
 NUMERICS_VERSION = 4  # raise by hand when the same settings begin to give other numbers
 ADAM_VERSION = 1  # likewise, for trials of adam and adamw alone

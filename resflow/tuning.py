@@ -21,10 +21,11 @@ from typing import Any
 import pandas as pd
 
 from resflow import families, runs, space
+from resflow.arm import Arm
 from resflow.errors import RecordError
 from resflow.records import Record
-from resflow.space import Tune
-from resflow.study import Arm, Study
+from resflow.space import Parameter, Tune
+from resflow.study import Study
 from resflow.trial import Candidate, Trial, of_arm
 
 FOLDER, SEARCHES, LEDGER = "tuning", "searches.csv", "ledger.csv"
@@ -66,9 +67,9 @@ class Searches:
 
     def candidate(self, arm: str, number: int, values: Mapping[str, Any], epochs: int, seed: int) -> Trial:
         """What the oracle of an arm asks for, as a trial. Raises StudyError where its values do not go together."""
-        course = self._trial(arm, values, seed, "candidate")
-        trial = course if epochs == course.recipe.epochs else self._trial(arm, values, seed, f"candidate {epochs}")
-        candidate = Candidate(self.ids[arm], number, dict(values), epochs, course.id)
+        course = self._trial(arm, values, seed, "course").id
+        candidate = Candidate(self.ids[arm], number, dict(values), epochs, course)
+        trial = self._trial(arm, values, seed, f"candidate {number}")  # an oracle may ask for the same values again
         return replace(trial, candidate=candidate, diagnostics=False, keep_weights="none")
 
     def _trial(self, arm: str, values: Mapping[str, Any], seed: int, purpose: str) -> Trial:
@@ -231,6 +232,13 @@ class Phase:
             for arm, tried, allotted in short[["arm", "candidates", "allotted"]].to_numpy()
         ]
         return found
+
+
+def at_ends(phase: Phase, searched: Mapping[str, Parameter]) -> dict[str, dict[str, str]]:
+    """Arm -> hyperparameter -> `low` or `high`, of winners that lie at an end of what was searched."""
+    won = {arm: phase.winner(arm) for arm in phase.table["arm"]}
+    found = {arm: space.edges(searched, one.values) for arm, one in won.items() if one}
+    return {arm: near for arm, near in found.items() if near}
 
 
 def phase(run: Path) -> Phase | None:

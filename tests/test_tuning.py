@@ -158,6 +158,34 @@ def test_batches_are_heard_together_and_are_the_studys_choice(mine: str, tmp_pat
     search.close()
 
 
+@pytest.mark.parametrize("kind", ["random", "bayesian"])
+def test_a_space_of_just_enough_points_is_searched_whole(kind: str, mine: str, tmp_path: Path) -> None:
+    """An oracle may ask for the same values again, which count again; it never gives up before its budget."""
+    space_ = {
+        "optimizer": {"choice": ["sgd", "adam"]},
+        "batch_size": {"low": 4, "high": 6, "when": {"optimizer": "sgd"}},  # three, and one of adam
+    }
+    searches = searches_of(mine, kind, **{"tune.space": space_, "tune.candidates": 4})
+    assert space.points(searches.tune.space) == 4
+    ran = asked(run_all(Search(searches, tmp_path), tmp_path))
+    assert all(len(some) == 4 for some in ran.values())
+    assert tuning.of_records(searches.table(), runs.load(tmp_path).records).unfinished == []
+    if kind == "random":
+        assert all(len({one[1] for one in some}) == 4 for some in ran.values())
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.booleans())
+def test_points_are_the_combinations_that_can_differ(sizes: list[int], conditional: bool) -> None:
+    made: dict[str, Any] = {"optimizer": Choice(choice=["sgd", "adam"])}
+    when = {"optimizer": "adam"} if conditional else {}
+    made |= {f"x{place}": Range(low=0, high=size, when=when) for place, size in enumerate(sizes)}
+    inside = int(np.prod([size + 1 for size in sizes]))
+    assert space.points(made) == (1 + inside if conditional else 2 * inside)
+    assert space.points({**made, "y": Range(low=0.0, high=1.0)}) == np.inf
+    assert space.points({"x": Range(low=0.0, high=1.0, step=0.25)}) == 5
+    assert space.points({"x": Range(low=1e-3, high=1.0, sampling="log", step=10)}) == 4
+
+
 @pytest.mark.parametrize("factor", [2, 3, 4])
 @pytest.mark.parametrize("epochs", [1, 4, 9, 20])
 def test_hyperbands_budget_is_keras_tuners(factor: int, epochs: int, tmp_path: Path) -> None:
@@ -320,7 +348,7 @@ def caught_up(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         runner.search(plan.run / tuning.FOLDER, plan.searches, plan.folders, plan.state, seen.append, work=act)
         assert (place / "killed").is_file()
         assert len(seen[-1].done) == seen[-1].total == 24
-        final = planning.tuned(plan)
+        final = planning.tuned(plan, planning.phase(plan))
         planning.write(final)
         runner.execute(final.run, final.trials, final.folders, final.state, seen.append, work=act)
         write_report(final.run)
@@ -474,6 +502,8 @@ def test_places_on_a_scale_are_keras_tuners(share: float, sampling: str) -> None
             "'adamw'",
         ),
         ({"tune.space": {}}, "space"),
+        ({"tune.space": {"optimizer": {"choice": ["sgd", "adam"]}}}, "2 candidates can differ in this space, and 6"),
+        ({"tune.space": {"batch_size": {"low": 4, "high": 8}}}, "5 candidates can differ"),
         ({"tune.oracle": "grid"}, "oracle"),
         ({"tune.oracle": "hyperband"}, "hyperband counts its own candidates"),
         ({"tune.seeds": [1]}, "seed 1 is a trial's as well"),

@@ -140,12 +140,8 @@ def _tuning(analysis: Analysis) -> list[Label]:
     if phase is None:
         return []
     found = [Label("unfairly tuned", f"{'; '.join(unfair)}.")] if (unfair := phase.unfair()) else []
-    near = {arm: won.values for arm in phase.table["arm"] if (won := phase.winner(arm))}
-    ends = [
-        f"{name} of {arm} ({end} end)"
-        for arm, values in near.items()
-        for name, end in space.edges(analysis.space, values).items()
-    ]
+    near = tuning.at_ends(phase, analysis.space)
+    ends = [f"{name} of {arm} ({end} end)" for arm, some in near.items() for name, end in some.items()]
     if ends:
         text = "Better values may lie outside of what was searched."
         found.append(Label("winners at an end of the space", f"{join(ends)}. {text}"))

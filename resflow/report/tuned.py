@@ -10,8 +10,8 @@ from scipy import stats
 
 from resflow.report.tables import Table
 from resflow.report.words import duration, number
-from resflow.space import Choice, Parameter, edges
-from resflow.tuning import Phase, Tried
+from resflow.space import Choice, Parameter
+from resflow.tuning import Phase, Tried, at_ends
 
 Called = Callable[[str], str]
 FEWEST = 5  # completed candidates of which a correlation is told
@@ -61,13 +61,13 @@ def ledger(phase: Phase, called: Called = str) -> Table:
 def chosen(phase: Phase, space: Mapping[str, Parameter], called: Called = str) -> Table:
     """A row an arm: its winner, with what lies at an end of its range."""
     names = list(space) or sorted({name for mine in phase.tried.values() for one in mine for name in one.values})
-    rows, at_edge = [], []
+    rows, at_edge, ends = [], [], at_ends(phase, space)
     for arm in phase.table["arm"]:
         won = phase.winner(arm)
         if won is None:
             rows.append((called(arm), *["–"] * (len(names) + 2)))
             continue
-        near = edges(space, won.values)
+        near = ends.get(arm, {})
         at_edge += [f"{name} of {called(arm)} ({end} end)" for name, end in near.items()]
         cells = [_value(won.values.get(name)) + (f" ({near[name]} end)" if name in near else "") for name in names]
         rows.append((called(arm), str(won.number), *cells, number(100 * won.score)))

@@ -111,7 +111,10 @@ def search(
     source = Search(searches, run)
     try:
         place = Place(run, f"{run.parent.name}-{run.name}", state, storage, address)
-        return _run(source, like, Candidates(searches), folders, place, show, stop or Stop(), work, scheduler)
+        done = _run(source, like, Candidates(searches), folders, place, show, stop or Stop(), work, scheduler)
+        if not len(source):  # no candidate goes on from another's checkpoint any more
+            Storage(place.checkpoints).sweep({trial.checkpoint for trial in source.trials.values()})
+        return done
     finally:
         source.close()
 
