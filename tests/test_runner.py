@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import tiny
+from ray.tune.trainable.metadata import _TrainingRunMetadata
 
 from resflow import provenance, records, runner, runs, train
 from resflow.errors import TrainingError
@@ -157,6 +158,7 @@ class TunesTrial:
 
     config: dict[str, str]
     error_file: str | None = None
+    run_metadata: _TrainingRunMetadata = field(default_factory=_TrainingRunMetadata)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,21 @@ def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> 
     watcher.on_trial_complete(1, [], TunesTrial({"trial": second.id}))
     reasons = [progress.done[t.id].reason for t in (first, second)]
     assert reasons == ["its own reason", "the worker ended without a record"]
+
+
+@pytest.mark.parametrize("end", ["on_trial_complete", "on_trial_error"])
+def test_tune_keeps_no_statistics_of_trials_that_have_ended(folder: Path, tmp_path: Path, end: str) -> None:
+    trial = tiny.trial(folder)
+    tunes = TunesTrial({"trial": trial.id})
+    watcher = adapters.Watcher(
+        tmp_path, Progress({trial.id: trial}, 1), lambda progress: None, Stop(), lambda trial_id: None
+    )
+    empty = tunes.run_metadata.get_json_state()
+    for epoch in range(12):
+        tunes.run_metadata.update_metric("epoch", epoch)
+    assert len(tunes.run_metadata.get_json_state()) > len(empty)
+    getattr(watcher, end)(1, [], tunes)
+    assert tunes.run_metadata.get_json_state() == empty
 
 
 @pytest.mark.usefixtures("tensorflow_on_one_thread")
