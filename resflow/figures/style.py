@@ -160,9 +160,12 @@ def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out once, so that saving it in several formats does not do so again."""
+    """Lay the figure out once: saving it lays it out twice a file, and draws it once more than into the file."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        return
     with theme():
-        figure.draw_without_rendering()
+        engine.execute(figure)
         figure.set_layout_engine(None)  # not "none", which draws all once more before each file
 
 

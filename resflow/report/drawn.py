@@ -46,6 +46,7 @@ def saved(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, by
 def _render(name: str, title: str, caption: str, figure: Callable[..., Figure]) -> Drawn:
     wide, narrow = figure(width=WIDE), figure(width=NARROW)
     settle(wide)
+    settle(narrow)
     svg = to_svg(wide, name)
     return Drawn(
         name=name,
