@@ -161,7 +161,7 @@ def test_a_trial_switches_after_its_head_epochs(
     assert seen == [learner.HEAD, learner.ALL]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.long), "adamw"])
 def test_a_backbone_has_a_rate_of_its_own(folder: Path, given: Pretrained, optimizer: str) -> None:
     """A tenth of the rate is a tenth of the first step, for the backbone alone."""
     steps = {}

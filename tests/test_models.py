@@ -148,7 +148,7 @@ def test_projections_add_layers_and_leave_the_others_as_they_were() -> None:
     assert all(np.array_equal(shared[name], more[name]) for name in shared)
 
 
-@pytest.mark.parametrize("depth", [8, 50])
+@pytest.mark.parametrize("depth", [8, pytest.param(50, marks=pytest.mark.long)])
 def test_without_shortcuts_v2_is_the_plain_net(depth: int) -> None:
     """He et al. 2016, section 4.1: without an addition it does not matter which convolution a normalisation is of."""
     images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32)
@@ -180,7 +180,7 @@ def test_v2_normalises_before_each_convolution_and_leaves_identities_untouched()
     assert not [layer.name for layer in model.layers if layer.name.endswith("_shortcut_bn")]
 
 
-@pytest.mark.parametrize("depth", [8, 50])
+@pytest.mark.parametrize("depth", [8, pytest.param(50, marks=pytest.mark.long)])
 def test_with_zero_gamma_a_block_begins_as_its_shortcut(depth: int) -> None:
     plain_start, zeroed = (
         built(replace(architecture(depth, "projection"), zero_gamma=asked), 16, seed=3) for asked in (False, True)

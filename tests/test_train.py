@@ -109,6 +109,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "float16": {"execution": Execution(device="cpu", jit=False, precision="mixed_float16")},
     "xla": {"execution": Execution(device="cpu", jit=True), "stem": "imagenet"},
 }
+SLOW = ("bottleneck", "projection", "pooling", "float16", "xla")
 # Another trial on the same graph: all that may differ in numbers does.
 NUMBERS = {"momentum": 0.5, "weight_decay": 0.01, "label_smoothing": 0.2, "learning_rate": 0.2, "batch_size": 4}
 
@@ -120,7 +121,7 @@ def same_record(one: Outcome, other: Outcome) -> bool:
 
 
 @pytest.mark.usefixtures("float32_afterwards")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in SLOW)) for kind in KINDS])
 def test_a_used_graph_gives_the_record_of_a_new_one(folder: Path, kind: str) -> None:
     settings = KINDS[kind]
     learners.forget()

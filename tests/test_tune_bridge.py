@@ -218,7 +218,9 @@ def test_ray_tune_runs_a_whole_search(kind: str, tmp_path: Path) -> None:
     with session.connected(Needs(cpus=1)):
         tuner = tune.Tuner(
             tune.with_parameters(work.scored_once_killed, marker=str(tmp_path / "killed")),
-            tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, max_concurrent_trials=2),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher, num_samples=-1, max_concurrent_trials=2, reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 storage_path=str(tmp_path / "ray"), verbose=0, failure_config=tune.FailureConfig(max_failures=1)
             ),
