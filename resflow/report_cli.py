@@ -17,17 +17,20 @@ def status(
     run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
 ) -> None:
     """Show what has run and what has not."""
-    from resflow import planning, screens
+    from resflow import planning, screens, tuning
 
     if run is None:
-        rows = [screens.status_rows(folder)[0] for folder in _runs()]
+        found = [place for folder in _runs() for place in (folder, folder / tuning.FOLDER) if place.is_dir()]
+        rows = [[place.relative_to(planning.RESULTS), *screens.status_of(place)[0]] for place in found]
         screens.console.print(screens.table(("run", "trials", "state"), rows, right=("trials",)))
         return
-    summary, rows = screens.status_rows(planning.folder_of(run))
-    screens.console.print(
-        screens.table(("trial", "arm", "seed", "state", "test top-1", "reason"), rows, right=("seed",))
-    )
-    screens.console.print(summary[2])
+    folder = planning.folder_of(run)
+    (_, states), listed = screens.status_of(folder)
+    screens.console.print(listed)
+    screens.console.print(states)
+    if (folder / tuning.FOLDER).is_dir():
+        (_, states), _ = screens.status_of(folder / tuning.FOLDER)
+        screens.console.print("Candidates: ", states, f"; `resflow status {run}/{tuning.FOLDER}` lists them", sep="")
 
 
 def _runs() -> list[Path]:

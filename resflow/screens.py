@@ -183,25 +183,24 @@ def _percent(value: float | None) -> str:
     return "starting" if value is None else f"{value:.1%}"
 
 
-def status_rows(folder: Path) -> tuple[list[Any], list[list[Any]]]:
-    """One run for `resflow status`: a summary row, and a row a planned trial."""
+def status_of(folder: Path) -> tuple[list[Any], Table]:
+    """One run, or its candidates, for `resflow status`: how many trials in which states, and a row for each."""
     from resflow import runs
 
     run = runs.load(folder)
     known = {record.id: record for record in run.records}
     plan = run.plan if len(run.plan) else run.frame()
+    part = "validation" if any(record.candidate for record in run.records) else "test"
     rows = []
     for row in plan.to_dict("records"):
         record = known.get(row["id"])
         state = record.status if record else ("unreadable" if row["id"] in run.broken else "not run")
-        tested = record.metrics.get("test_top1") if record else None
-        rows.append([row["id"], row["arm"], row["seed"], state, _tested(tested), record.reason if record else ""])
+        top1 = record.metrics.get(f"{part}_top1") if record else None
+        shown = "" if top1 is None else f"{top1:.1%}"
+        rows.append([row["id"], row["arm"], row["seed"], state, shown, record.reason if record else ""])
     counts = Counter(str(row[3]) for row in rows)
-    return [folder.name, len(rows), statuses(counts)], rows
-
-
-def _tested(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
+    columns = ("trial", "arm", "seed", "state", f"{part} top-1", "reason")
+    return [len(rows), statuses(counts)], table(columns, rows, right=("seed",))
 
 
 def data_page(facts: Description) -> Group:

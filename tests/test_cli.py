@@ -325,6 +325,17 @@ def test_status_of_no_one_and_several_runs(elsewhere: Path) -> None:
     assert said("status", "two").count("not run") == 2  # its row and the summary
 
 
+def test_status_tells_of_candidates_apart(elsewhere: Path) -> None:
+    write_run(elsewhere / "results" / "one", seeds=(1,), epochs=2)
+    assert "Candidates" not in said("status", "one")
+    write_run(elsewhere / "candidates", seeds=(1, 2), epochs=2, statuses={("plain-50", 2): "failed"})
+    (elsewhere / "results" / "one" / "tuning").mkdir()
+    (elsewhere / "candidates" / "trials").rename(elsewhere / "results" / "one" / "tuning" / "trials")
+    assert re.search(r"one +8 +8 completed *\none/tuning +16 +15 completed, 1 failed", said("status"))
+    assert "Candidates: 15 completed, 1 failed; `resflow status one/tuning` lists them" in said("status", "one")
+    assert re.search(r"plain-50 +2 +failed", said("status", "one/tuning"))
+
+
 def test_a_plan_knows_what_is_done(elsewhere: Path) -> None:
     assert "16 trials, 16 to run" in re.sub(r"\s+", " ", said("plan", *DEMO))
     rows = json.loads(said("plan", *DEMO, "-f", "json"))
