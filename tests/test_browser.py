@@ -142,8 +142,14 @@ def test_nothing_overflows(browser: Browser, report: Path, width: int, scheme: A
     context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (360, "dark"),
+        (1440, "light"),
+        *(pytest.param(*more, marks=pytest.mark.long) for more in ((360, "light"), (1440, "dark"))),
+    ],
+)
 def test_contrast_labels_and_structure_pass_axe(browser: Browser, report: Path, width: int, scheme: Any) -> None:
     # bypass_csp: axe is a script of the test, which the page's own policy would rightly refuse
     context = browser.new_context(

@@ -39,7 +39,7 @@ PRETRAINED: dict[str, dict[str, Any]] = {
     "head first": {"finetune": "full", "head_epochs": 2, "backbone_learning_rate": 0.01},
 }
 # What another kind has as well is cut in the long tests.
-LONG = ("sgd", "adam", "best", "plateau")
+LONG = ("sgd", "adam", "adamw", "best", "plateau", "views", "head first")
 EVERY = [pytest.param(kind, marks=pytest.mark.long if kind in LONG else ()) for kind in (*KINDS, *PRETRAINED)]
 EPOCHS = 4
 

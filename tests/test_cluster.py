@@ -135,6 +135,7 @@ def test_a_cluster_that_does_not_answer_is_told() -> None:
         runner.visible("127.0.0.1:1")
 
 
+@pytest.mark.long
 def test_a_worker_that_hangs_is_replaced(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESFLOW_PATIENCE_S", "10")
     monkeypatch.setattr("resflow.watchdog.TIMES", 0)

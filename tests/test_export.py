@@ -91,7 +91,11 @@ def photos() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.long if kind == "bottleneck" else ()) for kind in KINDS]
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.long if kind in ("bottleneck", "bfloat16", "best") else ())
+        for kind in KINDS
+    ],
 )
 def test_a_kept_network_gives_the_logits_of_the_trained_one_to_the_bit(folder: Path, tmp_path: Path, kind: str) -> None:
     learners.forget()

@@ -95,6 +95,7 @@ def test_frozen_moves_the_head_and_nothing_else(folder: Path, given: Pretrained,
     assert moved(folder, given, finetune="frozen", optimizer=optimizer) == {"head/kernel", "head/bias"}
 
 
+@pytest.mark.long
 def test_the_last_normalisation_of_v2_is_the_last_stages(folder: Path, tmp_path: Path) -> None:
     v2 = tiny.pretrained(tmp_path / "v2.safetensors", variant="v2")
     assert moved(folder, v2, finetune="frozen", variant="v2") == {"head/kernel", "head/bias"}
@@ -161,7 +162,9 @@ def test_a_trial_switches_after_its_head_epochs(
     assert seen == [learner.HEAD, learner.ALL]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.long), "adamw"])
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", *(pytest.param(one, marks=pytest.mark.long) for one in ("adam", "adamw"))]
+)
 def test_a_backbone_has_a_rate_of_its_own(folder: Path, given: Pretrained, optimizer: str) -> None:
     """A tenth of the rate is a tenth of the first step, for the backbone alone."""
     steps = {}

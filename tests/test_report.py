@@ -265,6 +265,7 @@ def test_a_loss_is_shown_in_nats(tmp_path, no_figures):
     assert "Test loss (nats)" in text
 
 
+@pytest.mark.long
 def test_of_very_many_trials_the_report_shows_what_seeds_span(tmp_path, monkeypatch):
     monkeypatch.setattr("resflow.records._sync", lambda path: None)  # 248 records
     folder = write_run(tmp_path, seeds=range(1, 32), epochs=2)

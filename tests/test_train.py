@@ -382,7 +382,7 @@ def test_statistics_of_batch_norm_move_in_training_only(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("float32_afterwards")
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.long), "mixed_float16"])
 def test_mixed_precision_takes_the_steps_of_float32(folder: Path, precision: str) -> None:
     """Variables stay float32; decay is not scaled with the loss."""
     settings = {"optimizer": "sgd", "weight_decay": 0.5, "momentum": 0.0}
