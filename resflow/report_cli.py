@@ -17,10 +17,10 @@ def status(
     run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
 ) -> None:
     """Show what has run and what has not."""
-    from resflow import planning, screens, tuning
+    from resflow import planning, screens
 
     if run is None:
-        found = [place for folder in _runs() for place in (folder, folder / tuning.FOLDER) if place.is_dir()]
+        found = [place for folder in _runs() for place in (folder, *_candidates(folder))]
         rows = [[place.relative_to(planning.RESULTS), *screens.status_of(place)[0]] for place in found]
         screens.console.print(screens.table(("run", "trials", "state"), rows, right=("trials",)))
         return
@@ -28,9 +28,16 @@ def status(
     (_, states), listed = screens.status_of(folder)
     screens.console.print(listed)
     screens.console.print(states)
-    if (folder / tuning.FOLDER).is_dir():
-        (_, states), _ = screens.status_of(folder / tuning.FOLDER)
-        screens.console.print("Candidates: ", states, f"; `resflow status {run}/{tuning.FOLDER}` lists them", sep="")
+    for place in _candidates(folder):
+        (_, states), _ = screens.status_of(place)
+        screens.console.print("Candidates: ", states, f"; `resflow status {run}/{place.name}` lists them", sep="")
+
+
+def _candidates(run: Path) -> list[Path]:
+    """The folder of a run's candidates; none before the first of them has ended."""
+    from resflow import tuning
+
+    return [run / tuning.FOLDER] if (run / tuning.FOLDER / "trials").is_dir() else []
 
 
 def _runs() -> list[Path]:

@@ -330,6 +330,8 @@ def test_status_tells_of_candidates_apart(elsewhere: Path) -> None:
     assert "Candidates" not in said("status", "one")
     write_run(elsewhere / "candidates", seeds=(1, 2), epochs=2, statuses={("plain-50", 2): "failed"})
     (elsewhere / "results" / "one" / "tuning").mkdir()
+    (elsewhere / "results" / "one" / "tuning" / "searches.csv").touch()  # as a search begins
+    assert "tuning" not in said("status") + said("status", "one")
     (elsewhere / "candidates" / "trials").rename(elsewhere / "results" / "one" / "tuning" / "trials")
     assert re.search(r"one +8 +8 completed *\none/tuning +16 +15 completed, 1 failed", said("status"))
     assert "Candidates: 15 completed, 1 failed; `resflow status one/tuning` lists them" in said("status", "one")

@@ -26,9 +26,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it phones home unless t
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # trials on CPUs hide the GPUs from TensorFlow
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # records are resflow's own
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the screen is resflow's own
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # and so is what Ctrl-C does (stopping.py)
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # not every report has what ASHA looks at
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # a run goes on from its records, not from Tune's snapshots
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # and so is what Ctrl-C does (stopping.py)
 
 import ray
 from ray import tune
