@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from resflow.hypermodel import ResNetHyperModel
-    from resflow.tune_bridge import OracleSearcher
+    from resflow.models.hypermodel import ResNetHyperModel
+    from resflow.tuning.oracle_searcher import OracleSearcher
 
-_HOME = {"OracleSearcher": "resflow.tune_bridge", "ResNetHyperModel": "resflow.hypermodel"}
+_HOME = {"OracleSearcher": "resflow.tuning.oracle_searcher", "ResNetHyperModel": "resflow.models.hypermodel"}
 __all__ = ["OracleSearcher", "ResNetHyperModel"]
 
 

@@ -1,6 +1,6 @@
 """`python -m resflow` is `resflow`."""
 
-from resflow.cli import main
+from resflow.cli.main import main
 
 if __name__ == "__main__":
     main()

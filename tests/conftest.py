@@ -42,7 +42,7 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tensorflow_on_one_thread() -> None:
     """TensorFlow's threads belong to the process: the first test that computes settles them for all."""
-    from resflow import train
-    from resflow.settings import Execution
+    from resflow.study.settings import Execution
+    from resflow.training import train
 
     train.configure(Execution(device="cpu"))

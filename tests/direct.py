@@ -8,10 +8,14 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from resflow import cli, kept, records, runs, train
-from resflow.records import Record
-from resflow.stopping import Stop
-from resflow.trial import Trial
+from resflow.cli import main as cli
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.records.record import Record
+from resflow.runner.stopping import Stop
+from resflow.study.trial import Trial
+from resflow.training import train
+from resflow.weights import saved as kept
 
 
 def said(*words: str, code: int = 0) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from resflow import records
+from resflow.records import record as records
 
 DEPTHS = {"18": 18, "34": 34, "50": 50, "101": 101}
 DEPTH_FACTORS: dict[str, dict[str, Any]] = {

@@ -21,7 +21,7 @@ import tiny
 from PIL import Image
 from scipy.io import savemat
 
-from resflow import cli
+from resflow.cli import main as cli
 
 STUDY = """\
 name: mine

@@ -15,12 +15,16 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from resflow import architectures, cli, models, train
+from resflow import architectures
 from resflow.architectures import Architecture
-from resflow.bench import agree, clock, contest, page, process, saving, script, study_contest
-from resflow.bench.keras_step import network
+from resflow.bench import agree, clock, contest, page, process, saving, study_contest
+from resflow.bench.contenders import script
+from resflow.bench.contenders.keras_step import network
+from resflow.cli import main as cli
 from resflow.data.dataset import load
 from resflow.errors import ResflowError
+from resflow.models import build as models
+from resflow.training import train
 
 SMALL = {"network.width": 0.125, "data.image_size": 16, "recipe.batch_size": 4, "execution.threads": 1}
 NETS = [
@@ -66,7 +70,7 @@ def test_the_script_trains_as_resflow_does() -> None:
 @pytest.mark.parametrize("arch", NETS, ids=lambda a: f"{a.family}{a.depth}-{a.shortcut}")
 def test_the_torch_network_has_the_same_parameters(arch: Architecture) -> None:
     net = {"arch": asdict(arch), "size": 32, "classes": 5, "batch_size": 2, "threads": 1}
-    answer = process.ask("torch_step", {**net, "precision": "float32", "seconds": 0.01})
+    answer = process.ask("contenders.torch_step", {**net, "precision": "float32", "seconds": 0.01})
     assert answer["parameters"] == architectures.parameters(arch, 5)
 
 
@@ -162,7 +166,7 @@ def test_the_second_step_of_the_script_is_that_of_resflow(monkeypatch: pytest.Mo
 
 def test_a_contender_that_fails_says_why() -> None:
     with pytest.raises(ResflowError, match=r"keras_step failed: .*KeyError: 'threads'"):
-        process.ask("keras_step", {})
+        process.ask("contenders.keras_step", {})
 
 
 def test_another_interpreter_without_torch_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -14,12 +14,18 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from resflow import cli, features, inputs, models, planning, train, weights
-from resflow.bench import frozen_contest, frozen_script, page, process, saving
+from resflow.bench import frozen_contest, page, process, saving
+from resflow.bench.contenders import frozen_script
+from resflow.cli import main as cli
 from resflow.data import pipeline
 from resflow.data.dataset import load
 from resflow.errors import ResflowError
-from resflow.trial import Trial
+from resflow.models import build as models
+from resflow.study.trial import Trial
+from resflow.training import feature_cache as features
+from resflow.training import inputs, train
+from resflow.weights import load as weights
+from resflow.workflow import plan as planning
 
 UNLOADED = {"network.weights": "none", "recipe.finetune": "scratch"}
 SMALL = {"network.depth": 18, "network.width": 0.0625, "data.image_size": 16, "recipe.epochs": 2}
@@ -99,7 +105,8 @@ def test_the_backbones_random_weights_keep_features_in_bounds(tmp_path: Path) ->
     file = tmp_path / "net.safetensors"
     spec = {"study": str(frozen_contest.STUDY), "profile": "clean"}
     process.ask(
-        "frozen_script", {**spec, "settings": {**SMALL, **UNLOADED}, "job": "random_weights", "file": str(file)}
+        "contenders.frozen_script",
+        {**spec, "settings": {**SMALL, **UNLOADED}, "job": "random_weights", "file": str(file)},
     )
     plan = planning.make(spec["study"], spec["profile"], settings={**SMALL, "network.weights": str(file)})
     trial = plan.trials[0]

@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from fake_run import write_run
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from resflow.report import write_report
+from resflow.report.write import write_report
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""

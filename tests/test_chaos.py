@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import tiny
 
-from resflow import provenance, records
+from resflow import provenance
 from resflow.bench import chaos, disturbances, stand_in
 from resflow.bench.chaos import Tally
+from resflow.records import record as records
 
 pytestmark = pytest.mark.timeout(1200)
 

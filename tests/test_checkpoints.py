@@ -15,12 +15,13 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow import checkpoints, kept, learner, train
-from resflow.checkpoints import Checkpoints, Course, Storage
 from resflow.errors import TrainingError
-from resflow.records import Outcome
-from resflow.settings import Augmentation, Head, Recipe
-from resflow.trial import Trial
+from resflow.records.record import Outcome
+from resflow.study.settings import Augmentation, Head, Recipe
+from resflow.study.trial import Trial
+from resflow.training import checkpoints, learner, train
+from resflow.training.checkpoints import Checkpoints, Course, Storage
+from resflow.weights import saved as kept
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 VIEWS = Augmentation(flip=True, rotation=20, crop_padding=2)

@@ -19,8 +19,11 @@ import typer
 from fake_run import write_run
 from typer.testing import CliRunner
 
-from resflow import cli, study
+import resflow
+from resflow.cli import main as cli
 from resflow.errors import ResflowError
+from resflow.study import load as study
+from resflow.study import yaml_source
 
 ROOT = typer.main.get_command(cli.app)
 
@@ -100,7 +103,7 @@ def python(code: str, *words: str, **more: str) -> subprocess.CompletedProcess[s
 def test_help_imports_nothing_heavy() -> None:
     code = f"""
 import sys
-from resflow import cli
+from resflow.cli import main as cli
 sys.argv = ['resflow', '--help']
 try:
     cli.main()
@@ -182,7 +185,7 @@ def test_wrong_input_is_told_and_writes_nothing(words: str, elsewhere: Path, mon
 
 
 def test_an_error_is_one_message_without_a_traceback_and_exit_code_2() -> None:
-    ended = python("from resflow.cli import main; main()", "plan", "nope")
+    ended = python("from resflow.cli.main import main; main()", "plan", "nope")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("Error: unknown study 'nope'")
     assert "Traceback" not in ended.stderr
@@ -199,7 +202,7 @@ import importlib.util
 real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *more: None if name in ('tensorflow', 'keras', 'ray') else real(name, *more)
 sys.meta_path.insert(0, Missing())
-from resflow.cli import main
+from resflow.cli.main import main
 main()
 """
     ended = python(code, "study", "depth", "--profile", "demo")
@@ -281,7 +284,7 @@ def test_the_schema_describes_every_key_of_a_study() -> None:
     assert schema["type"] == "object"
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"name", "question", "baseline", "factors"}
-    starter = study.document.read(Path(study.__file__).parent / "templates" / "study.yaml").values
+    starter = yaml_source.read(Path(resflow.__file__).parent / "templates" / "study.yaml").values
     assert set(starter) <= set(schema["properties"])
     for section in ("network", "recipe", "data", "execution"):
         definition = schema["$defs"][schema["properties"][section]["$ref"].rsplit("/", 1)[1]]
@@ -295,9 +298,9 @@ def test_the_schema_accepts_what_resflow_accepts() -> None:
     validator = pytest.importorskip("jsonschema", reason="jsonschema comes with ray alone").Draft202012Validator
     schema = json.loads(said("schema"))
     validator.check_schema(schema)
-    starter = Path(study.__file__).parent / "templates" / "study.yaml"
+    starter = Path(resflow.__file__).parent / "templates" / "study.yaml"
     for path in (*study.builtin().values(), starter):
-        values = study.document.read(path).values
+        values = yaml_source.read(path).values
         assert not list(validator(schema).iter_errors(values))
         assert list(validator(schema).iter_errors({**values, "sedes": 3}))
         assert list(validator(schema).iter_errors({**values, "seeds": 0}))
@@ -305,7 +308,7 @@ def test_the_schema_accepts_what_resflow_accepts() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_completion_script_is_printed(shell: str) -> None:
-    ended = python("from resflow.cli import app; app(prog_name='resflow')", _RESFLOW_COMPLETE=f"source_{shell}")
+    ended = python("from resflow.cli.main import app; app(prog_name='resflow')", _RESFLOW_COMPLETE=f"source_{shell}")
     assert ended.returncode == 0, ended.stderr
     assert "_RESFLOW_COMPLETE" in ended.stdout
 
@@ -341,7 +344,7 @@ def test_status_tells_of_candidates_apart(elsewhere: Path) -> None:
 def test_a_plan_knows_what_is_done(elsewhere: Path) -> None:
     assert "16 trials, 16 to run" in re.sub(r"\s+", " ", said("plan", *DEMO))
     rows = json.loads(said("plan", *DEMO, "-f", "json"))
-    from resflow import planning
+    from resflow.workflow import plan as planning
 
     run = planning.make("depth", "demo", settings={"device": "cpu"}, prepare=False).run
     folder = run / "trials" / rows[0]["id"]

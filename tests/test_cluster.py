@@ -19,12 +19,15 @@ import tiny
 import work
 from ray import cloudpickle
 
-from resflow import runner, runs, train
 from resflow.errors import TrainingError
-from resflow.needs import Needs
-from resflow.runner import Progress, session
-from resflow.settings import Execution, Resources
-from resflow.trial import Trial
+from resflow.records import run as runs
+from resflow.runner import execute as runner
+from resflow.runner import ray_session as session
+from resflow.runner.execute import Progress
+from resflow.study.resources import Needs
+from resflow.study.settings import Execution, Resources
+from resflow.study.trial import Trial
+from resflow.training import train
 
 pytestmark = pytest.mark.timeout(900)  # Ray's processes start slowly where others keep the cores busy
 cloudpickle.register_pickle_by_value(work)  # workers do not see the folder of tests
@@ -138,7 +141,7 @@ def test_a_cluster_that_does_not_answer_is_told() -> None:
 @pytest.mark.long
 def test_a_worker_that_hangs_is_replaced(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESFLOW_PATIENCE_S", "10")
-    monkeypatch.setattr("resflow.watchdog.TIMES", 0)
+    monkeypatch.setattr("resflow.runner.watchdog.TIMES", 0)
     trial: Trial = tiny.trial(folder)
     (record,) = runner.execute(
         tmp_path / "run",

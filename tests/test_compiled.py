@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 import tiny
 
-from resflow import compiled, provenance, upkeep
-from resflow.settings import Execution
+from resflow import provenance
+from resflow.study.settings import Execution
+from resflow.training import xla_cache as compiled
+from resflow.workflow import doctor as upkeep
 
 
 @pytest.fixture

@@ -12,10 +12,13 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resflow import architectures, costs, features, train
-from resflow.pretrained import Normalisation, Pretrained
-from resflow.settings import Augmentation, Execution, Head
-from resflow.trial import Trial
+from resflow import architectures
+from resflow.study import costs
+from resflow.study.pretrained import Normalisation, Pretrained
+from resflow.study.settings import Augmentation, Execution, Head
+from resflow.study.trial import Trial
+from resflow.training import feature_cache as features
+from resflow.training import train
 
 AUGMENTED = Augmentation(flip=True)
 GIVEN = Pretrained(Path("x"), "a" * 64, "x", Normalisation((0, 0, 0), (1, 1, 1)), "both", None)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import tiny
 
-from resflow import weights
 from resflow.data import cache, dataset
 from resflow.errors import DataError
-from resflow.runner import courier
+from resflow.runner import file_transfer as courier
 from resflow.weights import files
+from resflow.weights import load as weights
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 

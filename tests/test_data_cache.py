@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from oxford_layout import drawn
 
-from resflow.data import cache, fingerprint, load
+from resflow.data import cache
+from resflow.data.dataset import fingerprint, load
 from resflow.data.decode import Decoded
 from resflow.errors import DataError
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from oxford_layout import COUNT, make_layout
 
-from resflow.data import load
-from resflow.data.download import CHUNK, Downloader
-from resflow.data.oxford import Oxford
+from resflow.data.dataset import load
+from resflow.data.sources.download import CHUNK, Downloader
+from resflow.data.sources.oxford import Oxford
 from resflow.errors import DataError
 
 ARCHIVE = "102flowers.tgz"

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from oxford_layout import drawn, encoded
 
-from resflow.data import fingerprint, load, open_source
+from resflow.data.dataset import fingerprint, load
 from resflow.data.info import describe
+from resflow.data.sources.open import open_source
 from resflow.errors import DataError
 
 FLOWERS5 = Path(__file__).parents[2] / "shared" / "data" / "flowers5" / "flowers5_128.tgz"

@@ -8,7 +8,8 @@ import pytest
 from oxford_layout import drawn
 from PIL import Image
 
-from resflow.data import cache, load
+from resflow.data import cache
+from resflow.data.dataset import load
 from resflow.data.decode import Decoded
 from resflow.data.info import contact_sheet, describe
 from resflow.errors import DataError

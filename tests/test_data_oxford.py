@@ -10,9 +10,10 @@ import pytest
 from oxford_layout import COUNT, drawn, encoded, make_layout, members, write_archive
 from scipy.io import savemat
 
-from resflow.data import fingerprint, load, open_source
+from resflow.data.dataset import fingerprint, load
 from resflow.data.info import describe
-from resflow.data.oxford import OFFICIAL, Oxford, class_names
+from resflow.data.sources.open import open_source
+from resflow.data.sources.oxford import OFFICIAL, Oxford, class_names
 from resflow.errors import DataError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "oxford102"

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from fake_run import DEPTH_FACTORS, degrading, write_run
 
-from resflow import stats
-from resflow.analysis import analyse
 from resflow.analysis import degradation as degrades
-from resflow.report import claims, tables
+from resflow.analysis import seed_statistics as stats
+from resflow.analysis.analyse import analyse
+from resflow.report import paper_claims as claims
+from resflow.report import tables
 
 SEEDS = (1, 2, 3, 4, 5)
 

@@ -11,9 +11,9 @@ import pytest
 from direct import raised, said
 from ruamel.yaml import YAML
 
-from resflow import study
-from resflow.document import settings
 from resflow.errors import StudyError
+from resflow.study import load as study
+from resflow.study.yaml_source import settings
 
 LOCK = Path(__file__).parents[1] / "requirements.lock"
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from resflow import device_memory, train
 from resflow.errors import TrainingError
-from resflow.settings import Execution
+from resflow.study.settings import Execution
+from resflow.training import gpu_memory as device_memory
+from resflow.training import train
 
 
 class Driver:

@@ -14,13 +14,15 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow import diagnostics, records, runs, train
-from resflow import learner as learners
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
-from resflow.learner import Learner
 from resflow.models.layers import BatchNorm
-from resflow.records import DIAGNOSTIC_COLUMNS, Outcome
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.records.record import DIAGNOSTIC_COLUMNS, Outcome
+from resflow.training import diagnostics, train
+from resflow.training import learner as learners
+from resflow.training.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 

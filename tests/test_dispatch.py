@@ -10,9 +10,9 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow.dispatch import Dispatch, same_graph
-from resflow.settings import Augmentation, Head
-from resflow.trial import Trial
+from resflow.runner.queue import Dispatch, same_graph
+from resflow.study.settings import Augmentation, Head
+from resflow.study.trial import Trial
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from fake_run import DEPTH_FACTORS, degrading, trial_id, write_run
 
-from resflow import runs, stats
-from resflow.analysis import analyse, judge, labels
+from resflow.analysis import seed_statistics as stats
+from resflow.analysis import verdicts as judge
+from resflow.analysis.analyse import analyse, labels
 from resflow.errors import RecordError
+from resflow.records import run as runs
 
 HEADS = {"head": {"linear": "linear", "wide": "wide"}}
 

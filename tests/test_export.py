@@ -21,12 +21,20 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from resflow import about, cli, export, kept, records, runner, runs, train, weights
-from resflow import learner as learners
+from resflow.cli import main as cli
 from resflow.data.dataset import load
 from resflow.errors import ResflowError
-from resflow.records import Outcome
-from resflow.settings import Augmentation, Execution, Head
+from resflow.inspection import network as export
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.records.record import Outcome
+from resflow.runner import execute as runner
+from resflow.study.settings import Augmentation, Execution, Head
+from resflow.training import learner as learners
+from resflow.training import train
+from resflow.weights import description as about
+from resflow.weights import load as weights
+from resflow.weights import saved as kept
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 KINDS: dict[str, dict[str, Any]] = {
@@ -49,7 +57,7 @@ LOAD = """
 import sys
 import numpy as np
 import keras
-import resflow.models
+import resflow.models.layers
 images, out = np.load(sys.argv[2]), sys.argv[3]
 np.save(out, keras.models.load_model(sys.argv[1]).predict(images, verbose=0))
 """
@@ -386,7 +394,7 @@ def test_an_interrupted_copy_leaves_what_was_there(sorted_photos: Path, monkeypa
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_pretrain_and_predict_through_ray_as_a_user_does(sorted_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "from resflow.cli import main; main()"
+    code = "from resflow.cli.main import main; main()"
     words = [*PRETRAIN, "--out", "net.safetensors"]
     ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

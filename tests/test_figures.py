@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from resflow import figures
-from resflow.analysis import analyse
+from resflow.analysis.analyse import analyse
+from resflow.figures import accuracy, confusion, costs, curves, forest
 from resflow.figures.costs import pareto
-from resflow.figures.curves import curves
 from resflow.figures.style import GRID, INK, MUTED, NARROW, PALETTE, VERDICTS, WIDE, settle, standalone, to_png, to_svg
-from resflow.report.drawn import OURS, draw
+from resflow.report.figure_list import OURS, draw
 
 HOSTILE = {"<b>&": {"$x_1$": 1, "_hidden": 2, 'a "b", c': 3}, "花": {"x" * 80: 1, "y": 2}}
 HEADS = {"head": {"linear": 1, "wide": 2}}
@@ -52,19 +51,19 @@ def depth(tmp_path_factory):
 def test_every_shape_of_study_is_drawn(tmp_path, shape, width):
     a = analyse(write_run(tmp_path, **{"seeds": (1, 2), "epochs": 3, **SHAPES[shape]}))
     drawn = [
-        figures.accuracy(a.trials, a.arms, a.design, a.chance, width),
-        figures.cost(a.trials, a.arms, a.design, width),
-        curves(a.histories, a.design, "train_top1", panel_by_scale=True, width=width),
-        curves(a.histories, a.design, "validation_top1", panel_by_scale=False, width=width),
+        accuracy.accuracy(a.trials, a.arms, a.design, a.chance, width),
+        costs.cost(a.trials, a.arms, a.design, width),
+        curves.curves(a.histories, a.design, "train_top1", panel_by_scale=True, width=width),
+        curves.curves(a.histories, a.design, "validation_top1", panel_by_scale=False, width=width),
     ]
-    drawn += [figures.effect_forest(a.effects, a.design, width)] if len(a.effects) else []
+    drawn += [forest.effect_forest(a.effects, a.design, width)] if len(a.effects) else []
     for figure in drawn:
         assert figure.get_figwidth() == width
         assert any(axes.has_data() for axes in figure.axes)
 
 
 def test_the_accuracy_figure_shows_every_seed_interval_and_chance(depth):
-    figure = figures.accuracy(depth.trials, depth.arms, depth.design, depth.chance)
+    figure = accuracy.accuracy(depth.trials, depth.arms, depth.design, depth.chance)
     drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in figure.axes[0].lines])
     for value in 100 * depth.trials["test_top1"]:
         assert np.isclose(drawn, value).any()
@@ -78,21 +77,21 @@ def test_the_accuracy_figure_shows_every_seed_interval_and_chance(depth):
 
 def test_chance_far_below_all_arms_is_named_but_does_not_flatten_them(tmp_path):
     a = analyse(write_run(tmp_path, HEADS, good))
-    figure = figures.accuracy(a.trials, a.arms, a.design, a.chance)
+    figure = accuracy.accuracy(a.trials, a.arms, a.design, a.chance)
     assert "chance 10 %, off this axis" in legend_texts(figure)
     assert figure.axes[0].get_xlim()[0] > 50
 
 
 def test_one_seed_draws_no_interval(tmp_path):
     a = analyse(write_run(tmp_path, seeds=(1,), epochs=3))
-    assert not figures.accuracy(a.trials, a.arms, a.design, a.chance).axes[0].collections
+    assert not accuracy.accuracy(a.trials, a.arms, a.design, a.chance).axes[0].collections
 
 
 def test_curves_come_by_depth_and_by_shortcut(depth):
-    by_depth = curves(depth.histories, depth.design, "train_top1", panel_by_scale=True)
+    by_depth = curves.curves(depth.histories, depth.design, "train_top1", panel_by_scale=True)
     assert [axes.get_title("left") for axes in by_depth.axes] == [f"depth {d}" for d in (18, 34, 50, 101)]
     assert legend_texts(by_depth) == ["plain", "residual"]
-    by_shortcut = curves(depth.histories, depth.design, "train_top1", panel_by_scale=False)
+    by_shortcut = curves.curves(depth.histories, depth.design, "train_top1", panel_by_scale=False)
     assert [axes.get_title("left") for axes in by_shortcut.axes] == ["plain", "residual"]
     assert legend_texts(by_shortcut) == ["18", "34", "50", "101"]
     for figure in (by_depth, by_shortcut):  # a line a seed and one for the mean of each arm
@@ -102,7 +101,7 @@ def test_curves_come_by_depth_and_by_shortcut(depth):
 def test_curves_show_error_and_the_mean_of_completed_seeds_only(tmp_path):
     heads = {"head": {"linear": 1}}
     a = analyse(write_run(tmp_path, heads, good, statuses={("linear", 2): "diverged"}))
-    lines = curves(a.histories, a.design, "train_top1", panel_by_scale=True).axes[0].lines
+    lines = curves.curves(a.histories, a.design, "train_top1", panel_by_scale=True).axes[0].lines
     done = a.histories[a.histories["status"] == "completed"]
     expected = 100 * (1 - done.groupby("epoch")["train_top1"].mean())
     assert len(lines) == 4
@@ -112,13 +111,13 @@ def test_curves_show_error_and_the_mean_of_completed_seeds_only(tmp_path):
 def test_a_contrast_without_pairs_is_shown_as_such(tmp_path):
     statuses = {("plain-101", seed): "failed" for seed in (1, 2, 3)}
     a = analyse(write_run(tmp_path, truth=degrading, statuses=statuses, epochs=3))
-    figure = figures.effect_forest(a.effects, a.design)
+    figure = forest.effect_forest(a.effects, a.design)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert texts.count("no pair of seeds") == a.effects["difference"].isna().sum() == 4
 
 
 def test_svg_follows_the_page_and_its_text_is_text(depth):
-    figure = figures.accuracy(depth.trials, depth.arms, depth.design, depth.chance)
+    figure = accuracy.accuracy(depth.trials, depth.arms, depth.design, depth.chance)
     svg = to_svg(figure, "accuracy")
     assert not any(color in svg for color in (INK, MUTED, GRID))
     assert "currentColor" in svg
@@ -134,7 +133,7 @@ def test_svg_follows_the_page_and_its_text_is_text(depth):
 
 def test_hostile_labels_are_escaped_in_svg(tmp_path):
     a = analyse(write_run(tmp_path, HOSTILE, good, seeds=(1, 2), epochs=2))
-    root = ET.fromstring(to_svg(figures.accuracy(a.trials, a.arms, a.design, a.chance), "a"))
+    root = ET.fromstring(to_svg(accuracy.accuracy(a.trials, a.arms, a.design, a.chance), "a"))
     texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert any(text.startswith("$x_1$") for text in texts)
     assert any(text.lstrip().startswith("_hidden") for text in texts)
@@ -142,7 +141,7 @@ def test_hostile_labels_are_escaped_in_svg(tmp_path):
 
 def test_the_same_frames_give_the_same_bytes(tmp_path):
     a = analyse(write_run(tmp_path, HEADS, good, seeds=(1, 2), epochs=3))
-    first, second = {one.name: one for one in draw(a)}, figures.cost(a.trials, a.arms, a.design)
+    first, second = {one.name: one for one in draw(a)}, costs.cost(a.trials, a.arms, a.design)
     settle(second)
     assert standalone(to_svg(second, "cost")).encode() == first["cost"].files["svg"]
     assert to_png(second) == first["cost"].files["png"]
@@ -150,7 +149,7 @@ def test_the_same_frames_give_the_same_bytes(tmp_path):
 
 
 def test_png_is_on_white(depth):
-    png = to_png(figures.cost(depth.trials, depth.arms, depth.design))
+    png = to_png(costs.cost(depth.trials, depth.arms, depth.design))
     assert png.startswith(b"\x89PNG")
     assert Image.open(io.BytesIO(png)).convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
 
@@ -185,7 +184,7 @@ def test_the_pareto_front_is_what_no_arm_beats(points, higher):
 
 
 def test_what_is_drawn_names_itself(depth):
-    svg = to_svg(figures.accuracy(depth.trials, depth.arms, depth.design, depth.chance), "accuracy")
+    svg = to_svg(accuracy.accuracy(depth.trials, depth.arms, depth.design, depth.chance), "accuracy")
     titles = re.findall(r"<title>([^<]*)</title>", svg)
     done = depth.trials[depth.trials["status"] == "completed"]
     seeds = [title for title in titles if ", seed " in title]
@@ -195,7 +194,7 @@ def test_what_is_drawn_names_itself(depth):
 
 def test_a_confusion_matrix_says_its_shares(tmp_path):
     table = np.array([[0.75, 0.25, 0.0], [0.0, 1.0, 0.0], [0.5, 0.125, 0.375]])
-    figure = figures.confusion(table, ["rose", "tulip", "lily"])
+    figure = confusion.confusion(table, ["rose", "tulip", "lily"])
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert sorted(texts) == sorted(["75", "25", "100", "50", "12", "38"])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["rose", "tulip", "lily"]

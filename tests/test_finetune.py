@@ -16,14 +16,19 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from resflow import document, features, learner, models, scoring, study, train, weights
 from resflow.data import cache, pipeline
 from resflow.data.dataset import load
 from resflow.errors import StudyError
+from resflow.models import build as models
 from resflow.models.layers import Dropout
-from resflow.pretrained import RAW, Pretrained
-from resflow.records import Outcome
-from resflow.settings import Augmentation, Execution, Head
+from resflow.records.record import Outcome
+from resflow.study import load as study
+from resflow.study import yaml_source as document
+from resflow.study.pretrained import RAW, Pretrained
+from resflow.study.settings import Augmentation, Execution, Head
+from resflow.training import feature_cache as features
+from resflow.training import learner, scoring, train
+from resflow.weights import load as weights
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 SLOW = Execution(device="cpu", jit=False, features=False)

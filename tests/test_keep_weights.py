@@ -17,14 +17,22 @@ from direct import said
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from resflow import kept, planning, report, runner, runs, scoring, study, train, trial, weights
-from resflow import learner as learners
 from resflow.errors import StudyError, WeightsError
-from resflow.learner import Learner
-from resflow.records import Outcome, Record
-from resflow.runner import desk
-from resflow.settings import Head
-from resflow.trial import Trial
+from resflow.records import run as runs
+from resflow.records.record import Outcome, Record
+from resflow.report import write as report
+from resflow.runner import execute as runner
+from resflow.runner import record_writer as desk
+from resflow.study import load as study
+from resflow.study import trial
+from resflow.study.settings import Head
+from resflow.study.trial import Trial
+from resflow.training import learner as learners
+from resflow.training import scoring, train
+from resflow.training.learner import Learner
+from resflow.weights import load as weights
+from resflow.weights import saved as kept
+from resflow.workflow import plan as planning
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 LOSSES = [3.0, 1.0, 2.0]  # the second epoch is the best one, the third the last
@@ -221,7 +229,7 @@ def test_another_study_starts_from_a_kept_backbone(folder: Path, started: tuple[
 def test_a_head_on_shared_features_is_kept_with_its_backbone(
     folder: Path, started: tuple[Trial, Path], head: Head
 ) -> None:
-    from resflow import export
+    from resflow.inspection import network as export
 
     first, state = started
     found = weights.find(f"run:first/{first.id}", "cifar", 8, state)

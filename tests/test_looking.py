@@ -12,9 +12,17 @@ import tensorflow as tf
 from PIL import Image
 from typer.testing import CliRunner
 
-from resflow import cli, export, kept, landscape, looking, maps, planning, records, train
+from resflow.cli import main as cli
 from resflow.errors import RecordError, ResflowError, WeightsError
-from resflow.report import write_report
+from resflow.inspection import activation_maps as maps
+from resflow.inspection import inspect_run as looking
+from resflow.inspection import loss_landscape as landscape
+from resflow.inspection import network as export
+from resflow.records import record as records
+from resflow.report.write import write_report
+from resflow.training import train
+from resflow.weights import saved as kept
+from resflow.workflow import plan as planning
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 STUDY = """\

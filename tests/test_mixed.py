@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resflow.analysis import mixed
+from resflow.analysis import mixed_model as mixed
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
-from resflow.metrics import metric
+from resflow.records.metrics import metric
 
 ARMS = ("a", "b", "c")
 DESIGN = Design({"arm": ARMS}, {arm: {"arm": arm} for arm in ARMS}, "a", metric("test_top1"))

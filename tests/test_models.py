@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_architectures import CIFAR, IMAGENET
 
-from resflow import architectures, models
+from resflow import architectures
 from resflow.architectures import SHORTCUTS, STEMS, VARIANTS, Architecture, blocks
+from resflow.models import build as models
 from resflow.models.layers import BatchNorm, Convolution, ZeroPadShortcut, subsampled
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")

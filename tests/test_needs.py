@@ -10,11 +10,12 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow import planning, provenance
+from resflow import provenance
 from resflow.errors import StudyError
-from resflow.needs import Needs
-from resflow.settings import Execution, Resources
-from resflow.study import load
+from resflow.study.load import load
+from resflow.study.resources import Needs
+from resflow.study.settings import Execution, Resources
+from resflow.workflow import plan as planning
 
 STUDY = """
 name: mine

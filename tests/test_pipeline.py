@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset
-from resflow.settings import Augmentation
+from resflow.study.settings import Augmentation
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 EVERYTHING = Augmentation(flip=True, rotation=30, shear=0.2, zoom=0.2, crop_padding=4)

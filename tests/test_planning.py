@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from resflow import costs, planning, runs, study
 from resflow.errors import DataError, RecordError, StudyError
-from resflow.records import Record
+from resflow.records import run as runs
+from resflow.records.record import Record
+from resflow.study import costs
+from resflow.study import load as study
+from resflow.workflow import plan as planning
 
 TEXT = """\
 name: mine
@@ -63,7 +66,7 @@ def test_the_command_repeats_the_run(mine: str) -> None:
 def test_the_command_survives_the_shell(value: Any, mine: str) -> None:
     import shlex
 
-    from resflow.document import scalar
+    from resflow.study.yaml_source import scalar
 
     command = planning._command("a b.yaml", None, "folder:/my photos", None, {"epochs": value}, Path("my run"))
     words = shlex.split(command)
@@ -162,7 +165,8 @@ def test_twins_that_differ_in_size_are_told_before_they_run(mine: str) -> None:
 
 def test_many_trials_share_what_they_can(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand seeds look at the data and count the parameters of each arm once."""
-    from resflow import architectures, trial
+    from resflow import architectures
+    from resflow.study import trial
 
     trial._size.cache_clear()
     counted: list[Any] = []

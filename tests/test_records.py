@@ -14,9 +14,10 @@ import work
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow import records, runs
 from resflow.errors import RecordError
-from resflow.records import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.records.record import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
 
 EPOCHS = 3
 TRIAL = "0123456789ab"

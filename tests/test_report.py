@@ -12,8 +12,9 @@ from fake_run import DEPTHS, trial_id, write_run
 from markdown_it import MarkdownIt
 
 from resflow.errors import RecordError
-from resflow.report import SCRIPT as SCRIPT_OF_THE_PAGE
-from resflow.report import words, write_index, write_report
+from resflow.report import formatting as words
+from resflow.report.write import SCRIPT as SCRIPT_OF_THE_PAGE
+from resflow.report.write import write_index, write_report
 
 HEADS = {"head": {"linear": "linear", "wide": "wide"}}
 SCRIPT = "<script>alert(1)</script>"
@@ -67,7 +68,7 @@ def small(tmp_path_factory):
 @pytest.fixture
 def no_figures(monkeypatch):
     """For what figures have no part in: they take most of a report's time."""
-    monkeypatch.setattr("resflow.report.drawn.draw", lambda analysis: [])
+    monkeypatch.setattr("resflow.report.figure_list.draw", lambda analysis: [])
 
 
 def only_our_script(report):
@@ -267,7 +268,7 @@ def test_a_loss_is_shown_in_nats(tmp_path, no_figures):
 
 @pytest.mark.long
 def test_of_very_many_trials_the_report_shows_what_seeds_span(tmp_path, monkeypatch):
-    monkeypatch.setattr("resflow.records._sync", lambda path: None)  # 248 records
+    monkeypatch.setattr("resflow.records.record._sync", lambda path: None)  # 248 records
     folder = write_run(tmp_path, seeds=range(1, 32), epochs=2)
     page = Page(write_report(folder).read_text(encoding="utf-8"))
     assert "wide lines span the middle nine tenths of an arm's seeds (more than 200 trials)" in page.text

@@ -11,7 +11,8 @@ from fake_run import trial_id, write_run
 from scipy import stats as reference
 from typer.testing import CliRunner
 
-from resflow import cli, stats
+from resflow.analysis import seed_statistics as stats
+from resflow.cli import main as cli
 from resflow.errors import RecordError, ResflowError
 from resflow.report import exports, markdown
 from resflow.report.tables import Table

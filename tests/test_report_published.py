@@ -10,11 +10,11 @@ from fake_run import TEST, write_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow import sampling
-from resflow.analysis import analyse
+from resflow.analysis import image_statistics as sampling
+from resflow.analysis.analyse import analyse
 from resflow.report import published as report_published
-from resflow.report import write_report
 from resflow.report.published import Published
+from resflow.report.write import write_report
 
 HEADS = {"head": {"linear": "linear", "wide": "wide"}}
 ARTICLE = {"what": "an article", "metric": "test_top1", "correct": 38, "images": 43}

@@ -14,15 +14,21 @@ import pytest
 import tiny
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 
-from resflow import provenance, records, runner, runs, train
+from resflow import provenance
 from resflow.errors import TrainingError
-from resflow.records import Record
-from resflow.runner import Progress, adapters, session
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.records.record import Record
+from resflow.records.run import Run
+from resflow.runner import execute as runner
 from resflow.runner import progress as progressing
-from resflow.runs import Run
-from resflow.settings import Execution
-from resflow.stopping import Stop
-from resflow.trial import Trial
+from resflow.runner import ray_session as session
+from resflow.runner import tune_adapters as adapters
+from resflow.runner.execute import Progress
+from resflow.runner.stopping import Stop
+from resflow.study.settings import Execution
+from resflow.study.trial import Trial
+from resflow.training import train
 
 pytestmark = pytest.mark.timeout(900)  # Ray's processes start slowly where others keep the cores busy
 KILLED_EPOCHS = 40

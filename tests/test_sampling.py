@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 
-from resflow import sampling
+from resflow.analysis import image_statistics as sampling
 
 DRAWS = 20_000
 counts = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

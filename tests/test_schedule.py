@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow.schedule import Patience, learning_rate
-from resflow.settings import Recipe
+from resflow.study.settings import Recipe
+from resflow.training.schedule import Patience, learning_rate
 
 SCHEDULES = ("constant", "cosine", "step", "plateau")
 

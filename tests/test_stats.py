@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 from statsmodels.stats.power import TTestPower
 
-from resflow import stats
+from resflow.analysis import seed_statistics as stats
 
 DRAWS = 20_000
 SEEDS = (3, 5, 8, 12)

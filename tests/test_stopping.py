@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow import stopping
 from resflow.errors import RecordError, StudyError
-from resflow.stopping import Stop
+from resflow.runner import stopping
+from resflow.runner.stopping import Stop
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_first_signal_asks_and_the_second_ends(number: int, capsys: pytest.C
 HOLD = """
 import sys, time
 from pathlib import Path
-from resflow import stopping
+from resflow.runner import stopping
 with stopping.alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from resflow import cli, document, study
+import resflow
+from resflow.cli import main as cli
 from resflow.errors import StudyError
+from resflow.study import load as study
+from resflow.study import yaml_source as document
 
 LINES = """\
 name: mine
@@ -408,7 +411,7 @@ def test_overrides_stand_over_the_profile_and_name_themselves_when_wrong(tmp_pat
 # --- what ships
 
 
-SHIPPED = [*study.builtin().values(), Path(study.__file__).parent / "templates" / "study.yaml"]
+SHIPPED = [*study.builtin().values(), Path(resflow.__file__).parent / "templates" / "study.yaml"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -12,10 +12,15 @@ import pytest
 import tiny
 from direct import said
 
-from resflow import records, report, runner, runs, stopping, train
 from resflow.errors import RecordError, ResflowError
-from resflow.records import Outcome, Record
-from resflow.trial import Trial
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.records.record import Outcome, Record
+from resflow.report import write as report
+from resflow.runner import execute as runner
+from resflow.runner import stopping
+from resflow.study.trial import Trial
+from resflow.training import train
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 STUDY = """

@@ -10,9 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from resflow.data import Dataset, cache, load, open_source, scene
-from resflow.data.drawing import Canvas, Outline, Plane, Pose, disc, funnel, hsv, leaf, ring, stamens, whorl
-from resflow.data.synthetic import COUNTS, SEED, Synthetic, label_of, picture
+from resflow.data import cache
+from resflow.data.dataset import Dataset, load
+from resflow.data.sources import scene
+from resflow.data.sources.drawing import Canvas, Outline, Plane, Pose, disc, funnel, hsv, leaf, ring, stamens, whorl
+from resflow.data.sources.open import open_source
+from resflow.data.sources.synthetic import COUNTS, SEED, Synthetic, label_of, picture
 from resflow.errors import DataError
 
 SMALL = {"train": 20, "validation": 10, "test": 10}
@@ -80,7 +83,7 @@ def test_images_use_the_whole_range_and_none_is_flat(flowers: Dataset) -> None:
 
 def test_an_image_repeats_to_the_bit_in_another_process() -> None:
     code = (
-        "import hashlib; from resflow.data.synthetic import picture;"
+        "import hashlib; from resflow.data.sources.synthetic import picture;"
         "print(hashlib.sha256(picture(7, 'test', 13, 40).tobytes()).hexdigest())"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -165,7 +168,7 @@ def test_identity_changes_with_the_recipe_and_with_nothing_else(monkeypatch: pyt
     kinds = (replace(scene.KINDS[0], petals=(4, 4)), *scene.KINDS[1:])
     monkeypatch.setattr(scene, "KINDS", kinds)
     identities.add(Synthetic().identity())
-    monkeypatch.setattr("resflow.data.synthetic.GENERATOR_VERSION", 0)
+    monkeypatch.setattr("resflow.data.sources.synthetic.GENERATOR_VERSION", 0)
     identities.add(Synthetic().identity())
     assert len(identities) == 5
 
@@ -184,7 +187,7 @@ def test_a_second_call_draws_nothing(tmp_path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path))
     source = Synthetic(counts=SMALL)
     folder = source.prepare(16, progress=False)
-    monkeypatch.setattr("resflow.data.synthetic.picture", None)
+    monkeypatch.setattr("resflow.data.sources.synthetic.picture", None)
     assert source.prepare(16, progress=False) == folder
     assert cache.read_meta(folder).splits == ["generated"]
 

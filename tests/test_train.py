@@ -20,14 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from resflow import learner as learners
-from resflow import scoring, train
 from resflow.data import pipeline
 from resflow.data.dataset import load
 from resflow.errors import TrainingError
-from resflow.learner import Learner
-from resflow.records import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
-from resflow.settings import Augmentation, Execution
+from resflow.records.record import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
+from resflow.study.settings import Augmentation, Execution
+from resflow.training import learner as learners
+from resflow.training import scoring, train
+from resflow.training.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 EPOCH_LOSSES = [3.0, 1.0, 2.0, 2.5, 4.0, 5.0]  # the second epoch is the best one

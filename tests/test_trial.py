@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from resflow import document, planning, study, trial
-from resflow.pretrained import Normalisation, Pretrained
-from resflow.settings import Augmentation, Data, Execution, Head, Network, Recipe
-from resflow.trial import DataFacts, Trial, trial_id
+from resflow.study import load as study
+from resflow.study import trial
+from resflow.study import yaml_source as document
+from resflow.study.pretrained import Normalisation, Pretrained
+from resflow.study.settings import Augmentation, Data, Execution, Head, Network, Recipe
+from resflow.study.trial import DataFacts, Trial, trial_id
+from resflow.workflow import plan as planning
 
 FACTS = DataFacts("synthetic", "f" * 64, 10, (800, 200, 1000))
 CPU = Execution(device="cpu", jit=False)
@@ -240,7 +243,7 @@ def test_a_profile_is_no_part_of_the_id(tmp_path: Path) -> None:
 
 def test_ids_are_equal_in_another_process() -> None:
     code = (
-        "from resflow.settings import *; from resflow.trial import trial_id; "
+        "from resflow.study.settings import *; from resflow.study.trial import trial_id; "
         "print(trial_id(Network(), Recipe(), 'f' * 64, 1, 0, Execution()))"
     )
     for hash_seed in ("1", "2"):

@@ -16,7 +16,7 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 from ray.tune.search import Searcher
 
 from resflow.errors import ResflowError, StudyError
-from resflow.tune_bridge import OracleSearcher
+from resflow.tuning.oracle_searcher import OracleSearcher
 
 Oracle = keras_tuner.Oracle
 BEST = keras_tuner.Objective("top1", "max")
@@ -210,8 +210,8 @@ def test_ray_tune_runs_a_whole_search(kind: str, tmp_path: Path) -> None:
     import work
     from ray import cloudpickle, tune
 
-    from resflow.needs import Needs
-    from resflow.runner import session
+    from resflow.runner import ray_session as session
+    from resflow.study.resources import Needs
 
     cloudpickle.register_pickle_by_value(work)
     searcher = OracleSearcher(MAKE[kind](), tmp_path / "oracle")

@@ -16,15 +16,20 @@ import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resflow import planning, records, runs, space, tuning
-from resflow.analysis import analyse, labels
-from resflow.analysis.tuned import expected
+from resflow.analysis.analyse import analyse, labels
+from resflow.analysis.tuning_curves import expected
 from resflow.errors import StudyError
-from resflow.records import Outcome, record_of
-from resflow.report import tuned, write_report
-from resflow.search import Search, oracle
-from resflow.space import Choice, Range, Tune
-from resflow.trial import Trial
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.records.record import Outcome, record_of
+from resflow.report import tuning as tuned
+from resflow.report.write import write_report
+from resflow.study import search_space as space
+from resflow.study.search_space import Choice, Range, Tune
+from resflow.study.trial import Trial
+from resflow.tuning import phase as tuning
+from resflow.tuning.search import Search, oracle
+from resflow.workflow import plan as planning
 
 TEXT = """\
 name: mine
@@ -277,7 +282,7 @@ def test_a_winner_that_is_the_recipe_as_written_is_a_trial_of_its_own(mine: str)
 @pytest.mark.usefixtures("tensorflow_on_one_thread")
 def test_a_candidate_never_sees_the_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its record is the same to the bit where they are others, and where there are none."""
-    from resflow import train
+    from resflow.training import train
 
     folder = tiny.prepare()
     plain = tiny.trial(folder)
@@ -302,8 +307,8 @@ def test_a_candidate_never_sees_the_test_images(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("tensorflow_on_one_thread")
 def test_a_longer_candidate_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
-    from resflow import train
-    from resflow.checkpoints import Storage
+    from resflow.training import train
+    from resflow.training.checkpoints import Storage
 
     folder, storage, told = tiny.prepare(), Storage(str(tmp_path)), list[dict[str, float]]()
     plain = tiny.trial(folder, epochs=4)
@@ -329,7 +334,7 @@ def caught_up(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     import work
     from ray import cloudpickle
 
-    from resflow import runner
+    from resflow.runner import execute as runner
     from resflow.runner import progress
 
     cloudpickle.register_pickle_by_value(work)
@@ -521,7 +526,7 @@ def test_a_search_that_cannot_be_is_refused(changed: dict[str, Any], said: str, 
 def test_a_study_without_tune_cannot_be_tuned(mine: str) -> None:
     from typer.testing import CliRunner
 
-    from resflow import cli
+    from resflow.cli import main as cli
 
     result = CliRunner().invoke(cli.app, ["tune", "depth", "--profile", "demo"])
     assert isinstance(result.exception, StudyError)

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from resflow import cli, upkeep
+from resflow.cli import main as cli
 from resflow.errors import ResflowError
+from resflow.workflow import doctor as upkeep
 
 MINE = {"results/run/trials/a/record.json", "results/run/report.html", "studies/mine.yaml", "photos/1.jpg"}
 REMADE = {

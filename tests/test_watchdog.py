@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import tiny
 
-from resflow import costs
 from resflow.errors import TrainingError
-from resflow.trial import Trial
-from resflow.watchdog import PATIENCE, TIMES, Watchdog
+from resflow.runner.watchdog import PATIENCE, TIMES, Watchdog
+from resflow.study import costs
+from resflow.study.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 

@@ -23,13 +23,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from weight_nets import built, equal, fixture, found, imagenet, tensors, thin, thin_architecture, values, written
 
-from resflow import models, weights
 from resflow.architectures import Architecture
-from resflow.data import synthetic
+from resflow.data.sources import synthetic
 from resflow.errors import WeightsError
+from resflow.models import build as models
 from resflow.models.layers import ZeroPadShortcut
-from resflow.settings import Head
-from resflow.weights import Normalisation
+from resflow.study.settings import Head
+from resflow.weights import load as weights
+from resflow.weights.load import Normalisation
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 TOLERANCE = 1e-4  # of the logits' standard deviation

@@ -19,10 +19,12 @@ from public_nets import THIN_CLASSES, THIN_SIZE
 from safetensors.numpy import save_file
 from weight_nets import built, equal, fixture, found, tensors, thin, thin_architecture, values, written
 
-from resflow import models, weights
 from resflow.errors import MissingExtraError, WeightsError
-from resflow.settings import Head
-from resflow.weights import Normalisation, files, metadata
+from resflow.models import build as models
+from resflow.study.settings import Head
+from resflow.weights import files, metadata
+from resflow.weights import load as weights
+from resflow.weights.load import Normalisation
 from resflow.weights.metadata import About
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 from public_nets import FIXTURES
 
-from resflow import weights
 from resflow.errors import MissingExtraError, WeightsError
+from resflow.weights import load as weights
 
 hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install '.[train]'")
 constants = importlib.import_module("huggingface_hub.constants")
@@ -332,7 +332,7 @@ def test_without_the_hubs_library_it_is_named(served: Hub, monkeypatch: pytest.M
 def test_the_environments_settings_hold_and_no_training_stack_is_needed(served: Hub, tmp_path: Path) -> None:
     code = """
 import sys
-from resflow import weights
+from resflow.weights import load as weights
 print(weights.find("imagenet", "imagenet", 18).origin)
 assert not {"tensorflow", "keras", "torch", "ray"} & set(sys.modules)
 """

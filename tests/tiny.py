@@ -19,9 +19,9 @@ from resflow import architectures
 from resflow.data import cache
 from resflow.data.dataset import Dataset, fingerprint_of, load
 from resflow.data.decode import Decoded
-from resflow.pretrained import Normalisation, Pretrained
-from resflow.settings import Data, Execution, Network, Recipe, section_of
-from resflow.trial import Trial, trial_id
+from resflow.study.pretrained import Normalisation, Pretrained
+from resflow.study.settings import Data, Execution, Network, Recipe, section_of
+from resflow.study.trial import Trial, trial_id
 
 SPLIT = "official"
 DEFAULTS: dict[str, Any] = {
@@ -113,7 +113,8 @@ def trial(
 
 def pretrained(path: Path, **settings: Any) -> Pretrained:
     """Weights of a net of `trial`'s, drawn from another seed, with moving statistics that are no defaults."""
-    from resflow import models, weights
+    from resflow.models import build as models
+    from resflow.weights import load as weights
 
     flat = {**DEFAULTS, **settings}
     network = Network(**{name: value for name, value in flat.items() if section_of(name) == "network"})
@@ -131,7 +132,7 @@ def pretrained(path: Path, **settings: Any) -> Pretrained:
 
 
 def main(folder: str, out: str, settings: str = "") -> None:
-    from resflow import train
+    from resflow.training import train
 
     asked = trial(Path(folder), **(pickle.loads(Path(settings).read_bytes()) if settings else {}))
     train.configure(asked.execution)

@@ -12,8 +12,9 @@ import numpy as np
 from public_nets import FIXTURES, THIN, THIN_CLASSES, THIN_SIZE
 from safetensors.numpy import load_file, save_file
 
-from resflow import models, weights
 from resflow.architectures import Architecture
+from resflow.models import build as models
+from resflow.weights import load as weights
 
 
 def imagenet(depth: int, variant: str = "v1.5", width: float = 1.0, shortcut: str = "projection") -> Architecture:

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from resflow.records import Outcome, record_of
-from resflow.trial import Trial
+from resflow.records.record import Outcome, record_of
+from resflow.study.trial import Trial
 
 
 def outcome(trial: Trial, **provenance: Any) -> Outcome:
@@ -66,7 +66,7 @@ def planted(trial: Trial, folder: Path, on_epoch: Any, *given: Any, best: dict[s
 
     import pandas as pd
 
-    from resflow.records import HISTORY_COLUMNS
+    from resflow.records.record import HISTORY_COLUMNS
 
     if not marker.exists():
         marker.touch()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resflow.analysis.design import Design
-from resflow.families import BASELINE, TIMES
+from resflow.study.contrast_families import BASELINE, TIMES
 
 
 @dataclass(frozen=True)

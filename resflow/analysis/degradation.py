@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from resflow import stats
+from resflow.analysis import seed_statistics as stats
 from resflow.analysis.design import Design, by_seed
 
 DEPTH = "depth"

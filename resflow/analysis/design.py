@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from resflow import families
 from resflow.errors import RecordError
-from resflow.metrics import Metric, metric
-from resflow.records import Record
-from resflow.runs import PLAN_KEYS, PLAN_NUMBERS, Run
+from resflow.records.metrics import Metric, metric
+from resflow.records.record import Record
+from resflow.records.run import PLAN_KEYS, PLAN_NUMBERS, Run
+from resflow.study import contrast_families as families
 
 NOT_RUN, UNREADABLE = "not run", "unreadable"
 OUTCOMES = ("completed", "diverged", "failed", "pruned", UNREADABLE, NOT_RUN)

@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from resflow import architectures, sampling, stats
-from resflow.analysis import missing, mixed
+from resflow import architectures
+from resflow.analysis import image_statistics as sampling
+from resflow.analysis import missing
+from resflow.analysis import mixed_model as mixed
+from resflow.analysis import seed_statistics as stats
 from resflow.analysis.contrasts import Contrast, contrasts
 from resflow.analysis.design import NOT_RUN, OUTCOMES, Chance, Design, by_seed
-from resflow.analysis.judge import ABOVE, AT, UNKNOWN, UNRESOLVED, Judge
-from resflow.families import TUNING
+from resflow.analysis.verdicts import ABOVE, AT, UNKNOWN, UNRESOLVED, Judge
+from resflow.study.contrast_families import TUNING
 
 BUDGET_LIMIT = 0.5  # training top-1 below which a residual arm was not trained to the end
 

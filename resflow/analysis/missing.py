@@ -9,7 +9,7 @@ import pandas as pd
 
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Chance
-from resflow.analysis.judge import Judge
+from resflow.analysis.verdicts import Judge
 
 
 class Gaps:

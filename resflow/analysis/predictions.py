@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resflow.analysis.design import MANY
+from resflow.analysis.image_statistics import OverImages, over_images
 from resflow.errors import RecordError
-from resflow.runs import Run
-from resflow.sampling import OverImages, over_images
+from resflow.records.run import Run
 
 Answers = NDArray[np.int64]
 

@@ -11,14 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from resflow import learner as learners
-from resflow import models, planning, train
 from resflow.bench import process
-from resflow.bench.keras_step import network
+from resflow.bench.contenders.keras_step import network
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load
-from resflow.schedule import learning_rate
-from resflow.trial import Trial
+from resflow.models import build as models
+from resflow.study.trial import Trial
+from resflow.training import learner as learners
+from resflow.training import train
+from resflow.training.schedule import learning_rate
+from resflow.workflow import plan as planning
 
 NUDGE = 1e-7  # of each initial kernel value, up or down: about a float32's last bit
 

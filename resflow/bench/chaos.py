@@ -24,15 +24,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from resflow import records, runs
 from resflow.bench import process
 from resflow.bench.contest import Say
 from resflow.bench.disturbances import CLOCK, KINDS, MARK, RECORD_CUT, CannotError, Running, marked
 from resflow.errors import RecordError, ResflowError
-from resflow.records import Record
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.records.record import Record
 
 STUDY = Path(__file__).with_name("chaos.yaml")
-MAIN = "from resflow.cli import main; main()"
+MAIN = "from resflow.cli.main import main; main()"
 PATIENCE_S = 45  # of the watchdog; a busy machine takes more than 15 to start TensorFlow
 LONGEST_S = 600  # that one command may take; longer is stuck
 DISK_MB = 200

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from resflow import planning, provenance
+from resflow import provenance
 from resflow.bench import process
-from resflow.costs import TRAINING
 from resflow.errors import ResflowError, one_of
+from resflow.study.costs import TRAINING
+from resflow.workflow import plan as planning
 
 STEP_STUDY = Path(__file__).with_name("step.yaml")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -87,19 +88,19 @@ def step(
         "precision": trial.execution.precision,
         "seconds": seconds,
     }
-    contenders = [Contender("gemm", "gemm", net), Contender("keras", "keras_step", net)]
+    contenders = [Contender("gemm", "contenders.gemm", net), Contender("keras", "contenders.keras_step", net)]
     if every:
-        contenders.append(Contender("keras_dataset", "keras_step", {**net, "dataset": True}))
-        contenders.append(Contender("keras_without_onednn", "keras_step", net, variables=WITHOUT_ONEDNN))
-        contenders.append(Contender("keras_jit", "keras_step", {**net, "jit": True}))
+        contenders.append(Contender("keras_dataset", "contenders.keras_step", {**net, "dataset": True}))
+        contenders.append(Contender("keras_without_onednn", "contenders.keras_step", net, variables=WITHOUT_ONEDNN))
+        contenders.append(Contender("keras_jit", "contenders.keras_step", {**net, "jit": True}))
     if torch_python is not None or process.imports("torch"):
         last = {**net, "channels_last": True}
         contenders += [
-            Contender("torch", "torch_step", net, torch_python),
-            Contender("torch_channels_last", "torch_step", last, torch_python),
+            Contender("torch", "contenders.torch_step", net, torch_python),
+            Contender("torch_channels_last", "contenders.torch_step", last, torch_python),
         ]
     asked = {"job": "step", "study": study, "settings": settings, "threads": net["threads"], "seconds": seconds}
-    contenders.append(Contender("resflow", "resflow_jobs", asked))
+    contenders.append(Contender("resflow", "contenders.resflow_jobs", asked))
     answers = in_turn(contenders, rounds, say)
     for name, given in answers.items():
         counted = {answer.get("parameters", trial.parameters) for answer in given}
@@ -167,9 +168,9 @@ def feed(image_size: int, batch_size: int, threads: int, seconds: float, rounds:
     net = {"job": "step", "study": str(STEP_STUDY), "settings": settings, "threads": threads, "seconds": seconds}
     answers = in_turn(
         [
-            Contender("keras", "keras_input", {**common, "augmentation": ARTICLE}),
-            Contender("resnet18", "resflow_jobs", net),
-            Contender("resflow", "resflow_jobs", {**common, "job": "input", "augmentation": ARTICLE_HERE}),
+            Contender("keras", "contenders.keras_input", {**common, "augmentation": ARTICLE}),
+            Contender("resnet18", "contenders.resflow_jobs", net),
+            Contender("resflow", "contenders.resflow_jobs", {**common, "job": "input", "augmentation": ARTICLE_HERE}),
         ],
         rounds,
         say,
@@ -221,5 +222,7 @@ def worker(trials: int, say: Say) -> dict[str, Any]:
     settings = {"seeds": 10, "epochs": 1, "warmup_epochs": 0, "width": 0.125, "image_size": 32}
     planning.make(study, settings=settings)  # decodes the images
     say(f"{trials} trials in one process")
-    answer = process.ask("resflow_jobs", {"job": "worker", "study": study, "settings": settings, "trials": trials})
+    answer = process.ask(
+        "contenders.resflow_jobs", {"job": "worker", "study": study, "settings": settings, "trials": trials}
+    )
     return {"benchmark": "worker", **answer, "settings": {**settings, "trials": trials, "rounds": 1}}

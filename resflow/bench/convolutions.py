@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from resflow import train  # sets TensorFlow's environment as for a trial
 from resflow.bench import process
 from resflow.models.layers import convolution, lowered, product
-from resflow.settings import Execution
+from resflow.study.settings import Execution
+from resflow.training import train  # sets TensorFlow's environment as for a trial
 
 import tensorflow as tf  # isort: skip
 

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from resflow import sampling, stats
-from resflow.analysis import mixed
+from resflow.analysis import image_statistics as sampling
+from resflow.analysis import mixed_model as mixed
+from resflow.analysis import seed_statistics as stats
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
 from resflow.bench.contest import Say
-from resflow.metrics import metric
+from resflow.records.metrics import metric
 
 SEEDS = (3, 5, 8, 12)
 ARMS = 7  # of the studies whose false verdicts are counted: a baseline and six that equal it

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resflow import costs, planning
 from resflow.bench import process
 from resflow.bench.contest import Say, ratio
 from resflow.bench.study_contest import resflow_study
 from resflow.data import cache
 from resflow.errors import ResflowError
-from resflow.planning import Plan
-from resflow.trial import Trial
+from resflow.study import costs
+from resflow.study.trial import Trial
+from resflow.workflow import plan as planning
+from resflow.workflow.plan import Plan
 
 STUDY = Path(__file__).with_name("frozen.yaml")
 VARIANTS = ("augmented", "clean")  # profiles of the study
@@ -59,7 +60,7 @@ def run(settings: Mapping[str, Any], rounds: int, trials: int, epochs: int, say:
         apart = {}
         for variant in VARIANTS:
             say(f"{variant}: the first epoch's losses of every head")
-            theirs = process.ask("frozen_script", {**specs[variant], "job": "same"})
+            theirs = process.ask("contenders.frozen_script", {**specs[variant], "job": "same"})
             apart[variant] = losses_apart(measured[variant][-1]["trials"], theirs)
     plan = plans[VARIANTS[0]]
     chosen = {variant: median_round(given) for variant, given in measured.items()}
@@ -91,7 +92,7 @@ def _random_weights(settings: Mapping[str, Any], folder: str, say: Say) -> str:
     _checked(spec, but="finetune")
     say("random weights for the backbone")
     file = str(Path(folder) / "random.safetensors")
-    process.ask("frozen_script", {**spec, "job": "random_weights", "file": file})
+    process.ask("contenders.frozen_script", {**spec, "job": "random_weights", "file": file})
     return file
 
 
@@ -146,7 +147,7 @@ def spread(names: Sequence[str], count: int) -> list[str]:
 def _round(spec: dict[str, Any], trials: Sequence[Trial], said: str, say: Say) -> dict[str, Any]:
     say(f"{said}: script")
     start = time.perf_counter()
-    answer = process.ask("frozen_script", {**spec, "job": "timed"})
+    answer = process.ask("contenders.frozen_script", {**spec, "job": "timed"})
     wall = time.perf_counter() - start - answer["preparing"]
     script = scaled(wall, answer["trials"], len(trials), trials[0].recipe.epochs)
     with tempfile.TemporaryDirectory() as folder:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resflow import atomic as files
 from resflow import provenance
 from resflow.bench import page
 from resflow.errors import RecordError
-from resflow.report import files
 
 SCHEMA_VERSION = 1
 HEAD = """# Benchmarks

@@ -19,14 +19,14 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plan(spec: dict[str, Any]) -> Any:
-    from resflow import planning
+    from resflow.workflow import plan as planning
 
     return planning.make(spec["study"], settings={"seeds": spec["seeds"]}, out=Path(spec["run"]), prepare=False)
 
 
 def plan(spec: dict[str, Any]) -> dict[str, Any]:
     """Expand a study into trials; seconds without importing."""
-    from resflow import planning  # noqa: F401
+    from resflow.workflow import plan as planning  # noqa: F401
 
     start = time.perf_counter()
     return {"trials": len(_plan(spec).trials), "seconds": time.perf_counter() - start}
@@ -34,7 +34,7 @@ def plan(spec: dict[str, Any]) -> dict[str, Any]:
 
 def records(spec: dict[str, Any]) -> dict[str, Any]:
     """Make a run to report on."""
-    from resflow import planning
+    from resflow.workflow import plan as planning
 
     made = _plan(spec)
     planning.write(made)
@@ -45,7 +45,7 @@ def records(spec: dict[str, Any]) -> dict[str, Any]:
 def report(spec: dict[str, Any]) -> dict[str, Any]:
     """Read, analyse and report; seconds and the most memory of this process, its imports included."""
     start = time.perf_counter()
-    from resflow.report import write_report
+    from resflow.report.write import write_report
 
     page = write_report(Path(spec["run"]))
     return {
@@ -57,7 +57,7 @@ def report(spec: dict[str, Any]) -> dict[str, Any]:
 
 def idle(spec: dict[str, Any]) -> dict[str, Any]:
     """Run trials that do nothing through Ray: when each ended, and this process's memory then."""
-    from resflow import runner
+    from resflow.runner import execute as runner
 
     made = _plan(spec)
     trials = made.trials[: spec["trials"]]

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from resflow import provenance, records
-from resflow.records import HISTORY_COLUMNS, Outcome, record_of
-from resflow.trial import Trial
+from resflow import provenance
+from resflow.records import record as records
+from resflow.records.record import HISTORY_COLUMNS, Outcome, record_of
+from resflow.study.trial import Trial
 
 SCORES = ("train_top1", "validation_top1")
 TEST_IMAGES = 300

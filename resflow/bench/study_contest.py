@@ -13,16 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from resflow import planning, runs
 from resflow.bench import process
 from resflow.bench.contest import Contender, Say, in_turn, median, ratio
 from resflow.errors import ResflowError
-from resflow.runs import Run
-from resflow.trial import Trial
+from resflow.records import run as runs
+from resflow.records.run import Run
+from resflow.study.trial import Trial
+from resflow.workflow import plan as planning
 
 STUDY = Path(__file__).with_name("depth.yaml")
 EARLY_STEPS = 2
-MAIN = "from resflow.cli import main; main()"
+MAIN = "from resflow.cli.main import main; main()"
 
 
 def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict[str, Any]:
@@ -42,7 +43,9 @@ def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict
         say(f"round {number}/{rounds}: resflow study")
         ours.append(resflow_study(study, settings))
     loops = in_turn(
-        [Contender(job, "resflow_jobs", {**spec, "job": job}) for job in ("bare", "trial")], max(rounds, 2), say
+        [Contender(job, "contenders.resflow_jobs", {**spec, "job": job}) for job in ("bare", "trial")],
+        max(rounds, 2),
+        say,
     )
     say("losses step by step")
     wall, script_wall = median(ours, "wall_s"), median(scripts, "wall_s")
@@ -98,7 +101,7 @@ def _check(trial: Trial) -> None:
 def _script(spec: dict[str, Any]) -> dict[str, Any]:
     """The script's wall seconds, without those of reading the study: a plain script has its settings at hand."""
     start = time.perf_counter()
-    answer = process.ask("script", spec)
+    answer = process.ask("contenders.script", spec)
     wall = time.perf_counter() - start - answer["preparing"]
     trials = answer["trials"]
     epochs = [[e["steps"] + e["evaluation"] for e in t["history"]] for t in trials]

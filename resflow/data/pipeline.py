@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from resflow.data.dataset import Dataset
-from resflow.settings import Augmentation
+from resflow.study.settings import Augmentation
 
 EVALUATION_BATCH = 256
 PREFETCH = 4  # batches

@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from resflow.analysis.design import Design
-from resflow.families import BASELINE, TIMES
 from resflow.figures.style import MUTED, ROW, VERDICTS, WIDE, finish, hover, legend, limit, short, theme
+from resflow.study.contrast_families import BASELINE, TIMES
 
 
 def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:

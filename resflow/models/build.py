@@ -16,7 +16,7 @@ import numpy as np
 
 from resflow.architectures import Architecture, Block, Conv, blocks, stem_conv
 from resflow.models.layers import BatchNorm, Convolution, Dropout, MaxPool, ZeroPadShortcut
-from resflow.settings import Head
+from resflow.study.settings import Head
 
 LINEAR = Head()
 LAST = 9  # beyond every stage's number

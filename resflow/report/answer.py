@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from resflow.analysis import Analysis, join
+from resflow.analysis.analyse import Analysis, join
 from resflow.analysis.design import Design
-from resflow.families import BASELINE, TIMES
-from resflow.report.words import interval, known, level, number
+from resflow.report.formatting import interval, known, level, number
+from resflow.study.contrast_families import BASELINE, TIMES
 
 VERBS = {  # verdict -> of one, of several
     "helps": ("helps", "help"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from resflow import stats
-from resflow.analysis import Analysis
+from resflow.analysis import seed_statistics as stats
+from resflow.analysis.analyse import Analysis
+from resflow.report.formatting import interval, level, number
 from resflow.report.tables import Table
-from resflow.report.words import interval, level, number
 
 ALONE = "–"
 SKIPPED = ("command", "profiles")  # of study.yaml: how it was typed

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from resflow.analysis import Analysis, analyse
+from resflow import atomic as files
+from resflow.analysis.analyse import Analysis, analyse
 from resflow.errors import RecordError, one_of
-from resflow.report import drawn, files, images, markdown, tables
+from resflow.report import figure_list as drawn
+from resflow.report import markdown, tables
+from resflow.report import test_images as images
 from resflow.report.tables import Table
 
 FRAMES = ("csv", "json", "parquet")  # every number, as fractions

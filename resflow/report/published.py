@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from resflow import sampling
-from resflow.analysis import Analysis
+from resflow.analysis import image_statistics as sampling
+from resflow.analysis.analyse import Analysis
 from resflow.analysis.design import BASE
+from resflow.report.formatting import known
 from resflow.report.tables import Table
-from resflow.report.words import known
 
 PARTS = {"validation_top1": "validation", "test_top1": "test"}
 CLEAR = 1.96  # standard errors

@@ -8,16 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from resflow import stats
-from resflow.analysis import Analysis
+from resflow.analysis import seed_statistics as stats
+from resflow.analysis.analyse import Analysis
 from resflow.analysis.contrasts import contrasts
 from resflow.analysis.degradation import epochs_to, steps
 from resflow.analysis.design import BASE, OUTCOMES, Design
 from resflow.analysis.effects import seed_differences
-from resflow.analysis.judge import ABOVE, UNKNOWN
-from resflow.families import BASELINE, TIMES
+from resflow.analysis.verdicts import ABOVE, UNKNOWN
 from resflow.report.answer import CHANGES
-from resflow.report.words import count, duration, interval, known, level, level_interval, number, p_value
+from resflow.report.formatting import count, duration, interval, known, level, level_interval, number, p_value
+from resflow.study.contrast_families import BASELINE, TIMES
 
 ERRORS = (0.5, 0.2, 0.05)  # training errors whose epoch is told
 MOST_SEEDS = 30  # that have a column each

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from resflow import costs
-from resflow.records import Record
-from resflow.trial import Trial
+from resflow.records.record import Record
+from resflow.study import costs
+from resflow.study.trial import Trial
 
 
 @dataclass

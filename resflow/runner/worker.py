@@ -14,14 +14,14 @@ import ray
 from ray import tune
 
 from resflow import provenance
-from resflow.checkpoints import Storage
 from resflow.data import cache
 from resflow.errors import ResflowError, TrainingError
-from resflow.needs import Needs
-from resflow.records import Outcome
-from resflow.runner import courier
-from resflow.runner.desk import Lines
-from resflow.trial import Trial
+from resflow.records.record import Outcome
+from resflow.runner import file_transfer as courier
+from resflow.runner.record_writer import Lines
+from resflow.study.resources import Needs
+from resflow.study.trial import Trial
+from resflow.training.checkpoints import Storage
 
 ALIKE = ("resflow", "tensorflow", "keras")  # packages whose version decides the numbers of a trial
 Report = Callable[[dict[str, float]], None]
@@ -31,7 +31,7 @@ Work = Callable[[Trial, Path, Report, Path, Storage], Outcome]
 
 def trained(trial: Trial, folder: Path, on_epoch: Report, keep: Path, storage: Storage) -> Outcome:
     """Train a trial in this process, which is set up for it before the first one."""
-    from resflow import train  # imports TensorFlow, which takes seconds
+    from resflow.training import train  # imports TensorFlow, which takes seconds
 
     _configure_once(train, trial)
     return train.run(trial, folder, on_epoch=on_epoch, keep=keep, storage=storage)

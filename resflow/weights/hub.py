@@ -19,7 +19,7 @@ from typing import Any
 
 from resflow.data import cache
 from resflow.errors import DataError, MissingExtraError, WeightsError
-from resflow.pretrained import Normalisation
+from resflow.study.pretrained import Normalisation
 from resflow.weights import files
 
 FAMILY, DEPTHS = "imagenet", (18, 34, 50, 101)

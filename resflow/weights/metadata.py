@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from resflow.errors import WeightsError
-from resflow.pretrained import Normalisation
+from resflow.study.pretrained import Normalisation
 
 POOLS = {"SAME": "same", "BOTH": "both"}
 VARIANTS = ("v1.5", "v1", "v2")

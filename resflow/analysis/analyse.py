@@ -1,0 +1,204 @@
+"""A run, read and analysed once: everything that its report shows, and the labels that it must carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from resflow.analysis import design as designs
+from resflow.analysis import effects, predictions
+from resflow.analysis import verdicts as judge
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.study import search_space as space
+from resflow.tuning import phase as tuning
+
+DEMO, SYNTHETIC = "demo", "synthetic"
+LANDSCAPE = "landscape.csv"  # in a run's folder, of `resflow landscape`: arm, seed, x, y (NaN on the line), loss
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One run's frames: a row a trial, an arm, a contrast, an epoch; `left_out` says what none holds."""
+
+    run: runs.Run
+    design: designs.Design
+    chance: designs.Chance
+    trials: pd.DataFrame
+    arms: pd.DataFrame
+    effects: pd.DataFrame
+    histories: pd.DataFrame
+    left_out: tuple[str, ...]
+
+    @property
+    def completed(self) -> int:
+        return int((self.trials["status"] == "completed").sum())
+
+    @property
+    def records(self) -> list[records.Record]:
+        """The records behind the trials, in their order."""
+        known = {record.id: record for record in self.run.records}
+        return [known[trial] for trial in self.trials["id"] if trial in known]
+
+    @cached_property
+    def predictions(self) -> predictions.Predictions | None:
+        """Read when first asked for; None of many trials, and where none kept any."""
+        return predictions.read(self.run, self.trials)
+
+    @cached_property
+    def diagnostics(self) -> pd.DataFrame | None:
+        """What completed trials saw inside; None of many trials."""
+        done = self.trials[self.trials["status"] == "completed"]
+        return None if len(self.trials) > designs.MANY else self.run.diagnostics(done["id"])
+
+    @cached_property
+    def tuning(self) -> tuning.Phase | None:
+        """The tuning phase; None of a run that has none."""
+        return tuning.phase(self.run.folder)
+
+    @cached_property
+    def space(self) -> dict[str, space.Parameter]:
+        """What the tuning phase searched; empty where study.yaml does not say."""
+        tune = self.run.study.get("tune")
+        return space.read(tune.get("space")) if isinstance(tune, dict) else {}
+
+    @cached_property
+    def landscape(self) -> pd.DataFrame | None:
+        """LANDSCAPE, of arms that the study has; None where there is none that can be read."""
+        try:
+            table = pd.read_csv(self.run.folder / LANDSCAPE, dtype={"arm": str})
+        except (OSError, ValueError):
+            return None
+        if not {"arm", "seed", "x", "y", "loss"} <= set(table.columns):
+            return None
+        known = table[table["arm"].isin(list(self.design.arms))]
+        return known if len(known) else None
+
+
+@dataclass(frozen=True)
+class Label:
+    """A word that a reader must not miss, and what it means here."""
+
+    word: str
+    text: str
+
+
+def analyse(folder: Path) -> Analysis:
+    """Read a results folder and compute every table. Raises RecordError where it is none."""
+    run = runs.load(folder)
+    design = designs.design(run)
+    trials, left_out = designs.trials(run, design)
+    chance = designs.chance(run, design)
+    histories = run.histories(trials["id"]).merge(trials[["id", "status"]], on="id", how="inner")
+    arms = effects.arm_table(trials, design, chance)
+    return Analysis(
+        run=run,
+        design=design,
+        chance=chance,
+        trials=trials,
+        arms=arms,
+        effects=effects.effect_table(trials, arms, design, chance, designs.twins(run, design)),
+        histories=histories,
+        left_out=tuple(left_out),
+    )
+
+
+def labels(analysis: Analysis) -> list[Label]:
+    """Everything that a reader could mistake for more than it is, by rule."""
+    return [*_kind(analysis), *_parity(analysis), *_tuning(analysis), *_quality(analysis), *_gaps(analysis)]
+
+
+def _kind(analysis: Analysis) -> list[Label]:
+    found = []
+    if analysis.run.study.get("profile") == DEMO:
+        found.append(Label("demonstration, not a result", "Run with profile demo: made to show the way, in minutes."))
+    sources = {str(record.data.get("source")) for record in analysis.records}
+    if SYNTHETIC in sources:
+        found.append(Label("synthetic data", "Flowers drawn from a seed, not photos."))
+    if not analysis.run.study:
+        text = "There is no study.yaml: no question, baseline or seeds are declared. Arms come from the records."
+        found.append(Label("no study", text))
+    if analysis.run.plan.empty:
+        found.append(Label("no plan", "There is no plan.csv: trials that never started cannot be counted."))
+    for key, what in (("split_hash", "splits"), ("fingerprint", "versions of the data")):
+        values = {str(record.data.get(key)) for record in analysis.records}
+        if len(values) > 1:
+            text = f"The records come from {len(values)} {what}: differences between them are not paired."
+            found.append(Label(f"different {what}", text))
+    return found
+
+
+def _parity(analysis: Analysis) -> list[Label]:
+    table, called = analysis.effects, analysis.design.called
+    rows = table[table["unpaired"] != ""].to_dict("records") if len(table) else []
+    pairs = dict.fromkeys(f"{called(row['arm'])} − {called(row['reference'])}: {row['unpaired']}" for row in rows)
+    text = "These plain and residual arms differ in size as well, so the shortcut is not all that differs."
+    return [Label("unpaired", f"{'; '.join(pairs)}. {text}")] if pairs else []
+
+
+def _tuning(analysis: Analysis) -> list[Label]:
+    phase = analysis.tuning
+    if phase is None:
+        return []
+    found = [Label("unfairly tuned", f"{'; '.join(unfair)}.")] if (unfair := phase.unfair()) else []
+    near = tuning.at_ends(phase, analysis.space)
+    ends = [f"{name} of {arm} ({end} end)" for arm, some in near.items() for name, end in some.items()]
+    if ends:
+        text = "Better values may lie outside of what was searched."
+        found.append(Label("winners at an end of the space", f"{join(ends)}. {text}"))
+    return found
+
+
+def _quality(analysis: Analysis) -> list[Label]:
+    found, arms, called = [], analysis.arms, analysis.design.called
+    limited = effects.budget_limited(arms, designs.residual_arms(analysis.run)) if len(arms) else []
+    if limited:
+        text = (
+            f"{join([*map(called, limited)])} {'ends' if len(limited) == 1 else 'end'} below "
+            f"{100 * effects.BUDGET_LIMIT:.0f} % training top-1: trained for longer, "
+            "these arms could rank differently."
+        )
+        found.append(Label("budget-limited", text))
+    if not len(arms):
+        return found
+    for word, text in (
+        (judge.AT, "No skill is shown, and none of these arms can be called a winner."),
+        (judge.UNRESOLVED, "More seeds are needed before any of these arms can be called a winner."),
+    ):
+        these = list(arms.loc[arms["chance"] == word, "arm"])
+        if these:
+            found.append(Label(word, f"{join([*map(called, these)])}. {text}"))
+    if analysis.completed and (arms["chance"] == judge.UNKNOWN).all():
+        found.append(Label("chance unknown", f"Chance is {analysis.chance.why}; it is not drawn or tested."))
+    alone = list(arms.loc[arms["n"] == 1, "arm"])
+    if alone:
+        who = "Every arm" if len(alone) == len(arms) else join([*map(called, alone)])
+        text = f"{who}: no interval and no test can be given, and nothing can be decided."
+        found.append(Label("one seed", text))
+    return found
+
+
+def _gaps(analysis: Analysis) -> list[Label]:
+    found, counts = [], analysis.trials["status"].value_counts()
+    total = len(analysis.trials)
+    for status, text in (
+        ("failed", "Shown below with their reasons; left out of means and pairs."),
+        (
+            "diverged",
+            "Shown below with their reasons; left out of means and pairs, which flatters their arms.",
+        ),
+        ("pruned", "Stopped early by choice; left out of means and pairs."),
+        (designs.UNREADABLE, "Their records cannot be read; see below."),
+        (designs.NOT_RUN, "They have no record yet: the study has not finished, and figures may change."),
+    ):
+        if counts.get(status):
+            found.append(Label(f"{counts[status]} of {total} trials {status}", text))
+    return found + [Label("left out", message) for message in analysis.left_out]
+
+
+def join(words: list[str]) -> str:
+    """a, b and c."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

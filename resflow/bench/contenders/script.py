@@ -1,0 +1,108 @@
+"""Opponent of a study: the script that one would write, a loop over arms and seeds with stock Keras in one process.
+
+It is no strawman. Its images lie in memory as normalised float32; each model is compiled once and its graph
+serves all epochs; TensorFlow takes all cores; rates are a schedule inside the graph; it keeps no records.
+It has resflow's initial values, batches, steps, L2 and evaluations, so that its numbers can be compared.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from resflow.bench import process
+from resflow.bench.contenders.keras_step import batches, network
+from resflow.data import pipeline
+from resflow.data.dataset import Dataset, load
+from resflow.models import build as models
+from resflow.study.trial import Trial
+from resflow.training.schedule import learning_rate
+from resflow.workflow import plan as planning
+
+EVALUATION_BATCH = 256
+
+
+class Rates(keras.optimizers.schedules.LearningRateSchedule):
+    """A table of learning rates, one a step."""
+
+    def __init__(self, rates: list[float]) -> None:
+        self.rates = tf.constant(rates, tf.float32)
+
+    def __call__(self, step: Any) -> Any:
+        return tf.gather(self.rates, tf.minimum(tf.cast(step, tf.int32), len(self.rates) - 1))
+
+
+def job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Run every trial of a study one after the other. Reading the study and the images is `preparing` seconds."""
+    start = time.perf_counter()
+    plan = planning.make(spec["study"], settings=spec["settings"])
+    datasets = {
+        t.fingerprint: load(plan.folders[t.id], t.data.split, t.split_seed)
+        for t in {t.fingerprint: t for t in plan.trials}.values()
+    }
+    preparing = time.perf_counter() - start
+    return {"preparing": preparing, "trials": [run(t, datasets[t.fingerprint]) for t in plan.trials]}
+
+
+def run(trial: Trial, dataset: Dataset) -> dict[str, Any]:
+    """Train one network; returns its metrics, and wall seconds in all, of building and of each epoch's parts."""
+    start, recipe = time.perf_counter(), trial.recipe
+    keras.backend.clear_session()
+    mean, deviation = pipeline.channel_statistics(dataset)
+    parts = {
+        part: ((dataset.images[index].astype(np.float32) - mean) / deviation, dataset.labels[index])
+        for part, index in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
+    }
+    images, labels = parts["train"]
+    steps = len(images) // recipe.batch_size
+    # resflow's decay is the gradient's: decay / 2 |w|^2 in the loss, which the metric below leaves out.
+    model = network(trial.architecture, dataset.image_size, dataset.classes, recipe.weight_decay / 2)
+    models.initialise(model, trial.seed)
+    rates = [learning_rate(recipe, step, steps) for step in range(recipe.epochs * steps)]
+    model.compile(
+        keras.optimizers.SGD(Rates(rates), momentum=recipe.momentum),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[
+            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="entropy"),
+            keras.metrics.SparseCategoricalAccuracy(name="top1"),
+        ],
+    )
+    evaluated_on = {part: batches(*arrays, EVALUATION_BATCH) for part, arrays in parts.items()}
+    building = time.perf_counter() - start
+
+    def evaluated(part: str) -> dict[str, float]:
+        return dict(model.evaluate(evaluated_on[part], verbose=0, return_dict=True))
+
+    history = []
+    for epoch in range(1, recipe.epochs + 1):
+        clock = time.perf_counter()
+        order = pipeline.order(trial.seed, epoch, len(images))[: steps * recipe.batch_size]
+        epoch_of = batches(images[order], labels[order], recipe.batch_size)
+        fitted = model.fit(epoch_of, epochs=1, shuffle=False, verbose=0).history
+        trained = time.perf_counter()
+        clean, validation = evaluated("train"), evaluated("validation")
+        history.append(
+            {
+                "batch_loss": fitted["entropy"][0],
+                "train_loss": clean["entropy"],
+                "validation_loss": validation["entropy"],
+                "steps": trained - clock,
+                "evaluation": time.perf_counter() - trained,
+            }
+        )
+    top1 = evaluated("test")["top1"]
+    return {
+        "id": trial.id,
+        "history": history,
+        "test_top1": top1,
+        "building": building,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+if __name__ == "__main__":
+    process.answer(job)

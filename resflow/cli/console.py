@@ -1,0 +1,230 @@
+"""What the terminal shows: tables of studies, plans and runs, and the live view of a run."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from resflow.data.info import Description
+    from resflow.report import tables as report_tables
+    from resflow.runner.execute import Progress
+    from resflow.study.trial import Trial
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: 42 s, 7 min, 3.5 h."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def count(number: float) -> str:
+    """A large count with its unit: 11.2 M, 1.81 G."""
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.0f}"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> Table:
+    """A table whose `right` columns are set to the right; cells are text, never markup."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return made
+
+
+def printed(made: report_tables.Table) -> Group:
+    """A table of a report, with its title and note."""
+    right = [name for place, name in enumerate(made.header) if place and name not in made.text]
+    parts: list[Any] = [Text(f"\n{made.title}", style="bold")]
+    if made.rows:
+        parts.append(table(made.header, made.rows, right))
+    return Group(*parts, Text(made.note, style="dim"))
+
+
+def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
+    """A row a trial. A narrow terminal gets no columns of factors: the arm's name says their levels in order."""
+    factors = list(trials[0].levels) if console.width >= 110 else []
+    columns = ["trial", "arm", "seed", *factors, "parameters", "multiply-adds", "epochs", "time"]
+    rows = [
+        [
+            t.id,
+            t.arm,
+            t.seed,
+            *(t.levels[factor] for factor in factors),
+            f"{t.parameters:,}",
+            count(t.multiply_adds),
+            t.recipe.epochs,
+            duration(seconds[t.id]),
+        ]
+        for t in trials
+    ]
+    return table(columns, rows, right=("seed", "parameters", "multiply-adds", "epochs", "time"))
+
+
+def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Networks of `architectures.catalogue`; those of one depth that are equal in size share a row."""
+    shown: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        shown.setdefault(tuple(row[key] for key in ("family", "depth", "parameters", "multiply_adds")), []).append(row)
+    columns = ("family", "depth", "shortcut", "variant", "parameters", "multiply-adds", "at")
+    cells = [
+        [
+            family,
+            depth,
+            *(", ".join(dict.fromkeys(row[key] for row in same)) for key in ("shortcut", "variant")),
+            f"{parameters:,}",
+            f"{multiply_adds / 1e9:.3f} G",
+            f"{same[0]['image_size']} px, {same[0]['classes']} classes",
+        ]
+        for (family, depth, parameters, multiply_adds), same in shown.items()
+    ]
+    return table(columns, cells, right=("depth", "parameters", "multiply-adds"))
+
+
+def statuses(counts: Mapping[str, int]) -> Text:
+    """`5 completed, 1 failed` with colours."""
+    colours = {"completed": "green", "failed": "red", "diverged": "red", "pruned": "yellow"}
+    text = Text()
+    for status, number in counts.items():
+        if number:
+            text.append(", " if text else "")
+            text.append(f"{number} {status}", style=colours.get(status, ""))
+    return text or Text("nothing yet")
+
+
+@contextmanager
+def watching(total: int) -> Iterator[Callable[[Progress], None]]:
+    """Give a function that shows a run's Progress: live in a terminal, a line a finished trial elsewhere."""
+    if not console.is_terminal:
+        reported: set[str] = set()
+        yield lambda progress: _print_news(progress, reported)
+        return
+    view = _View(total)
+    with Live(view, console=console, refresh_per_second=2, transient=True):
+        yield view.update
+
+
+def _print_news(progress: Progress, reported: set[str]) -> None:
+    for trial_id, record in progress.done.items():
+        if trial_id not in reported:
+            reported.add(trial_id)
+            left = duration(progress.seconds_left())
+            console.print(
+                f"{len(reported)}/{progress.total} {_outcome(record)} · {duration(record.seconds)} · {left} left",
+                highlight=False,
+                markup=False,
+            )
+
+
+def _outcome(record: Any) -> str:
+    part, name = ("validation", f"candidate {record.candidate.number}") if record.candidate else ("test", "")
+    found = record.metrics.get(f"{part}_top1")
+    said = f"{part} top-1 {found:.1%}" if found is not None else f"{record.status}: {record.reason}"
+    return f"{record.arm} {name or f'seed {record.seed}'}: {said}"
+
+
+class _View:
+    """The live table of a run. Rendered by rich's own thread; `update` only swaps a reference."""
+
+    def __init__(self, total: int) -> None:
+        self.progress: Progress | None = None
+        self.total, self.started = total, time.monotonic()
+
+    def update(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def __rich__(self) -> Group | Text:
+        progress = self.progress
+        if progress is None:
+            return Text(f"Starting Ray … {duration(time.monotonic() - self.started)}")
+        done, running = dict(progress.done), dict(progress.running)
+        counts: Counter[str] = Counter(record.status for record in done.values())
+        waiting = self.total - len(done) - len(running)
+        head = Text.assemble(statuses({**counts, "running": len(running), "waiting": waiting}))
+        head.append(f" · {duration(time.monotonic() - self.started)} so far · {duration(progress.seconds_left())} left")
+        trials = progress.trials
+        rows = [
+            [
+                trials[key].arm,
+                trials[key].seed,
+                f"{int(row.get('epoch', 0))}/{trials[key].epochs}",
+                _percent(row.get("train_top1")),
+                _percent(row.get("validation_top1")),
+            ]
+            for key, row in running.items()
+        ]
+        columns = ("running", "seed", "epoch", "training top-1", "validation top-1")
+        bar = Table.grid()  # a bar alone would not end its line
+        bar.add_row(ProgressBar(self.total, len(done), width=min(60, console.width)))
+        return Group(bar, head, table(columns, rows, right=columns[1:]))
+
+
+def _percent(value: float | None) -> str:
+    return "starting" if value is None else f"{value:.1%}"
+
+
+def status_of(folder: Path) -> tuple[list[Any], Table]:
+    """One run, or its candidates, for `resflow status`: how many trials in which states, and a row for each."""
+    from resflow.records import run as runs
+
+    run = runs.load(folder)
+    known = {record.id: record for record in run.records}
+    plan = run.plan if len(run.plan) else run.frame()
+    part = "validation" if any(record.candidate for record in run.records) else "test"
+    rows = []
+    for row in plan.to_dict("records"):
+        record = known.get(row["id"])
+        state = record.status if record else ("unreadable" if row["id"] in run.broken else "not run")
+        top1 = record.metrics.get(f"{part}_top1") if record else None
+        shown = "" if top1 is None else f"{top1:.1%}"
+        rows.append([row["id"], row["arm"], row["seed"], state, shown, record.reason if record else ""])
+    counts = Counter(str(row[3]) for row in rows)
+    columns = ("trial", "arm", "seed", "state", f"{part} top-1", "reason")
+    return [len(rows), statuses(counts)], table(columns, rows, right=("seed",))
+
+
+def data_page(facts: Description) -> Group:
+    """What `resflow data info` shows."""
+    counts: list[list[Any]] = [[name, *numbers, sum(numbers)] for name, numbers in facts.counts.items()]
+    counts.append(["all", *facts.totals, sum(facts.totals)])
+    sides = ", ".join(f"{which} {width}×{height}" for which, (width, height) in facts.originals.items())
+    lines: list[list[Any]] = [
+        ["source", facts.source],
+        ["split", f"{facts.split}, hash {facts.split_hash}"],
+        ["identity", facts.identity],
+        ["fingerprint", f"{facts.fingerprint} (at {facts.image_size}×{facts.image_size})"],
+        ["originals", sides],
+        ["in no part", facts.unused],
+        ["copies", f"{len(facts.copies)} groups of identical images"],
+        ["", _named("across parts of the split", facts.across_parts)],
+        ["", _named("across classes", facts.across_classes)],
+        ["not images", ", ".join(facts.ignored) or "none"],
+        ["cache", f"{facts.folder} ({facts.bytes_on_disk / 1e6:.1f} MB)"],
+    ]
+    columns = ("class", "train", "validation", "test", "all")
+    return Group(table(columns, counts, right=columns[1:]), Text(), table(("", ""), lines))
+
+
+def _named(where: str, groups: Sequence[Sequence[str]]) -> str:
+    listed = "; ".join(" = ".join(group) for group in groups[:10])
+    return f"{len(groups)} {where}{': ' + listed if listed else ''}{' …' if len(groups) > 10 else ''}"

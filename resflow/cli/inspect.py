@@ -1,0 +1,67 @@
+"""Looking inside trained networks: `resflow maps` and `resflow landscape`, thin as the commands of cli.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
+]
+Arms = Annotated[
+    list[str] | None,
+    typer.Option("--arm", "-a", help="an arm; repeatable [default: all that kept networks]"),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="whose networks [default: the run's first seed]")]
+
+
+@app.command(epilog="Example: resflow maps depth-demo-synthetic --count 2")
+def maps(
+    run: Annotated[str, typer.Argument(help="a run's name or folder, whose networks were kept (keep_weights)")],
+    images: Annotated[
+        list[Path] | None, typer.Option("--images", "-i", help="photos; repeatable [default: of the run's own data]")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="validation images, without --images")] = 4,
+    arms: Arms = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="[default: .resflow/RUN/maps, outside git]")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Draw activation maps by stage and Grad-CAM, arm beneath arm, for some images."""
+    from resflow.inspection import inspect_run as looking
+    from resflow.workflow import plan as planning
+
+    planning.require_training()
+    chosen = looking.choose(planning.folder_of(run), arms, seed)
+    photos = looking.photos(images) if images else None
+    for path in looking.draw_maps(chosen, photos, count, out, data_dir):
+        print(f"Wrote {path}")
+
+
+@app.command(epilog="Example: resflow landscape depth-demo-synthetic --points 21")
+def landscape(
+    run: Annotated[str, typer.Argument(help="a run's name or folder, whose networks were kept (keep_weights)")],
+    points: Annotated[int, typer.Option("--points", min=3, max=201, help="along the line, an odd number")] = 21,
+    grid: Annotated[int, typer.Option("--grid", min=0, max=101, help="a side of the plane; 0: no plane")] = 9,
+    images: Annotated[int, typer.Option("--images", min=16, help="training images that the loss is of")] = 256,
+    reach: Annotated[float, typer.Option("--reach", min=0.01, help="how far: 1 is as long as the weights")] = 1.0,
+    arms: Arms = None,
+    seed: Seed = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Measure the loss around trained networks, along one direction and over two; the report then shows it."""
+    from resflow.cli import console as screens
+    from resflow.inspection import inspect_run as looking
+    from resflow.workflow import plan as planning
+
+    planning.require_training()
+    chosen = looking.choose(planning.folder_of(run), arms, seed)
+    passes = len(chosen.networks) * (points + grid**2) * images
+    work = sum(record.network.get("multiply_adds") or 0 for record, _ in chosen.networks) * (points + grid**2) * images
+    print(f"{len(chosen.networks)} networks, {passes:,} forward passes, {screens.count(work)} multiply-adds.")
+    print(f"Wrote {looking.measure_landscape(chosen, points, grid, images, reach, data_dir)}")

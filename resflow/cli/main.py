@@ -1,0 +1,203 @@
+"""The command line. Commands are thin: each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resflow.cli import bench as bench_cli
+from resflow.cli import inspect as inside_cli
+from resflow.cli import networks as models_cli
+from resflow.cli import plan as plan_cli
+from resflow.cli import report as report_cli
+from resflow.cli import study as study_cli
+from resflow.cli.options import DataDir
+from resflow.errors import ResflowError, StudyError
+
+app = typer.Typer(
+    name="resflow",
+    help="Ablations of residual networks on flower photos, with intervals that can be trusted.",
+    epilog="A first run: resflow study depth --profile demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # typer's rich help costs 0.2 s at every start, half of what --help may take
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
+app.add_typer(study_cli.app)
+app.add_typer(plan_cli.app)
+app.add_typer(report_cli.app)
+app.add_typer(data_app, name="data")
+app.add_typer(bench_cli.app, name="bench")
+app.add_typer(models_cli.app)
+app.add_typer(inside_cli.app)
+
+
+def main() -> None:
+    """Run the command line; the user's errors end as one message and exit code 2."""
+    try:
+        app()
+    except ResflowError as error:
+        from rich.console import Console
+
+        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    if version:
+        from resflow import __version__
+
+        print(f"resflow {__version__}")
+        raise typer.Exit
+
+
+@app.command("list", epilog="Example: resflow list")
+def list_() -> None:
+    """List the built-in studies."""
+    from resflow.cli import console as screens
+    from resflow.study import load as studies
+
+    rows = []
+    for name in studies.builtin():
+        loaded, profiles = studies.load(name), studies.open_document(name).values.get("profiles", {})
+        rows.append([name, len(loaded.arms), loaded.baseline.name, ", ".join(profiles), loaded.file.question])
+    screens.console.print(screens.table(("study", "arms", "baseline", "profiles", "question"), rows, right=("arms",)))
+
+
+@app.command(epilog="Example: resflow models --family imagenet")
+def models(
+    family: Annotated[str | None, typer.Option("--family", help="imagenet or cifar [default: both]")] = None,
+    format_: Annotated[str, typer.Option("--format", "-f", help="table or json")] = "table",
+) -> None:
+    """List every network: trainable parameters, multiply-adds at its native size."""
+    from resflow import architectures
+    from resflow.cli import console as screens
+    from resflow.errors import one_of
+
+    for value, known, what in ((format_, ("table", "json"), "format"), (family, architectures.FAMILIES, "family")):
+        if value is not None and value not in known:
+            raise StudyError(f"--{what}: {one_of(value, known, what)}")
+    rows = [row for row in architectures.catalogue() if family in (None, row["family"])]
+    if format_ == "json":
+        import json
+
+        print(json.dumps(rows, indent=1))
+    else:
+        screens.console.print(screens.models_table(rows))
+
+
+@app.command(epilog="Example: resflow init mine.yaml && resflow study ./mine.yaml --dry-run")
+def init(
+    path: Annotated[Path | None, typer.Argument(help="the file to write [default: KIND.yaml]")] = None,
+    kind: Annotated[str, typer.Option("--kind", "-k", help="study, ray-cluster or rayjob (KubeRay)")] = "study",
+    force: Annotated[bool, typer.Option("--force", help="replace the file if it exists")] = False,
+) -> None:
+    """Write a commented file to start from: a study, or what runs one on a cluster."""
+    from importlib import resources
+
+    from resflow.errors import one_of
+
+    kinds = ("study", "ray-cluster", "rayjob")
+    if kind not in kinds:
+        raise StudyError(f"--kind: {one_of(kind, kinds, 'kind of file')}")
+    path = path or Path(f"{kind}.yaml")
+    if path.exists() and not force:
+        raise StudyError(f"{path} exists already: choose another name, or replace it with --force.")
+    try:
+        path.write_text((resources.files("resflow") / "templates" / f"{kind}.yaml").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error}. Choose a folder that exists and can be written.") from error
+    if kind == "study":
+        print(f"Wrote {path}. Look at its trials with: resflow plan {path if path.is_absolute() else f'./{path}'}")
+    else:
+        print(f"Wrote {path}. Its first lines say how it is used.")
+
+
+@app.command(epilog="Example: resflow schema > study.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of study files, for editors."""
+    import json
+
+    from resflow.study.schema import StudyFile
+
+    print(json.dumps(StudyFile.model_json_schema(), indent=1))
+
+
+@app.command(epilog="Example: resflow doctor")
+def doctor(
+    start_ray: Annotated[bool, typer.Option("--ray/--no-ray", help="start Ray to ask what it sees")] = True,
+) -> None:
+    """Say what this machine offers: versions, GPUs, caches."""
+    from resflow.workflow import doctor as upkeep
+
+    for line in upkeep.examine(start_ray):
+        print(line)
+
+
+@app.command(epilog="Example: resflow clean --what logs --yes")
+def clean(
+    what: Annotated[
+        str, typer.Option("--what", help="images, downloads, compiled, features, weights, logs, kept; all but kept")
+    ] = "all",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> None:
+    """Remove cached images, downloads and logs; never results.
+
+    Kept networks go with `--what kept` alone: only training makes them again.
+    """
+    from resflow.cli import console as screens
+    from resflow.workflow import doctor as upkeep
+
+    places = upkeep.places(what)
+    for place in places:
+        print(f"{place.path}  {screens.count(place.size)}B  {place.what}")
+    if not places:
+        print("Nothing to remove.")
+    elif yes or typer.confirm("Remove these?"):
+        for place in places:
+            place.remove()
+
+
+@data_app.command(epilog="Example: resflow data fetch oxford_flowers102 --image-size 64")
+def fetch(
+    source: Annotated[str, typer.Argument(help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH")],
+    data_dir: DataDir = None,
+    image_size: Annotated[int, typer.Option("--image-size", min=16, max=512, help="pixels of a side")] = 64,
+) -> None:
+    """Download a source where needed, check it, and decode it into the cache."""
+    from resflow.data.sources.open import open_source
+
+    print(f"Ready: {open_source(source, data_dir).prepare(image_size)}")
+
+
+@data_app.command(epilog="Example: resflow data info oxford_flowers10 --split article --contact-sheet sheet.png")
+def info(
+    source: Annotated[str, typer.Argument(help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH")],
+    data_dir: DataDir = None,
+    split: Annotated[str, typer.Option("--split", help="auto, official, article, stratified or generated")] = "auto",
+    split_seed: Annotated[int, typer.Option("--split-seed", min=0, help="draws a stratified split")] = 0,
+    image_size: Annotated[int, typer.Option("--image-size", min=16, max=512, help="pixels of a side")] = 64,
+    contact_sheet: Annotated[
+        Path | None, typer.Option("--contact-sheet", help="write some images of each class here")
+    ] = None,
+) -> None:
+    """Show counts a class and a split, the split's hash, image sizes and copies."""
+    from resflow.cli import console as screens
+    from resflow.data import info as facts
+    from resflow.data.dataset import load, resolve_split
+    from resflow.data.sources.open import open_source
+
+    opened = open_source(source, data_dir)
+    resolve_split(split, opened.splits, source)  # an unknown one is told before anything is decoded
+    folder = opened.prepare(image_size)
+    screens.console.print(screens.data_page(facts.describe(folder, split, split_seed)))
+    if contact_sheet is not None:
+        facts.contact_sheet(load(folder, split, split_seed), contact_sheet)
+        print(f"Contact sheet: {contact_sheet}")

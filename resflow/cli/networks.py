@@ -1,0 +1,119 @@
+"""Trained networks: `resflow pretrain`, `export` and `predict`, thin as the commands of cli.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer()
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="override a setting, such as epochs=5; repeatable"),
+]
+
+
+@app.command(epilog="Example: resflow pretrain --data synthetic --depth 18 --out backbone.safetensors --set epochs=5")
+def pretrain(
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="the .safetensors file to write, or to replace")
+    ],
+    family: Annotated[str | None, typer.Option("--family", help="imagenet or cifar [default: imagenet]")] = None,
+    depth: Annotated[int, typer.Option("--depth", min=1, help="imagenet 18, 34, 50, 101, 152; cifar 6n+2")] = 18,
+    width: Annotated[float | None, typer.Option("--width", help="multiplier of every channel count")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="initial values, order, augmentation")] = 1,
+    set_: Set = None,
+) -> None:
+    """Train one network for other studies to start from: `weights: FILE`."""
+    from resflow.cli import console as screens
+    from resflow.study import yaml_source as document
+    from resflow.workflow import plan as planning
+    from resflow.workflow import pretrain as pretraining
+
+    planning.require_training()
+    own = {"network.family": family, "network.width": width}
+    settings = {**{key: value for key, value in own.items() if value is not None}, **document.settings(set_)}
+    plan = pretraining.plan(data, data_dir, depth, seed, settings, out)
+    with screens.watching(1) as show:
+        record = pretraining.run(plan, out, show)
+    screens.console.print(
+        f"Validation top-1 {record.metrics['validation_top1']:.1%}, test top-1 {record.metrics['test_top1']:.1%}. "
+        f"Record: {plan.run}/\nWrote {out}. A study starts from it with: --set weights={out}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command(epilog="Example: resflow export depth-cpu-synthetic/1a2b3c4d5e6f --format keras --out model")
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="RUN/TRIAL", help="a trial that kept its network, or its .safetensors file")
+    ],
+    format_: Annotated[str, typer.Option("--format", "-f", help="keras, safetensors or both")] = "both",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="the folder to write [default: exported/TRIAL]")
+    ] = None,
+) -> None:
+    """Write a trained network as files, with class names and preprocessing."""
+    from resflow.errors import ResflowError, one_of
+
+    formats = {"keras": [".keras"], "safetensors": [".safetensors"], "both": [".safetensors", ".keras"]}
+    if format_ not in formats:
+        raise ResflowError(f"--format: {one_of(format_, formats, 'format')}")
+    kept = _kept(model)
+    from resflow.inspection import network as exporting  # TensorFlow takes seconds: what is wrong was told before
+
+    for path in exporting.write(kept, out or Path("exported") / kept.path.stem, formats[format_]):
+        print(f"Wrote {path}")
+
+
+@app.command(epilog="Example: resflow predict exported/1a2b3c4d5e6f photo.jpg -k 3")
+def predict(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="an exported folder, a .safetensors file, or RUN/TRIAL")
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="photos: JPEG, PNG, BMP, GIF or WebP")],
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="classes to show of each photo")] = 5,
+    format_: Annotated[str, typer.Option("--format", "-f", help="table or json")] = "table",
+) -> None:
+    """Say which classes photos show, with probabilities."""
+    from resflow.cli import console as screens
+    from resflow.data import decode
+    from resflow.errors import ResflowError, one_of
+
+    if format_ not in ("table", "json"):
+        raise ResflowError(f"--format: {one_of(format_, ('table', 'json'), 'format')}")
+    kept = _kept(model)
+    decoded = list(decode.decode_all(((str(path), path.read_bytes) for path in images), kept.about.image_size))
+    from resflow.inspection import network as exporting
+
+    rows = exporting.predict(exporting.rebuild(kept), decoded, top)
+    if format_ == "json":
+        import json
+
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    cells = [
+        [row["image"] if rank == 1 else "", found["class"], f"{found['probability']:.1%}"]
+        for row in rows
+        for rank, found in enumerate(row["classes"], start=1)
+    ]
+    screens.console.print(screens.table(("image", "class", "probability"), cells, right=("probability",)))
+
+
+def _kept(model: str) -> Any:
+    """Find a trained network and read what it says of itself; nothing heavy is imported yet."""
+    from resflow.weights import saved as kept
+    from resflow.workflow import plan as planning
+
+    planning.require_training()
+    return kept.read(kept.locate(model, planning.RESULTS, planning.STATE))

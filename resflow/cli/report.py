@@ -1,0 +1,136 @@
+"""What came of trials: `resflow status`, `report`, `compare`, `show` and `open`, thin as the commands of cli.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resflow.errors import RecordError
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: resflow status depth-demo-synthetic")
+def status(
+    run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
+) -> None:
+    """Show what has run and what has not."""
+    from resflow.cli import console as screens
+    from resflow.workflow import plan as planning
+
+    if run is None:
+        found = [place for folder in _runs() for place in (folder, *_candidates(folder))]
+        rows = [[place.relative_to(planning.RESULTS), *screens.status_of(place)[0]] for place in found]
+        screens.console.print(screens.table(("run", "trials", "state"), rows, right=("trials",)))
+        return
+    folder = planning.folder_of(run)
+    (_, states), listed = screens.status_of(folder)
+    screens.console.print(listed)
+    screens.console.print(states)
+    for place in _candidates(folder):
+        (_, states), _ = screens.status_of(place)
+        screens.console.print("Candidates: ", states, f"; `resflow status {run}/{place.name}` lists them", sep="")
+
+
+def _candidates(run: Path) -> list[Path]:
+    """The folder of a run's candidates; none before the first of them has ended."""
+    from resflow.tuning import phase as tuning
+
+    return [run / tuning.FOLDER] if (run / tuning.FOLDER / "trials").is_dir() else []
+
+
+def _runs() -> list[Path]:
+    """Every run below results/. Raises RecordError where there is none."""
+    from resflow.workflow import plan as planning
+
+    found = sorted(path.parent for path in planning.RESULTS.glob("*/study.yaml"))
+    if not found:
+        raise RecordError("no run below results/ yet: start one, such as `resflow study depth --profile demo`.")
+    return found
+
+
+@app.command(epilog="Example: resflow report depth-demo-synthetic --format latex --format pdf")
+def report(
+    runs: Annotated[list[str] | None, typer.Argument(help="runs by name or folder [default: all]")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="instead: tables as md, latex, csv, json or parquet, figures as svg, png or pdf; repeatable",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="where --format writes [default: RUN/exports]")
+    ] = None,
+    width: Annotated[
+        float, typer.Option("--width", min=2, max=20, help="inches of figures by --format: 3.4 is a paper's column")
+    ] = 3.4,
+) -> None:
+    """Turn records into reports; several runs get an index page."""
+    from resflow.report import exports
+    from resflow.report import write as reports
+    from resflow.workflow import plan as planning
+
+    folders = [planning.folder_of(run) for run in runs] if runs else _runs()
+    for folder in folders:
+        if formats:
+            place = out / folder.name if out and len(folders) > 1 else out
+            for path in exports.write(folder, formats, place, width):
+                print(path)
+        else:
+            print(f"Report: {reports.write_report(folder)}")
+    if len(folders) > 1 and not formats:
+        print(f"Index: {reports.write_index(folders)}")
+
+
+@app.command(epilog="Example: resflow compare depth-cpu-oxford_flowers102 depth-paper-oxford_flowers102")
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="another one's")],
+) -> None:
+    """Show what differs between two runs: studies, arms, effects."""
+    from resflow.analysis.analyse import analyse
+    from resflow.cli import console as screens
+    from resflow.report.compare import compare as compared
+    from resflow.workflow import plan as planning
+
+    analyses = [analyse(planning.folder_of(run)) for run in (first, second)]
+    for table in compared(*analyses):
+        screens.console.print(screens.printed(table))
+
+
+@app.command(epilog="Example: resflow show depth-demo-synthetic/1a2b3c4d5e6f")
+def show(
+    trial: Annotated[str, typer.Argument(metavar="[RUN/]TRIAL", help="a trial's id, or how it begins")],
+) -> None:
+    """Show one trial: settings, outcome, its last epochs, where its log and network lie."""
+    from resflow.cli import console as screens
+    from resflow.cli import show_trial as showing
+    from resflow.workflow import plan as planning
+
+    run, _, begin = trial.rpartition("/")
+    folders = [planning.folder_of(run)] if run else _runs()
+    for part in showing.trial(folders, begin):
+        screens.console.print(part)
+
+
+@app.command("open", epilog="Example: resflow open depth-demo-synthetic")
+def open_(
+    run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: the latest]")] = None,
+) -> None:
+    """Open a run's report in the browser; without one, say where it is."""
+    import webbrowser
+
+    from resflow.report import write as reports
+    from resflow.workflow import plan as planning
+
+    folder = planning.folder_of(run) if run else max(_runs(), key=lambda path: path.stat().st_mtime)
+    page = folder / "report.html"
+    if not page.is_file():
+        page = reports.write_report(folder)
+    print(f"Report: {page}")
+    if not webbrowser.open(page.resolve().as_uri()):
+        print("No browser was found here: open that file in yours.")

@@ -1,0 +1,315 @@
+"""Running a study: `resflow study`, `retry` and `plan`, thin as the commands of cli.py."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from resflow.cli import plan as plan_cli
+from resflow.cli.options import (
+    Address,
+    DataDir,
+    MaxFailures,
+    Out,
+    Profile,
+    Seeds,
+    Set,
+    Source,
+    Storage,
+    Study,
+    TimeBudget,
+)
+from resflow.errors import RecordError, StudyError
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: resflow study depth --profile cpu --data oxford_flowers102 --seeds 3")
+def study(
+    name: Study,
+    profile: Profile = None,
+    data: Source = None,
+    data_dir: DataDir = None,
+    seeds: Seeds = None,
+    set_: Set = None,
+    out: Out = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="set this study's records aside and run all of it")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="set records aside that are no trial of it any more")] = False,
+    reuse: Annotated[
+        list[str] | None,
+        typer.Option("--reuse", metavar="RUN", help="take over records of the same trials, by id, from another run"),
+    ] = None,
+    max_failures: MaxFailures = None,
+    time_budget: TimeBudget = None,
+    storage: Storage = None,
+    address: Address = None,
+) -> None:
+    """Run what a study has no record of yet, then write its report."""
+    from resflow.records import run as runs
+    from resflow.runner import stopping
+    from resflow.workflow import plan as planning
+
+    stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), max_failures)
+    if not dry_run:
+        planning.require_training()
+    gpus = _gpus(address)
+    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=not dry_run, gpus=gpus)
+    if dry_run:
+        plan_cli.show(plan)
+        return
+    with stopping.alone(plan.run):
+        if plan.searches:
+            plan = _tune(plan, stop, storage, address, fresh)
+        known = runs.load(plan.run).folders if (plan.run / "trials").is_dir() else ()
+        if fresh:
+            _set_aside(plan, [trial.id for trial in plan.trials if trial.id in known])
+            _forget(plan, storage)
+        strangers = sorted(set(known) - {trial.id for trial in plan.trials})
+        if prune:
+            _set_aside(plan, strangers)
+        elif strangers:
+            _say(
+                f"{_many(len(strangers), 'record')} of trials that this study does not have (any more) left out of the "
+                f"report; --prune sets them aside: {', '.join(strangers[:5])}{' …' if len(strangers) > 5 else ''}"
+            )
+        for other in reuse or ():
+            _reuse(plan, planning.folder_of(other))
+        _run(plan, stop, storage, address)
+
+
+@app.command(epilog="Example: resflow tune tuned_depth --profile demo")
+def tune(
+    name: Study,
+    profile: Profile = None,
+    data: Source = None,
+    data_dir: DataDir = None,
+    seeds: Seeds = None,
+    set_: Set = None,
+    out: Out = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="set its candidates aside and search anew")] = False,
+    time_budget: TimeBudget = None,
+    storage: Storage = None,
+    address: Address = None,
+) -> None:
+    """Search each arm's settings with one budget for all, on validation images alone; `study` goes on from there."""
+    from resflow.runner import stopping
+    from resflow.study import load as studies
+    from resflow.workflow import plan as planning
+
+    stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), None)
+    planning.require_training()
+    if studies.load(name, profile, _settings(set_)).file.tune is None:
+        raise StudyError(
+            f"the study {name} has no `tune`: expected a section that says what is searched, such as tune: "
+            "{space: {learning_rate: {low: 0.001, high: 1.0, sampling: log}}, candidates: 12}."
+        )
+    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, gpus=_gpus(address))
+    with stopping.alone(plan.run):
+        plan = _tune(plan, stop, storage, address, fresh)
+    _say(f"Go on with: {shlex.join(['resflow', 'study', *[w for w in sys.argv[2:] if w != '--fresh']])}")
+
+
+def _tune(plan: Any, stop: Any, storage: str | None, address: str | None, fresh: bool = False) -> Any:
+    """Run the candidates that have no record, say who won, and return the plan with the tuned trials."""
+    from resflow import atomic as files
+    from resflow.cli import console as screens
+    from resflow.records import run as runs
+    from resflow.report import tuning as tuned
+    from resflow.tuning import phase as tuning
+    from resflow.workflow import plan as planning
+
+    place = plan.run / tuning.FOLDER
+    planning.write(plan)
+    if fresh and (place / "trials").is_dir():
+        _set_aside(plan, [record.id for record in runs.load(place).records], place)
+    phase = planning.phase(plan)
+    if phase.unfinished:
+        from resflow.runner import execute as runner
+
+        table, tune = plan.searches.table(), plan.searches.tune
+        allotted = int(table["allotted"].sum()) * len(tune.chosen_seeds)
+        screens.console.print(
+            f"[bold]{plan.study.name}[/]: tuning {_many(len(table), 'arm')}, "
+            f"{table['allotted'].iloc[0]} candidates each ({tune.oracle}), {', '.join(tune.space)}. Records: {place}/",
+            highlight=False,
+        )
+        try:
+            with screens.watching(allotted) as show:
+                runner.search(place, plan.searches, plan.folders, plan.state, show, stop, storage, address)
+        except KeyboardInterrupt:
+            _say(f"Stopped. Go on with: {_same_command()}")
+            raise typer.Exit(130) from None
+        phase = planning.phase(plan)
+        plan = planning.tuned(plan, phase)
+        planning.write(plan)
+    files.replace(plan.run / tuning.LEDGER, files.csv(phase.ledger()))
+    for made in tuned.tables(phase, plan.searches.tune.space):
+        screens.console.print(screens.printed(made))
+    _say("")
+    if phase.unfinished:
+        why = f"Stopped: {stop.reason}. " if stop.reason else ""
+        _say(f"{why}The search of {', '.join(phase.unfinished)} is not complete. Go on with: {_same_command()}")
+        raise typer.Exit(1)
+    return plan
+
+
+@app.command(epilog="Example: resflow retry depth-cpu-oxford_flowers102 --diverged")
+def retry(
+    run: Annotated[str, typer.Argument(help="a run's name or folder")],
+    diverged: Annotated[bool, typer.Option("--diverged", help="those whose loss was no number as well")] = False,
+    data_dir: DataDir = None,
+    max_failures: MaxFailures = None,
+    time_budget: TimeBudget = None,
+    storage: Storage = None,
+    address: Address = None,
+) -> None:
+    """Run the failed trials of a run again, and what it has no record of yet."""
+    from resflow.records import run as runs
+    from resflow.runner import stopping
+    from resflow.workflow import plan as planning
+
+    stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), max_failures)
+    folder = planning.folder_of(run)
+    found = runs.load(folder)
+    if not (folder / "study.yaml").is_file():
+        raise RecordError(f"{folder} has no study.yaml: run its study by name, `resflow study NAME --out {folder}`.")
+    planning.require_training()
+    plan = planning.again(folder, str(found.study.get("command", "")), data_dir, _gpus(address))
+    statuses = ("failed", "diverged") if diverged else ("failed",)
+    mine = {trial.id for trial in plan.trials}
+    with stopping.alone(folder):
+        _set_aside(plan, [record.id for record in found.records if record.status in statuses and record.id in mine])
+        if plan.searches:
+            plan = _tune(plan, stop, storage, address)
+        _run(plan, stop, storage, address)
+
+
+def _gpus(address: str | None) -> int | None:
+    """How many GPUs a cluster has; None where trials run on this machine."""
+    if address is None:
+        return None
+    from resflow.workflow import plan as planning
+
+    planning.require_training()
+    from resflow.runner import execute as runner
+
+    return int(runner.visible(address).get("GPU", 0))
+
+
+def _settings(pairs: list[str] | None) -> dict[str, Any]:
+    from resflow.study import yaml_source as document
+
+    return document.settings(pairs)
+
+
+def _reuse(plan: Any, other: Path) -> None:
+    """Take over what another run has completed of this plan's trials."""
+    from resflow.records import record as records
+    from resflow.records import run as runs
+    from resflow.workflow import plan as planning
+
+    planning.write(plan)
+    there, mine = runs.finished(other), runs.finished(plan.run)
+    same = [t for t in plan.trials if t.id in there and t.id not in mine and there[t.id].status == "completed"]
+    for trial in same:
+        records.take_over(plan.run, trial, records.trial_folder(other, trial.id))
+    _say(f"{_many(len(same), 'record')} taken over from {other}")
+
+
+def _forget(plan: Any, storage: str | None) -> None:
+    """Remove the checkpoints of a plan's trials."""
+    from resflow.training import checkpoints
+
+    place = checkpoints.place_of(plan.run, plan.state, storage)
+    checkpoints.Storage(place).sweep({trial.id for trial in plan.trials})
+
+
+def _set_aside(plan: Any, ids: Collection[str], run: Path | None = None) -> None:
+    from resflow.records import record as records
+
+    if ids:
+        place = records.set_aside(run or plan.run, ids, plan.state / "set_aside")
+        _say(f"{_many(len(ids), 'record')} set aside in {place}")
+
+
+def _run(plan: Any, stop: Any, storage: str | None, address: str | None) -> None:
+    """Run what has no record, and write the report."""
+    from resflow.cli import console as screens
+    from resflow.records import run as runs
+    from resflow.weights import saved as kept
+    from resflow.workflow import plan as planning
+
+    planning.write(plan)
+    known = runs.finished(plan.run)
+    waiting, again = (chosen(plan.trials, known, plan.state) for chosen in (kept.waiting, kept.lacking))
+    screens.console.print(
+        f"[bold]{plan.study.name}[/]: {_many(len(plan.study.arms), 'arm')} × {_many(len(plan.study.seeds), 'seed')} = "
+        f"{len(plan.trials)} trials, {len(plan.trials) - len(waiting)} of them done before. Records: {plan.run}/",
+        highlight=False,
+    )
+    if again:
+        _say(f"{_many(len(again), 'trial')} of them ran before without keeping this network: trained again for it")
+    if waiting:
+        from resflow.runner import execute as runner
+
+        try:
+            with screens.watching(len(waiting)) as show:
+                runner.execute(plan.run, waiting, plan.folders, plan.state, show, stop, storage, address)
+        except KeyboardInterrupt:
+            _say(f"Stopped. Go on with: {_same_command()}")
+            raise typer.Exit(130) from None
+    _finish(plan, stop.reason)
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    from resflow.cli import console as screens
+
+    screens.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _same_command() -> str:
+    words = [word for word in sys.argv[1:] if word != "--fresh"]  # what is done is not to be done again
+    return shlex.join(["resflow", *words])
+
+
+def _finish(plan: Any, stopped: str) -> None:
+    """Write the report and say what came of the run; `stopped` is why it ended early, if it did."""
+    from resflow.cli import console as screens
+    from resflow.records import run as runs
+    from resflow.report import write as report
+    from resflow.weights import saved as kept
+
+    path = report.write_report(plan.run)
+    known = runs.finished(plan.run)
+    mine = [known[t.id] for t in plan.trials if t.id in known]
+    screens.console.print(screens.statuses(Counter(record.status for record in mine)))
+    failed = [record for record in mine if record.status in ("failed", "diverged")]
+    for record in failed:
+        log = plan.state / "logs" / f"{record.id}.log"
+        _say(f"{record.arm} seed {record.seed} {record.status}: {record.reason}\n  log: {log}")
+    if failed:
+        _say(f"Run them again with: resflow retry {shlex.quote(str(plan.run))}")
+    missing = len(plan.trials) - len(mine)
+    lacking = kept.lacking(plan.trials, known, plan.state)
+    if lacking:
+        _say(
+            f"{_many(len(lacking), 'trial')} kept no network: the logs in {plan.state / 'logs'} say why. The same "
+            "command trains them again."
+        )
+    if missing:
+        why = f"Stopped: {stopped}. " if stopped else ""
+        _say(f"{why}{_many(missing, 'trial')} without a record yet. Go on with: {_same_command()}")
+    _say(f"Report: {path}")
+    if missing or lacking:  # interrupted: what waits for this command must not take it for done
+        raise typer.Exit(1)

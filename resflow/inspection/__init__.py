@@ -1,0 +1,1 @@
+"""Trained networks, looked into: predictions, exports, activation maps, loss landscapes."""

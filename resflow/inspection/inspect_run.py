@@ -1,0 +1,158 @@
+"""From a run and its kept networks to pictures of their insides: which networks, which images, which files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from resflow import atomic as files
+from resflow.analysis.analyse import LANDSCAPE, Analysis, analyse
+from resflow.data import dataset as data
+from resflow.data.decode import Decoded
+from resflow.errors import RecordError, WeightsError, one_of
+from resflow.records.record import Record
+from resflow.weights import saved as kept
+from resflow.weights.saved import Kept
+from resflow.workflow import plan as planning
+
+if TYPE_CHECKING:
+    from resflow.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Networks of one seed of a run, an arm each, in the order of the study."""
+
+    analysis: Analysis
+    seed: int
+    networks: list[tuple[Record, Kept]]
+
+    @property
+    def state(self) -> Path:
+        return planning.STATE / self.analysis.run.folder.resolve().name
+
+
+def choose(run: Path, arms: Sequence[str] | None, seed: int | None) -> Chosen:
+    """Find the kept networks. Raises RecordError for what the run does not have, WeightsError where none was kept."""
+    analysis = analyse(run)
+    for arm in arms or ():
+        if arm not in analysis.design.arms:
+            raise RecordError(f"--arm: {one_of(arm, analysis.design.arms, 'arm')}")
+    done = [record for record in analysis.records if record.status == "completed"]
+    seeds = sorted({record.seed for record in done})
+    if not seeds or (seed is not None and seed not in seeds):
+        raise RecordError(
+            f"no completed trial of seed {seed} in {run}: {', '.join(map(str, seeds)) or 'there is none'}."
+        )
+    chosen, state = seed if seed is not None else seeds[0], planning.STATE / run.resolve().name
+    mine = {record.arm: record for record in done if record.seed == chosen}
+    wanted = [mine[arm] for arm in analysis.design.arms if arm in mine and (not arms or arm in arms)]
+    networks = [(record, path) for record in wanted if (path := kept.path_of(state, record.id)).is_file()]
+    if not networks:
+        raise WeightsError(
+            f"run {run.name} has kept no network of seed {chosen}. Train them again, and keep them, with:\n  "
+            f"{kept.again(analysis.run.study)}\nWhat has a record already keeps it: on a CPU the same numbers come out."
+        )
+    found = [(record, kept.read(path)) for record, path in networks]
+    if len({source.about.image_size for _, source in found}) > 1:
+        raise RecordError(f"the arms of {run.name} see images of several sizes: choose those of one with --arm.")
+    return Chosen(analysis, chosen, found)
+
+
+def photos(paths: Sequence[Path]) -> Sequence[Path]:
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise RecordError(f"no photo at {', '.join(missing)}: --images takes files.")
+    return paths
+
+
+def dataset(chosen: Chosen, data_dir: Path | None) -> Dataset:
+    """The images that the run was trained on, prepared where they are not yet."""
+    plan = planning.again(chosen.analysis.run.folder, "", data_dir)
+    record = chosen.networks[0][0]
+    if record.id not in plan.folders:
+        raise RecordError(
+            f"trial {record.id} is not in the plan of {chosen.analysis.run.folder}: its study was edited."
+        )
+    trial = next(trial for trial in plan.trials if trial.id == record.id)
+    return data.load(plan.folders[record.id], trial.data.split, trial.split_seed)
+
+
+def draw_maps(
+    chosen: Chosen, given: Sequence[Path] | None, count: int, out: Path | None, data_dir: Path | None
+) -> list[Path]:
+    """Write a picture an image; returns the paths."""
+    from resflow.figures.maps import maps as draw_image
+    from resflow.figures.style import to_file
+    from resflow.inspection import activation_maps as maps
+    from resflow.inspection import network as export
+
+    size = chosen.networks[0][1].about.image_size
+    decoded = _given(given, size) if given else _own(dataset(chosen, data_dir), count)
+    images = np.stack([photo.pixels for photo in decoded])
+    rows = {}
+    for record, source in chosen.networks:
+        network = export.rebuild(source)
+        rows[record.arm] = (network.classes, maps.look(network, images))
+    folder, written = out or chosen.state / "maps", []
+    for place, photo in enumerate(decoded):
+        table = {}
+        for arm, (classes, seen) in rows.items():
+            answer = f"{classes[seen.answer[place]]} {100 * seen.probability[place]:.0f} %"
+            shown = [(name, values[place]) for name, values in seen.stages.items()]
+            table[chosen.analysis.design.called(arm)] = [*shown, (answer, seen.cam[place])]
+        path = folder / f"{place + 1:02d}-{Path(photo.name).stem}.png"  # photos of two folders may share a name
+        files.replace(path, to_file(draw_image(photo.pixels, table), "png"))
+        written.append(path)
+    return written
+
+
+def _given(paths: Sequence[Path], size: int) -> list[Decoded]:
+    from resflow.data import decode
+
+    return list(decode.decode_all(((str(path), path.read_bytes) for path in paths), size))
+
+
+def _own(images: Dataset, count: int) -> list[Decoded]:
+    """Some validation images, of as many classes as there are of them."""
+    order = np.argsort(images.labels[images.validation], kind="stable")
+    picked = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
+    return [Decoded.drawn(images.names[index], images.images[index]) for index in images.validation[picked]]
+
+
+def measure_landscape(chosen: Chosen, points: int, grid: int, images: int, reach: float, data_dir: Path | None) -> Path:
+    """Measure and write landscape.csv into the run's folder; the rows of other seeds and arms stay."""
+    from resflow.inspection import loss_landscape as landscape
+    from resflow.inspection import network as export
+
+    given = dataset(chosen, data_dir)
+    index = given.train[np.linspace(0, len(given.train) - 1, min(images, len(given.train))).round().astype(int)]
+    pictures, labels = given.images[np.sort(index)], given.labels[np.sort(index)]
+    steps = landscape.line(points + 1 - points % 2, reach)
+    plane = landscape.plane(grid + 1 - grid % 2, reach) if grid else []
+    rows = []
+    for record, source in chosen.networks:
+        network = export.rebuild(source)
+        places = [*steps, *plane]
+        found = landscape.losses(network, pictures, labels, places, chosen.seed)
+        rows += [
+            (record.arm, record.seed, place[0], place[1] if len(place) > 1 else np.nan, loss)
+            for place, loss in zip(places, found, strict=True)
+        ]
+    table = pd.DataFrame(rows, columns=["arm", "seed", "x", "y", "loss"])
+    path = chosen.analysis.run.folder / LANDSCAPE
+    before = chosen.analysis.landscape
+    if before is not None:
+        fresh = set(zip(table["arm"], table["seed"], strict=True))
+        stale = [pair in fresh for pair in zip(before["arm"], before["seed"], strict=True)]
+        table = pd.concat([before[~np.array(stale, dtype=bool)], table], ignore_index=True)
+    try:
+        files.replace(path, files.csv(table))
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error}. Free space or make the folder writable.") from error
+    return path

@@ -1,0 +1,159 @@
+"""A kept network as a Keras model again: written for other programs, asked about photos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import keras  # isort: skip
+import tensorflow as tf  # isort: skip
+
+from resflow.data.decode import DECODE_VERSION, Decoded
+from resflow.errors import WeightsError
+from resflow.models import build as models
+from resflow.training import scoring
+from resflow.weights import load as weights
+from resflow.weights import saved as kept
+from resflow.weights.description import Described
+from resflow.weights.saved import ABOUT, KEPT, KERAS, MODEL, Kept
+
+BATCH = 32  # photos in a forward pass
+PREPROCESSING = (
+    "decode the first frame, apply its EXIF orientation, put transparency on white, convert to RGB (16-bit grey: "
+    "divided by 257)",
+    "take the largest centred square",
+    "resample it to image_size x image_size by Lanczos, antialiased (Pillow's resize); a photo of that size stays as "
+    "it is",
+    "as float32 (images, rows, columns, channels) with pixels of 0 to 255: (pixel - mean) / deviation, a channel each",
+)
+OUTPUT = "logits, float32 (images, classes) in the order of classes; their softmax is the probabilities"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network. `model` takes normalised images, `logits` uint8 ones (n, size, size, 3) as decoded, which
+    `prepared` normalises."""
+
+    model: keras.Model
+    classes: tuple[str, ...]
+    logits: Callable[[Any], Any]
+    prepared: Callable[[Any], Any]
+
+
+def rebuild(source: Kept) -> Network:
+    """Build the network of a file. Raises WeightsError where the file does not hold the network that it describes."""
+    model = _loaded(source) if source.path.suffix == KERAS else _built(source)
+    # Variables, as in training: of constants TensorFlow would make other sums, with other last bits.
+    mean, deviation = (
+        tf.Variable(np.array(values, np.float32), trainable=False)
+        for values in (source.normalisation.mean, source.normalisation.deviation)
+    )
+    size = source.about.image_size
+
+    def prepared(images: Any) -> Any:
+        return (tf.cast(images, tf.float32) - mean) / deviation
+
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])
+    def logits(images: Any) -> Any:
+        return model(prepared(images), training=False)
+
+    return Network(model, source.about.classes, logits, prepared)
+
+
+def _built(source: Kept) -> keras.Model:
+    about = source.about
+    with _policy(about.computed.precision):
+        model = models.build(
+            about.network, about.image_size, len(about.classes), about.computed.lowering, head=about.head
+        )
+    found = weights.find(str(source.path.absolute()), about.network.family, about.network.depth)
+    weights.load(model, found, head=True)
+    return model
+
+
+def _loaded(source: Kept) -> keras.Model:
+    try:
+        model = keras.models.load_model(source.path, compile=False)
+    except Exception as error:  # of a damaged file Keras, zipfile, json and h5py raise what they like
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{source.path} is no readable Keras file: {reason} Export the network again.") from error
+    size, classes = source.about.image_size, len(source.about.classes)
+    if (model.input_shape, model.output_shape) != ((None, size, size, 3), (None, classes)):
+        raise WeightsError(
+            f"{source.path} takes {model.input_shape} and gives {model.output_shape}: expected images of {size} pixels "
+            f"and {classes} classes, as {source.path.with_suffix(ABOUT).name} beside it says. Export the network again."
+        )
+    return model
+
+
+@contextmanager
+def _policy(precision: str) -> Iterator[None]:
+    """Layers that are built inside compute as they did in training; each keeps its policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def write(source: Kept, folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Write the network in each form, and last model.json: each file whole or not at all; return them all.
+
+    A form that an export of another network left in the folder goes: a folder holds one network. Raises WeightsError
+    where the disk refuses, or where there is no more than a Keras file to start from.
+    """
+    if source.path.suffix == KERAS:
+        raise WeightsError(f"{source.path} is exported already: expected RUN/TRIAL or a {KEPT} file.")
+    model = rebuild(source).model
+    described = Described(**dict(source.about), normalisation=source.normalisation)
+    _clear(folder, described)
+    paths = [folder / f"{MODEL}{suffix}" for suffix in suffixes]
+    for path in paths:
+        if path.suffix == KEPT:
+            kept.write(path, model, source.about, source.normalisation)
+        else:
+            with kept.whole(path) as draft:
+                model.save(draft)
+    rules = {"preprocessing": PREPROCESSING, "output": OUTPUT, "decode_version": DECODE_VERSION}
+    text = json.dumps({"format": "resflow", **described.model_dump(mode="json"), **rules}, indent=1, ensure_ascii=False)
+    paths.append(folder / f"{MODEL}{ABOUT}")
+    with kept.whole(paths[-1]) as draft:
+        draft.write_text(f"{text}\n", encoding="utf-8")
+    return paths
+
+
+def _clear(folder: Path, described: Described) -> None:
+    files = [folder / f"{MODEL}{suffix}" for suffix in (KEPT, KERAS)]
+    with suppress(WeightsError):
+        if kept.described(folder / f"{MODEL}{ABOUT}") == described:
+            return
+    for path in files:
+        with kept.writing(path):
+            path.unlink(missing_ok=True)
+
+
+def predict(network: Network, photos: Sequence[Decoded], top: int) -> list[dict[str, Any]]:
+    """Return a row a photo: its name, and its `top` most probable classes with their 0-based index."""
+    rows = []
+    for start in range(0, len(photos), BATCH):
+        batch = photos[start : start + BATCH]
+        logits = network.logits(np.stack([photo.pixels for photo in batch])).numpy()
+        for photo, probabilities in zip(batch, np.exp(scoring.log_softmax(logits)), strict=True):
+            best = np.argsort(-probabilities, kind="stable")[:top]
+            rows.append(
+                {
+                    "image": photo.name,
+                    "classes": [
+                        {"class": network.classes[i], "index": int(i), "probability": float(probabilities[i])}
+                        for i in best
+                    ],
+                }
+            )
+    return rows

@@ -1,0 +1,154 @@
+"""How a run came about, key by key: data, settings, versions, hardware, time, and the command that repeats it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from resflow.analysis.analyse import Analysis
+from resflow.records.metrics import metric
+from resflow.report.formatting import duration, known, level
+
+
+def how(analysis: Analysis) -> list[tuple[str, str]]:
+    """How it was run, key by key; values that differ between records stand side by side."""
+    study, kept = analysis.run.study, analysis.records
+    data, networks = _distinct(r.data for r in kept), _distinct(r.network for r in kept)
+    provenance = [r.provenance for r in kept]
+    rows = [
+        ("Data", _join(data, "source")),
+        ("Images", _images(data)),
+        ("Normalisation", _normalisations(data)),
+        ("Weights", _weights(networks)),
+        (
+            "Split",
+            f"{_join(data, 'split')}, split seed {_values(r.split_seed for r in kept)}" if kept else "",
+        ),
+        ("Split hash", _join(data, "split_hash")),
+        ("Data fingerprint", _join(data, "fingerprint")),
+        ("Chance", _chance(analysis)),
+        ("Seeds", ", ".join(str(seed) for seed in sorted(analysis.trials["seed"].unique()))),
+        ("Profile", str(study.get("profile") or "none")),
+        (
+            "Factors",
+            "; ".join(f"{name}: {', '.join(labels)}" for name, labels in analysis.design.factors.items()),
+        ),
+    ]
+    rows += [(f"{group.capitalize()} settings", _settings(analysis, group)) for group in ("network", "recipe", "data")]
+    rows += [
+        ("Execution", _mapping(_distinct(r.execution for r in kept))),
+        ("Stem", _join(networks, "stem")),
+        ("Versions", _mapping(_distinct(p.get("versions") or {} for p in provenance))),
+        ("Python", _join(provenance, "python")),
+        ("Hardware", _hardware(provenance)),
+        ("Git commit", _join(provenance, "git_commit")),
+        ("Records taken over from", _values(p["taken_over"] for p in provenance if "taken_over" in p)),
+        ("Ran", _span(provenance)),
+        ("Time of all trials", duration(float(sum(r.seconds for r in kept))) if kept else ""),
+        ("Command", command(analysis)),
+    ]
+    return [(key, value) for key, value in rows if value]
+
+
+def _chance(analysis: Analysis) -> str:
+    chance = analysis.chance
+    if not known(chance.level):
+        return chance.why
+    judged = metric(chance.judged_by)
+    return f"{judged.label} {level(judged, chance.level)} {judged.unit}: {chance.why}"
+
+
+def command(analysis: Analysis) -> str:
+    """What repeats the run: the command that study.yaml carries, or the study as it ran."""
+    study = analysis.run.study
+    if study.get("command"):
+        return str(study["command"])
+    if not study:
+        return ""
+    file = f"results/{analysis.run.folder.resolve().name}/study.yaml"
+    return f"resflow study {shlex.quote(file)} --out NEW-FOLDER"
+
+
+def _distinct(mappings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each mapping once: thousands of trials share a few."""
+    return list({json.dumps(one, default=str): one for one in mappings}.values())
+
+
+def _values(values: Iterable[Any]) -> str:
+    return "; ".join(dict.fromkeys(_plain(value) for value in values if value is not None and value != ""))
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _join(mappings: list[dict[str, Any]], key: str) -> str:
+    return _values(mapping.get(key) for mapping in mappings)
+
+
+def _mapping(mappings: list[dict[str, Any]]) -> str:
+    keys = dict.fromkeys(key for mapping in mappings for key in mapping)
+    return ", ".join(f"{key} {value}" for key in keys if (value := _join(mappings, key)))
+
+
+def _images(data: list[dict[str, Any]]) -> str:
+    size = _join(data, "image_size")
+    parts = [f"{size} × {size} pixels"] if size else []
+    parts += [f"{value} classes" for value in [_join(data, "classes")] if value]
+    parts += [f"{_join(data, key)} {name}" for key, name in _SPLITS.items() if _join(data, key)]
+    return ", ".join(parts)
+
+
+def _normalisations(data: list[dict[str, Any]]) -> str:
+    """Means and deviations of the pixels' normalisation, in 0..255; several where arms differ."""
+    found = [d["normalisation"] for d in data if isinstance(d.get("normalisation"), dict)]
+    return _values(
+        f"(pixel − {_triple(one.get('mean'))}) / {_triple(one.get('deviation'))}, RGB in 0..255" for one in found
+    )
+
+
+def _triple(values: Any) -> str:
+    return f"({', '.join(f'{value:.5g}' for value in values)})" if isinstance(values, list | tuple) else "?"
+
+
+def _weights(networks: list[dict[str, Any]]) -> str:
+    """Where pretrained weights came from, and the first digits of their files' sha256."""
+    return _values(
+        f"{one['weights']} (sha256 {str(one.get('weights_digest'))[:12]})" for one in networks if one.get("weights")
+    )
+
+
+_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def _settings(analysis: Analysis, group: str) -> str:
+    """The settings of one group that all trials share, from the records, or from study.yaml before any."""
+    sections = _distinct(record.settings.get(group) or {} for record in analysis.records)
+    if not sections:
+        study = analysis.run.study
+        sections = [dict(study.get(group) or (study.get("settings") or {}).get(group) or {})]
+    keys = dict.fromkeys(key for section in sections for key in section)
+    shown = []
+    for key in keys:
+        different = list(dict.fromkeys(_plain(section[key]) for section in sections if key in section))
+        if key not in analysis.design.factors and different != ["null"]:
+            shown.append(f"{key} {different[0]}" if len(different) == 1 else f"{key} by arm")
+    return ", ".join(shown)
+
+
+def _hardware(provenance: list[dict[str, Any]]) -> str:
+    return "; ".join(dict.fromkeys(text for p in provenance if (text := ", ".join(_machine(p)))))
+
+
+def _machine(p: dict[str, Any]) -> Iterator[str]:
+    for key, form in (("cpu", "{}"), ("cores", "{} cores"), ("memory_gb", "{} GB"), ("device", "device {}")):
+        if p.get(key) is not None:
+            yield form.format(p[key])
+
+
+def _span(provenance: list[dict[str, Any]]) -> str:
+    started = sorted(str(p["started"]) for p in provenance if p.get("started"))
+    finished = sorted(str(p["finished"]) for p in provenance if p.get("finished"))
+    return f"{started[0]} to {finished[-1]}" if started and finished else ""

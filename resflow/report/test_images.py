@@ -1,0 +1,122 @@
+"""What the test images say: how far they alone could carry a difference, and which classes are hard."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from resflow.analysis import image_statistics as sampling
+from resflow.analysis.analyse import Analysis
+from resflow.analysis.predictions import Predictions
+from resflow.analysis.verdicts import ABOVE, UNKNOWN
+from resflow.report.formatting import interval, known, number, p_value
+from resflow.report.tables import Table
+
+HARDEST = 10
+
+
+def sampled(analysis: Analysis) -> Table | None:
+    """What another sample of test images could change, contrast by contrast. None without predictions."""
+    predictions = analysis.predictions
+    if predictions is None or analysis.effects.empty:
+        return None
+    rows = []
+    once = analysis.effects[analysis.effects["less"] == ""].drop_duplicates(["arm", "reference"])
+    for arm, reference in once[["arm", "reference"]].itertuples(index=False):
+        found = predictions.pair(arm, reference)
+        if found is None:
+            continue
+        p = dict.fromkeys((p_value(found.p_low), p_value(found.p_high)))
+        rows.append(
+            (
+                f"{analysis.design.called(arm)} − {analysis.design.called(reference)}",
+                str(found.seeds),
+                f"{found.first_only:.0f}",
+                f"{found.second_only:.0f}",
+                " to ".join(p),
+                number(100 * found.difference, signed=True),
+                interval(100 * found.low, 100 * found.high, signed=True),
+            )
+        )
+    if not rows:
+        return None
+    header = (
+        *("Contrast", "Seeds", "Images right in the first alone", "In the second alone", "McNemar p, seed by seed"),
+        *("Test top-1 (points)", "95 % interval over images"),
+    )
+    return Table("Sampling of test images", header, tuple(rows), frozenset({"Contrast"}), _note(analysis, predictions))
+
+
+def _note(analysis: Analysis, predictions: Predictions) -> str:
+    images = len(predictions.labels)
+    text = (
+        f"Test top-1 on {images:,} images that all seeds share. This says what another sample of images could do to "
+        "these very networks; the verdicts say what other seeds could do. McNemar: exact, of one seed's pair of "
+        "networks (smallest to largest over seeds). Interval: normal, over images, of the seeds' mean difference."
+    )
+    baseline = analysis.design.baseline
+    rights = [predictions.right[trial] for trial in predictions.of_arm.get(baseline or "", {}).values()]
+    if rights:
+        share = float(np.mean(rights))
+        low, high = sampling.wilson(share, images)
+        text += f" For scale: {analysis.design.called(baseline or '')}'s {100 * share:.1f} % has a Wilson interval"
+        text += f" of {100 * low:.1f} to {100 * high:.1f} %."
+    if predictions.left_out:
+        text += f" {len(predictions.left_out)} trials have no predictions on these images and are left out."
+    return text
+
+
+def shown_arms(analysis: Analysis) -> list[str]:
+    """The baseline and the arm with the best mean, among those that show skill: whose classes are looked at."""
+    arms = analysis.arms[(analysis.arms["n"] > 0) & analysis.arms["chance"].isin((ABOVE, UNKNOWN))]
+    if arms.empty:
+        return []
+    values = arms.set_index("arm")["mean"]
+    best = str(values.idxmax() if analysis.design.metric.higher_is_better else values.idxmin())
+    baseline = analysis.design.baseline
+    return [best, baseline] if baseline is not None and baseline in values.index and baseline != best else [best]
+
+
+def class_names(analysis: Analysis, count: int) -> list[str]:
+    """Names from the records, or of a source whose names resflow knows; else numbers, from 1."""
+    data = [record.data for record in analysis.records]
+    named = next((one["class_names"] for one in data if isinstance(one.get("class_names"), list)), None)
+    if named is None and any(str(one.get("source", "")).startswith("oxford_flowers") for one in data):
+        from resflow.data.sources.oxford import class_names as official
+
+        named = list(official())
+    if named is None or len(named) < count:
+        return [f"class {number}" for number in range(1, count + 1)]
+    return [str(name) for name in named[:count]]
+
+
+def hardest(analysis: Analysis) -> Table | None:
+    """The classes that the best arm gets wrong most often, and what it takes them for. None without predictions."""
+    predictions, arms = analysis.predictions, shown_arms(analysis)
+    arms = [arm for arm in arms if predictions is not None and arm in predictions.of_arm]
+    if predictions is None or not arms:
+        return None
+    best = arms[0]
+    confusion = predictions.confusion(best)
+    shares = {arm: predictions.by_class(arm) for arm in arms}
+    names = class_names(analysis, len(confusion))
+    counts = np.bincount(predictions.labels, minlength=len(confusion))
+    order = [int(number) for number in np.argsort(shares[best], kind="stable") if known(float(shares[best][number]))]
+    rows = []
+    for number_ in order[:HARDEST]:
+        wrong = confusion[number_].copy()
+        wrong[number_] = 0
+        taken = int(wrong.argmax())
+        rows.append(
+            (
+                names[number_],
+                f"{counts[number_]}",
+                *(f"{100 * shares[arm][number_]:.1f}" for arm in arms),
+                f"{names[taken]} ({100 * wrong[taken]:.0f} %)" if wrong[taken] > 0 else "–",
+            )
+        )
+    header = ("Class", "Test images", *(f"{analysis.design.called(arm)} (%)" for arm in arms), "Most often taken for")
+    note = (
+        f"Test top-1 by class, means over seeds; {analysis.design.called(best)} has the best mean. The hardest of many "
+        "classes are partly the unluckiest: with so few images a class, look at the counts."
+    )
+    return Table("Hardest classes", header, tuple(rows), frozenset({"Class", "Most often taken for"}), note)

@@ -1,0 +1,123 @@
+"""A tuning phase as tables: what each arm was allotted and used, what it chose, and what its hyperparameters do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from resflow.report.formatting import duration, number
+from resflow.report.tables import Table
+from resflow.study.search_space import Choice, Parameter
+from resflow.tuning.phase import Phase, Tried, at_ends
+
+Called = Callable[[str], str]
+FEWEST = 5  # completed candidates of which a correlation is told
+
+
+def tables(phase: Phase, space: Mapping[str, Parameter], called: Called = str) -> list[Table]:
+    """The ledger, the chosen settings, and each hyperparameter's part; `called` names arms for readers."""
+    return [ledger(phase, called), chosen(phase, space, called), sensitivity(phase, space, called)]
+
+
+def ledger(phase: Phase, called: Called = str) -> Table:
+    rows = []
+    for row in phase.ledger().to_dict("records"):
+        rows.append(
+            (
+                called(row["arm"]),
+                f"{row['candidates']} of {row['allotted']}",
+                *(str(row[word]) for word in ("completed", "pruned", "diverged", "failed")),
+                str(row["epochs"]),
+                f"{row['epochs_used']:,}",
+                duration(row["device_seconds"]),
+            )
+        )
+    oracles = ", ".join(dict.fromkeys(phase.table["oracle"]))
+    unfair = phase.unfair()
+    note = f"Oracle: {oracles}. Epochs are the most of one candidate. Time is that of workers, summed. " + (
+        f"Unfair, the arms were not tuned alike: {'; '.join(unfair)}."
+        if unfair
+        else "Every arm was allotted the same candidates, epochs and space."
+    )
+    if phase.left_out:
+        note += f" {phase.left_out} record(s) of candidates belong to other searches and are left out."
+    header = (
+        "Arm",
+        "Candidates",
+        "Completed",
+        "Pruned",
+        "Diverged",
+        "Failed",
+        "Epochs",
+        "Epochs used",
+        "Time",
+    )
+    return Table("Tuning: what each arm was given", header, tuple(rows), frozenset({"Arm"}), note)
+
+
+def chosen(phase: Phase, space: Mapping[str, Parameter], called: Called = str) -> Table:
+    """A row an arm: its winner, with what lies at an end of its range."""
+    names = list(space) or sorted({name for mine in phase.tried.values() for one in mine for name in one.values})
+    rows, at_edge, ends = [], [], at_ends(phase, space)
+    for arm in phase.table["arm"]:
+        won = phase.winner(arm)
+        if won is None:
+            rows.append((called(arm), *["–"] * (len(names) + 2)))
+            continue
+        near = ends.get(arm, {})
+        at_edge += [f"{name} of {called(arm)} ({end} end)" for name, end in near.items()]
+        cells = [_value(won.values.get(name)) + (f" ({near[name]} end)" if name in near else "") for name in names]
+        rows.append((called(arm), str(won.number), *cells, number(100 * won.score)))
+    note = "By validation top-1 in per cent, of candidates that trained for all epochs. " + (
+        f"At an end of the range that was searched, beyond which better values may lie: {', '.join(at_edge)}."
+        if at_edge
+        else "No winner lies at an end of a range that was searched."
+    )
+    header = ("Arm", "Candidate", *names, "Validation top-1")
+    choices = {name for name, parameter in space.items() if isinstance(parameter, Choice)}
+    return Table("Tuning: what each arm chose", header, tuple(rows), frozenset({"Arm", *choices}), note)
+
+
+def sensitivity(phase: Phase, space: Mapping[str, Parameter], called: Called = str) -> Table:
+    """How scores go with each hyperparameter: rank correlation of a range, means by label of a choice."""
+    rows = []
+    for arm in phase.table["arm"]:
+        for name, parameter in space.items():
+            told = scores(phase.tried.get(arm, []), name)
+            if len(told) < FEWEST:
+                text = f"too few candidates ({len(told)})"
+            elif isinstance(parameter, Choice):
+                means = told.groupby("value", sort=False)["score"].agg(["mean", "size"])
+                text = ", ".join(f"{label} {number(100 * mean)} ({size})" for label, mean, size in means.itertuples())
+            elif told["score"].nunique() < 2 or told["value"].nunique() < 2:
+                text = "all alike"
+            else:
+                found = stats.spearmanr(told["value"], told["score"])
+                text = f"ρ {number(float(found.statistic), signed=True)} ({len(told)})"
+            rows.append((called(arm), name, text))
+    note = (
+        "Spearman's rank correlation ρ of a range with validation top-1, or the mean by choice; in brackets how many "
+        "candidates. A peak inside a range gives a ρ near 0: see the figure."
+    )
+    if phase.ledger()["pruned"].any():
+        note += " Of candidates that ended early the score is what they had reached."
+    return Table(
+        "Tuning: what each hyperparameter does",
+        ("Arm", "Hyperparameter", "Effect"),
+        tuple(rows),
+        frozenset({"Arm", "Hyperparameter", "Effect"}),
+        note,
+    )
+
+
+def scores(tried: list[Tried], name: str) -> pd.DataFrame:
+    """`value` and `score` of the candidates for which a hyperparameter counted, and whose score is known."""
+    rows = [(one.values[name], one.score) for one in tried if name in one.values and np.isfinite(one.score)]
+    return pd.DataFrame(rows, columns=["value", "score"])
+
+
+def _value(value: object) -> str:
+    return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)

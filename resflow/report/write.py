@@ -1,0 +1,143 @@
+"""Write what a reader sees of a run: report.html, README.md, trials.csv, effects.csv and figures/.
+
+Everything is computed from the folder's records; the same records give the same bytes. Each file is
+replaced whole, so that a reader of a running study never meets half of one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from resflow import atomic as files
+from resflow.analysis.analyse import Analysis, analyse, labels
+from resflow.errors import RecordError
+from resflow.report import answer, markdown, published, tables
+from resflow.report import figure_list as drawn
+from resflow.report import paper_claims as claims
+from resflow.report import run_details as how
+from resflow.report import test_images as images
+from resflow.report import tuning as tuned
+from resflow.report.figure_list import Drawn
+from resflow.tuning.phase import LEDGER
+
+SCRIPT = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
+LIMITS = (
+    "Intervals and tests are over seeds on one split of one data source: they say nothing about other data.",
+    "The t interval assumes roughly normal differences; with few seeds it is wide: undecided is not equal.",
+    "Test is evaluated once, at the end of a trial; validation alone selects.",
+)
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write the report of one results folder, finished or not, and return the path of its report.html.
+
+    Raises RecordError where the folder holds no run or cannot be written.
+    """
+    analysis = analyse(run_folder)
+    figures = drawn.draw(analysis)
+    page = _page(analysis, figures)
+    made = {f"figures/{figure.name}.{kind}": data for figure in figures for kind, data in figure.files.items()}
+    made |= {
+        "trials.csv": files.csv(analysis.trials),
+        "effects.csv": files.csv(analysis.effects),
+        **({LEDGER: files.csv(analysis.tuning.ledger())} if analysis.tuning else {}),
+        "README.md": _render("README.md.j2", **page),
+        "report.html": _render("report.html.j2", **page),
+    }
+    try:
+        for name, content in made.items():
+            files.replace(run_folder / name, content)
+        for path in (run_folder / "figures").glob("*"):  # of an earlier report, when other arms had completed
+            if drawn.OURS.fullmatch(path.name) and f"figures/{path.name}" not in made:
+                path.unlink()
+    except OSError as error:
+        raise RecordError(
+            f"cannot write the report into {run_folder}: {error}. Free space or make the folder writable, "
+            "then run `resflow report` again."
+        ) from error
+    return run_folder / "report.html"
+
+
+def write_index(run_folders: Sequence[Path], root: Path | None = None) -> Path:
+    """Write index.html over several reported runs, by default into the folder that holds them all."""
+    if not run_folders:
+        raise RecordError("no run to list: expected at least one results folder.")
+    paths = [folder.resolve() for folder in run_folders]
+    root = root.resolve() if root else Path(os.path.commonpath([path.parent for path in paths]))
+    runs = []
+    for path in paths:
+        link = os.path.relpath(path / "report.html", root).replace(os.sep, "/")
+        runs.append({**_head(analyse(path)), "folder": path.name, "link": quote(link)})
+    try:
+        files.replace(root / "index.html", _render("index.html.j2", runs=runs))
+    except OSError as error:
+        raise RecordError(f"cannot write {root / 'index.html'}: {error}. Make the folder writable.") from error
+    return root / "index.html"
+
+
+def _head(analysis: Analysis) -> dict[str, Any]:
+    study = analysis.run.study
+    return {
+        "name": str(study.get("name") or analysis.run.folder.resolve().name),
+        "question": str(study.get("question") or ""),
+        "answer": [*published.answer(analysis), *answer.answer(analysis)],
+        "labels": labels(analysis),
+        "completed": analysis.completed,
+        "total": len(analysis.trials),
+    }
+
+
+def _page(analysis: Analysis, figures: list[Drawn]) -> dict[str, Any]:
+    compared = len(analysis.effects) > 0 and bool(analysis.effects["n"].any())
+    return {
+        **_head(analysis),
+        "main": figures[:1] if analysis.completed else [],
+        "effect_figures": [figure for figure in figures if figure.name == "effects"],
+        "curves": [figure for figure in figures if figure.name.startswith(("training", "validation"))],
+        "training": [t for t in (tables.degradation(analysis), tables.convergence(analysis)) if t],
+        "inside": [figure for figure in figures if figure.name.startswith(("inside", "landscape"))],
+        "claims": claims.table(analysis) if analysis.completed else None,
+        "tuning": [figure for figure in figures if figure.name.startswith("tuning")],
+        "tuned": tuned.tables(analysis.tuning, analysis.space) if analysis.tuning else [],
+        "costs": [figure for figure in figures if figure.name == "cost"],
+        "confusions": [figure for figure in figures if figure.name == "confusion"],
+        "arms": tables.arms(analysis),
+        "published": published.table(analysis),
+        "effects": tables.effects(analysis) if compared else [],
+        "beside": [table for table in _beside(analysis) if table] if compared else [],
+        "hardest": images.hardest(analysis),
+        "trials": tables.trials(analysis),
+        "how": how.how(analysis),
+        "limits": LIMITS,
+        "words": tables.WORDS,
+        "script": SCRIPT,
+        "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}",
+    }
+
+
+def _beside(analysis: Analysis) -> list[tables.Table | None]:
+    """What stands beside the verdicts and takes no part in them."""
+    return [tables.robustness(analysis), images.sampled(analysis), tables.seeds(analysis)]
+
+
+def _render(template: str, **values: Any) -> bytes:
+    environment = Environment(
+        loader=PackageLoader("resflow.report"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = Markup  # our own figures; matplotlib has escaped their text
+    environment.filters["md"] = markdown.escaped
+    environment.filters["table"] = markdown.table
+    return environment.get_template(template).render(values).encode()

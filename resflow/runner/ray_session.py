@@ -1,0 +1,120 @@
+"""Ray for the length of a run: on this machine alone, or a cluster that is there."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from resflow import provenance
+from resflow.errors import TrainingError
+from resflow.study.resources import Needs
+
+log = logging.getLogger("resflow.runner")
+ANSWER_S = 10  # that a cluster may take to answer
+ASKED: dict[str, Any] = {
+    "log_to_driver": False,
+    "logging_level": logging.ERROR,
+    "configure_logging": True,
+    "runtime_env": {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0"}},
+}
+
+
+def check_address(address: str) -> None:
+    """Raise TrainingError where no cluster can be meant."""
+    if address != "auto" and not re.fullmatch(r"[^\s:/]+:\d{1,5}", address):
+        raise TrainingError(
+            f"--address {address}: expected auto (the cluster that `ray start` made known on this machine), or "
+            "HOST:PORT of its head. This command runs on a machine of the cluster; a ray:// address cannot be used."
+        )
+
+
+@contextmanager
+def connected(needs: Needs, address: str | None = None) -> Iterator[None]:
+    """Start Ray here, or join the cluster at `address`. Raises TrainingError where no trial could ever start."""
+    cores = provenance.processors()
+    if address is None and needs.cpus > cores:
+        raise TrainingError(
+            f"a trial asks for {needs.cpus:g} CPUs, this machine has {cores}: lower it with --set threads={cores} "
+            "(and cpus, where the study sets it)."
+        )
+    with _cluster(address) if address else _local(cores):
+        nodes = resources()
+        if not needs.places(nodes):
+            _tell(needs, nodes, address)
+        yield
+
+
+def resources() -> list[dict[str, float]]:
+    """What each living machine has, by Ray's names."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def visible(address: str | None = None) -> dict[str, float]:
+    """What Ray sees on this machine, which it is started on, or in a cluster."""
+    with _cluster(address) if address else _local(provenance.processors()):
+        return {key: float(value) for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU", "memory")}
+
+
+def _tell(needs: Needs, nodes: list[dict[str, float]], address: str | None) -> None:
+    if needs.gpus and not any(node.get("GPU") for node in nodes):
+        problem = "device gpu was asked for, but Ray sees no GPU"
+    else:
+        most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in ("CPU", "GPU", "memory")}
+        problem = (
+            f"a trial asks for {needs}, and no machine has that: at most {most['CPU']:g} CPUs, {most['GPU']:g} GPUs "
+            f"and {most['memory'] / 1e9:.1f} GB of memory on one"
+        )
+    if address:  # a machine that has it may join, or an autoscaler may bring one
+        log.warning("%s. Trials wait until such a machine joins the cluster.", problem)
+        return
+    raise TrainingError(
+        f"{problem}. `resflow doctor` tells what TensorFlow and Ray see; --set device=cpu trains on the CPU, "
+        "--set threads=…, gpus=… or memory=… ask for less."
+    )
+
+
+@contextmanager
+def _local(cores: int) -> Iterator[None]:
+    try:
+        # address: never somebody's cluster that RAY_ADDRESS or `ray start` left to be found
+        ray.init(address="local", num_cpus=cores, include_dashboard=False, **ASKED)
+    except (RuntimeError, OSError) as error:
+        raise TrainingError(
+            f"Ray did not start: {_first_line(error)} A machine under heavy load, a full disk or a full /tmp does "
+            "this; run the same command again when it is calmer: nothing that has finished is lost."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    check_address(address)
+    try:
+        if address != "auto":  # Ray itself asks for minutes before it gives up, and then ends the process
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+        ray.init(address=address, **ASKED)
+    except (RuntimeError, OSError, OverflowError, ValueError) as error:
+        raise TrainingError(
+            f"no Ray cluster answers at {address}: {_first_line(error)} Start one with `ray start --head`, join this "
+            "machine to it with `ray start --address=HOST:PORT`, or leave --address out to train on this machine. "
+            "A cluster that asks for a token, as one of `ray start` does by itself, wants RAY_AUTH_MODE=token "
+            "in this command's environment, and its ~/.ray/auth_token on this machine."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

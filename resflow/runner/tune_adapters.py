@@ -1,0 +1,250 @@
+"""What Ray Tune asks of resflow: which trial next, when to stop, and who is to hear of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import ray
+from ray import tune
+from ray.tune import Callback, CLIReporter
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from resflow import provenance
+from resflow.errors import RecordError
+from resflow.records import record as records
+from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, record_of
+from resflow.runner import ray_session as session
+from resflow.runner.progress import Progress
+from resflow.runner.queue import Source
+from resflow.runner.stopping import Stop
+from resflow.runner.watchdog import Watchdog
+from resflow.study.resources import Needs
+from resflow.study.trial import Trial
+
+
+class Silent(CLIReporter):
+    """Tune's own tables stay off the screen."""
+
+    def should_report(self, trials: Any, done: bool = False) -> bool:
+        return False
+
+
+class TrialSearcher(Searcher):
+    """Gives Tune the trials of a Source, one for each that can start at once: no sooner is it known which is best.
+
+    In a cluster half as many more wait, and one at least: they are what an autoscaler sees.
+    """
+
+    def __init__(self, source: Source, needs: Needs, cluster: bool = False) -> None:
+        super().__init__()
+        self.source, self.needs, self.cluster = source, needs, cluster
+        self.given: dict[str, str] = {}  # Tune's id -> ours
+
+    def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        if not len(self.source):
+            return Searcher.FINISHED
+        places = self.needs.places(session.resources())
+        if self.cluster:
+            places = max(places + 1, places * 3 // 2)
+        if len(self.source.running) >= places:
+            return None
+        trial = self.source.next()
+        if trial is None:  # others have to end first, or that was the last one
+            return None if len(self.source) else Searcher.FINISHED
+        self.given[trial_id] = trial.id
+        return self.source.config(trial)
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        self.source.ended(self.given[trial_id])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: what has no record is handed out again by the next run."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as in `save`."""
+
+
+class ByArm(FIFOScheduler):
+    """ASHA among the candidates of each arm: an arm that learns slowly is not cut short by the others."""
+
+    def __init__(self, schedulers: Mapping[str, TrialScheduler], epochs: Mapping[str, int]) -> None:
+        super().__init__()
+        self.schedulers, self.epochs = schedulers, epochs
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None:
+        self.schedulers[trial.config["arm"]].on_trial_add(controller, trial)
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        arm = trial.config["arm"]
+        if result.get("epoch", 0) >= self.epochs[arm]:  # it has trained to its end: nothing is left to spare
+            return str(TrialScheduler.CONTINUE)
+        return self.schedulers[arm].on_trial_result(controller, trial, result)
+
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self.schedulers[trial.config["arm"]].on_trial_complete(controller, trial, result)
+
+
+class Stopper(tune.Stopper):
+    """Tells Tune what a Stop says."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.stop.due()
+
+
+class Watcher(Callback):
+    """Follows Tune's trials: for the screen, for the watchdog, and where a trial's last worker has died.
+
+    A trial without a record then gets a failed one, or one that is pruned where Tune's scheduler has ended it.
+    `forget` removes a trial's checkpoint.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        progress: Progress,
+        show: Callable[[Progress], Any],
+        stop: Stop,
+        forget: Callable[[str], Any],
+    ) -> None:
+        self.run, self.progress, self.show, self.stop, self.forget = run, progress, show, stop, forget
+        self.trials = progress.trials
+        self.rows: dict[str, dict[int, dict[str, float]]] = {}  # of running candidates: epoch -> a row of the history
+        self.watchdog = Watchdog(progress.trials)
+        self.hung: dict[str, float] = {}  # seconds of silence, of trials whose worker was killed for it
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.watchdog.started(trial.config["trial"])
+        self.progress.running[trial.config["trial"]] = {}
+        self.show(self.progress)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.watchdog.heard(trial.config["trial"])
+        if "epoch" in result and "status" not in result:
+            self._keep(trial.config["trial"], result)
+        self.show(self.progress)
+
+    def _keep(self, trial_id: str, result: dict[str, Any]) -> None:
+        self.progress.running[trial_id] = result
+        if self.trials[trial_id].candidate and result.keys() >= set(HISTORY_COLUMNS):
+            row = {name: result[name] for name in HISTORY_COLUMNS}
+            self.rows.setdefault(trial_id, {})[int(row["epoch"])] = row
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        overdue = self.watchdog.overdue()
+        for trial in trials if overdue else ():
+            trial_id = trial.config["trial"]
+            if trial_id in overdue:
+                self.hung[trial_id] = overdue[trial_id]
+                self.watchdog.ended(trial_id)  # until another worker starts it
+                kill(trial)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        forget_statistics(trial)
+        self._ended(trial.config["trial"], "the worker ended without a record", was_pruned=True)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        forget_statistics(trial)
+        trial_id = trial.config["trial"]
+        silent = f" after {self.hung[trial_id]:.0f} s of silence" if trial_id in self.hung else ""
+        self._ended(trial_id, f"the worker failed{silent}: {last_line(trial.error_file)}")
+
+    def _ended(self, trial_id: str, otherwise: str, was_pruned: bool = False) -> None:
+        self.watchdog.ended(trial_id)
+        try:
+            record = records.read(records.trial_folder(self.run, trial_id))
+        except RecordError:
+            if self.stop.reason:
+                return  # it was stopped: no record means not run yet
+            trial, rows = self.trials[trial_id], self.rows.get(trial_id, {})
+            outcome = pruned(trial, rows) if was_pruned and rows else Outcome(failed(trial, otherwise))
+            record = outcome.record
+            records.write(self.run, outcome)
+            self.forget(trial.checkpoint)
+        self.rows.pop(trial_id, None)
+        self.progress.running.pop(trial_id, None)
+        self.progress.done[trial_id] = record
+        self.stop.count(record.status)
+        self.show(self.progress)
+
+
+def forget_statistics(trial: Any) -> None:
+    """Drop what Tune keeps of each number that one of its trials reported, to its own end: the extremes, the mean, the
+    last ten values. Nobody here reads them, and they take 40 kB a trial."""
+    trial.run_metadata.metric_analysis = {}
+    trial.run_metadata.metric_n_steps = {}
+
+
+def kill(trial: Any) -> None:
+    """End the process of one of Tune's trials, hard, on whichever machine it runs: Tune starts the trial again.
+
+    By its number where Tune has heard it, since a process that is stopped or stuck in the kernel does not hear Ray.
+    """
+    said = trial.last_result or {}
+    nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    if said.get("node_ip") in nodes:
+        there = NodeAffinitySchedulingStrategy(nodes[said["node_ip"]], soft=False)
+        ray.remote(num_cpus=0, scheduling_strategy=there)(_kill_process).remote(said["pid"])
+    elif trial.temporary_state.ray_actor is not None:
+        ray.kill(trial.temporary_state.ray_actor)
+
+
+def _kill_process(number: int) -> None:
+    os.kill(number, signal.SIGKILL)
+
+
+def last_line(path: str | None) -> str:
+    """Of what Tune wrote about an error: the exception, below its traceback.
+
+    `path` lies in Tune's staging folder; `Trial.get_error` reads a copy that may not have been made yet.
+    """
+    try:
+        lines = Path(path or "").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1].strip() if lines else "Ray gave no reason"
+
+
+def pruned(trial: Trial, rows: dict[int, dict[str, float]]) -> Outcome:
+    """What a candidate leaves that was ended because others were better at its epoch."""
+    history = pd.DataFrame([rows[epoch] for epoch in sorted(rows)], columns=list(HISTORY_COLUMNS))
+    epoch, score = int(history["epoch"].iloc[-1]), float(history["validation_top1"].iloc[-1])
+    record = record_of(
+        trial,
+        status="pruned",
+        reason=f"ended after epoch {epoch}: others were better",
+        network={"parameters": trial.parameters, "multiply_adds": trial.multiply_adds},
+        epochs_run=len(history),
+        seconds=round(float(history["seconds"].sum()), 3),
+        provenance={"finished": provenance.now(), **provenance.environment()},
+    )
+    assert record.candidate is not None
+    told = record.candidate.model_copy(update={"reached": {"epoch": epoch, "validation_top1": score}})
+    return Outcome(record.model_copy(update={"candidate": told}), history)
+
+
+def failed(trial: Trial, reason: str) -> Record:
+    return record_of(
+        trial,
+        status="failed",
+        reason=reason[:300],
+        network={"parameters": trial.parameters, "multiply_adds": trial.multiply_adds},
+        provenance={"finished": provenance.now(), **provenance.environment()},
+    )

@@ -1,0 +1,1 @@
+"""A study: its file, its settings, its arms, and the trials that it expands into."""

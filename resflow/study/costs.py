@@ -1,0 +1,101 @@
+"""What trials will cost before they run: multiply-adds, and bytes of shared features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from resflow import architectures
+from resflow.study.trial import Trial
+
+FORWARD = 1
+TRAINING = {"frozen": 1, "partial": 2, "full": 3, "scratch": 3}  # a backward pass costs two forward ones
+# Multiply-adds a second of one trial, for `plan`'s estimate until a record of the run tells better. cpu: over the 40
+# records of results/depth-cpu-oxford_flowers102 (one thread of two). gpu: a guess, no GPU was at hand.
+ASSUMED_RATE = {"cpu": 3.1e10, "gpu": 1e12}
+STEP = 1.5e8  # multiply-adds in the time that a step takes however small its network: a guess of 5 ms
+
+AHEAD = 4  # epochs whose features are made at a time
+
+
+def work(trials: Sequence[Trial]) -> dict[str, float]:
+    """Multiply-adds of each trial by id, its evaluations included.
+
+    Features that several trials share are counted once, for the first of them.
+    """
+    found: dict[str, float] = {}
+    made: set[tuple[Any, ...]] = set()
+    for trial in trials:
+        train, validation, test = trial.counts
+        recipe, epochs = trial.recipe, trial.epochs
+        test = 0 if trial.candidate else test
+        if not trial.shares_features:
+            passes = epochs * (train * (TRAINING[recipe.finetune] + FORWARD) + validation) + test
+            found[trial.id] = passes * trial.multiply_adds
+            continue
+        steps = epochs * (train // recipe.batch_size + 3)
+        found[trial.id] = steps * STEP + epochs * (4 * train + validation) * _head(trial)
+        for view, images in views(trial).items():
+            if view not in made:
+                made.add(view)
+                found[trial.id] += images * (trial.multiply_adds - _head(trial))
+    return found
+
+
+def longest_silence(trial: Trial) -> float:
+    """Multiply-adds between two of a trial's signs of life, at most: of an epoch, the test, or features' making."""
+    train, validation, test = trial.counts
+    if trial.shares_features:
+        return float((sum(trial.counts) + AHEAD * (train + validation)) * trial.multiply_adds)
+    epoch = train * (TRAINING[trial.recipe.finetune] + FORWARD) + validation
+    return float(max(epoch, test) * trial.multiply_adds)
+
+
+def _head(trial: Trial) -> int:
+    backbone = architectures.multiply_adds(trial.architecture, trial.data.image_size, 0)
+    return trial.multiply_adds - backbone
+
+
+def group(trial: Trial) -> tuple[Any, ...]:
+    """What trials must share to share features: the backbone, the data, what is done to pixels, and the views."""
+    augmentation, augmented = trial.recipe.augmentation, trial.recipe.augmentation != type(trial.recipe.augmentation)()
+    weights = trial.pretrained.digest if trial.pretrained else None
+    backbone = (trial.architecture, weights, trial.fingerprint, trial.data.normalisation)
+    return (*backbone, *((augmentation, trial.seed) if augmented else ()))
+
+
+def views(trial: Trial) -> dict[tuple[Any, ...], int]:
+    """The views of images that a trial with shared features needs, and how many images each has."""
+    train, validation, _ = trial.counts
+    clean, drawn = group(trial)[:4], group(trial)
+    found = {(*clean, part): images for part, images in zip(("train", "validation", "test"), trial.counts, strict=True)}
+    if len(drawn) > len(clean):
+        for epoch in range(1, trial.recipe.epochs + 1):
+            found[(*drawn, "train", epoch)] = train
+            if trial.recipe.validation_views == "augmented":
+                found[(*drawn, "validation", epoch)] = validation
+    return found
+
+
+def feature_bytes(trials: Sequence[Trial]) -> int:
+    """Bytes on disk of all features that these trials share; maps where a head flattens, else averages alone."""
+    sizes: dict[tuple[Any, ...], int] = {}
+    for trial in trials:
+        if trial.shares_features:
+            channels = architectures.feature_channels(trial.architecture)
+            pixels = architectures.map_size(trial.architecture, trial.data.image_size) ** 2
+            kept = 1 + pixels * (trial.network.head.pooling == "flatten")
+            for view, images in views(trial).items():
+                sizes[view] = max(sizes.get(view, 0), 4 * channels * kept * images)
+    return sum(sizes.values())
+
+
+def in_order(trials: Sequence[Trial]) -> list[Trial]:
+    """The order to start trials in: the longest first, then those that share features, group by group.
+
+    Trials of an arm stay together, twins of one length apart: a process uses the graph of the trial before. A group's
+    features are then made by all processes together, and may leave the disk when its trials have ended.
+    """
+    spent = work(trials)
+    groups = {key: place for place, key in enumerate(dict.fromkeys(group(t) for t in trials if t.shares_features))}
+    return sorted(trials, key=lambda t: (groups[group(t)] if t.shares_features else -1, -spent[t.id], t.arm))

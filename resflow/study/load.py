@@ -1,0 +1,234 @@
+"""Study files: load, lay a profile and overrides over them, check everything, expand factors into arms.
+
+`load` returns a frozen Study or raises one StudyError that names every problem with its file and line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from resflow.errors import StudyError, nearest, one_of
+from resflow.study import contrast_families as families
+from resflow.study import tuning_rules as tunable
+from resflow.study import validation
+from resflow.study import yaml_source as document
+from resflow.study.arms import Arm, Picker, levels_of
+from resflow.study.schema import PROFILE_KEYS, StudyFile
+from resflow.study.settings import SECTIONS, Augmentation, Execution, Resources, section_of, setting_names
+from resflow.study.yaml_source import Document
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that can run: everything in it has been checked."""
+
+    file: StudyFile
+    profile: str | None
+    factors: dict[str, dict[str, Any]]  # factor -> label -> value
+    arms: tuple[Arm, ...]
+    baseline: Arm
+    seeds: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the study as it runs; itself a valid study file, but for paths and defaults spelled out."""
+        plain = self.file.model_dump(mode="json", exclude={"profiles", "exclude", "command", *SECTIONS})
+        if self.file.tune is None:
+            del plain["tune"]
+        for section, model in SECTIONS.items():
+            values = getattr(self.file, section).model_dump(mode="json")
+            plain[section] = {key: values[key] for key in model.model_fields if key not in self.factors}
+        plain |= {
+            "profile": self.profile,
+            "baseline": self.baseline.name,
+            "factors": self.factors,
+            "arms": [arm.name for arm in self.arms],
+            "seeds": list(self.seeds),
+        }
+        order = ("name", "question", "profile", "baseline", "factors", "arms", *SECTIONS)
+        return {key: plain[key] for key in [*order, *(key for key in plain if key not in order)]}
+
+
+def builtin_folder() -> Path:
+    """The folder of built-in studies: package data, or `studies/` beside the package in a checkout."""
+    packaged = Path(str(resources.files("resflow"))) / "_studies"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "studies"
+
+
+def builtin() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(builtin_folder().glob("*.yaml"))}
+
+
+def open_document(name: str) -> Document:
+    """Read a built-in study by name, or a file by path (anything with a slash or a YAML ending)."""
+    if name in builtin():
+        return document.read(builtin()[name], f"studies/{name}.yaml")
+    if os.sep in name or name.endswith((".yaml", ".yml")):
+        return document.read(Path(name).expanduser(), name)
+    raise StudyError(
+        f"{one_of(name, builtin(), 'study')} A file of your own is given by its path, such as ./{name}.yaml; "
+        "`resflow init` writes one to start from."
+    )
+
+
+def load(name: str, profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Study:
+    """Load a study by name or path, with a profile and `--set` overrides (dotted or bare keys) laid over it."""
+    doc = open_document(name)
+    checked = _validated(doc)
+    for known in checked.profiles:
+        _check_profile_keys(doc, known)
+        try:  # a profile with a mistake is found before it is needed
+            resolve(doc.profile(known), known)
+        except StudyError as error:
+            raise StudyError(f"{error} (with profile '{known}' laid over the study)") from error
+    if profile is not None:
+        if profile not in checked.profiles:
+            raise StudyError(f"{doc.origin(('profiles',))}: {one_of(profile, checked.profiles, 'profile')}")
+        doc = doc.profile(profile)
+    doc = doc.without("profiles")
+    for key, value in (overrides or {}).items():
+        path = _override_path(key, doc)
+        nested: Any = value
+        for part in reversed(path):
+            nested = {part: nested}
+        doc = doc.overlaid(nested, {path: f"--set {key}={json.dumps(value)}"})
+    return resolve(doc, profile)
+
+
+def resolve(doc: Document, profile: str | None = None) -> Study:
+    """Turn a document without profiles into a Study. Raises StudyError."""
+    file = _validated(doc)
+    factors = {factor: levels_of(doc, factor, levels) for factor, levels in file.factors.items()}
+    seeds = tuple(range(1, file.seeds + 1)) if isinstance(file.seeds, int) else tuple(file.seeds)
+    if len(set(seeds)) < len(seeds):
+        raise StudyError(f"{doc.origin(('seeds',))}: the same seed is listed twice in {list(seeds)}.")
+    every = [dict(zip(factors, labels, strict=True)) for labels in itertools.product(*factors.values())]
+    names = ["-".join(levels.values()) for levels in every]
+    if len(set(names)) < len(names):
+        raise StudyError(f"{doc.origin(('factors',))}: two arms would have one name: choose other labels.")
+    pick = Picker(doc, factors, every)
+    kept = pick.arms(file.arms, file.baseline)
+    for index, entry in enumerate(file.exclude):
+        gone = pick.matching(entry, ("exclude", index))
+        kept = [levels for levels in kept if levels not in gone]
+    baseline = pick.one(file.baseline, ("baseline",))
+    if baseline not in kept:
+        raise StudyError(
+            f"{doc.origin(('baseline',))}: baseline {'-'.join(baseline.values())} is not an arm of this study: "
+            f"expected one of {', '.join('-'.join(levels.values()) for levels in kept) or 'none: all are excluded'}."
+        )
+    known = families.names([*factors, families.TUNING] if file.tune else list(factors))
+    for index, family in enumerate(file.contrasts or []):
+        if family not in known:
+            raise StudyError(f"{doc.origin(('contrasts', index))}: {one_of(family, known, 'comparison')}")
+    arms = tuple(_arm(doc, file, factors, levels) for levels in kept)
+    _no_two_arms_alike(doc, arms)
+    if file.tune is not None:
+        tunable.check(doc, file.tune, factors, arms, seeds)
+    return Study(file, profile, factors, arms, arms[kept.index(baseline)], seeds)
+
+
+def _validated(doc: Document) -> StudyFile:
+    return validation.checked(doc, StudyFile, doc.values)
+
+
+def _check_profile_keys(doc: Document, profile: str) -> None:
+    for key in doc.values["profiles"][profile] or {}:
+        if key not in PROFILE_KEYS:
+            where = doc.origin(("profiles", profile, key))
+            raise StudyError(
+                f"{where}: profile {profile} cannot override '{key}'.{nearest(str(key), PROFILE_KEYS)} "
+                f"Known: {', '.join(PROFILE_KEYS)}."
+            )
+
+
+def _override_path(key: str, doc: Document) -> tuple[str, ...]:
+    """Turn `epochs`, `recipe.epochs`, `augmentation.flip` or `seeds` into a path. Raises StudyError."""
+    parts = tuple(key.split("."))
+    if parts[0] in PROFILE_KEYS:
+        path = parts
+    elif (section := section_of(parts[0])) is not None:
+        path = (section, *parts)
+    elif parts[0] in Execution.model_fields:
+        path = ("execution", *parts)
+    elif parts[0] in Resources.model_fields:
+        path = ("resources", *parts)
+    else:
+        known = [*setting_names(), *Execution.model_fields, *Resources.model_fields, *PROFILE_KEYS]
+        raise StudyError(
+            f"--set {key}: unknown key '{key}'.{nearest(parts[0], known)} Known: {', '.join(known)}, and "
+            f"augmentation.{{{', '.join(Augmentation.model_fields)}}}."
+        )
+    if len(path) == 2 and path[1] in (doc.values.get("factors") or {}) and path[0] in SECTIONS:
+        raise StudyError(
+            f"--set {key}: {path[1]} is a factor of this study. Choose its levels with --set 'factors.{path[1]}=[…]'."
+        )
+    return path
+
+
+def _arm(doc: Document, file: StudyFile, factors: dict[str, dict[str, Any]], levels: dict[str, str]) -> Arm:
+    """Resolve one arm's settings and check that they go together. Raises StudyError."""
+    name = "-".join(levels.values())
+    sections: dict[str, Any] = {}
+    for section, model in SECTIONS.items():
+        values = getattr(file, section).model_dump()
+        mine = {f: factors[f][label] for f, label in levels.items() if section_of(f) == section}
+        try:
+            sections[section] = model.model_validate({**values, **mine})
+        except ValidationError as error:
+            where = _blame(doc, factors, levels, section, mine)
+            raise StudyError(f"{where}: arm {name}: {validation.reason(error)}.") from error
+    arm = Arm(name, levels, **sections)
+    try:
+        arm.check()
+    except StudyError as error:
+        suspects = error.settings or ("depth",)
+        where = _blame(doc, factors, levels, section_of(suspects[0]) or "network", suspects)
+        raise StudyError(f"{where}: arm {name}: {error}") from error
+    return arm
+
+
+def _blame(
+    doc: Document,
+    factors: dict[str, dict[str, Any]],
+    levels: dict[str, str],
+    section: str,
+    suspects: Iterable[str],
+) -> str:
+    """Point to the level of the suspect factor, or to the section where none is a factor."""
+    suspects = list(suspects)
+    for factor in suspects:
+        if factor in levels:
+            written = doc.values["factors"][factor]
+            keys = range(len(written)) if isinstance(written, list) else list(written)
+            key = keys[list(factors[factor]).index(levels[factor])]
+            return doc.origin(("factors", factor, key))
+    return doc.origin((section, *suspects[:1]))
+
+
+def _no_two_arms_alike(doc: Document, arms: Sequence[Arm]) -> None:
+    seen: dict[str, str] = {}
+    for arm in arms:
+        # `auto` and what it stands for are one, and so are `scratch` and no weights
+        loaded = arm.network.weights if arm.loads_weights else "none"
+        recipe = arm.recipe if arm.loads_weights else arm.recipe.model_copy(update={"finetune": "scratch"})
+        data = arm.data.model_copy(update={"normalisation": arm.normalisation})
+        key = repr((arm.architecture(), arm.network.head, loaded, recipe, data))
+        if key in seen:
+            raise StudyError(
+                f"{doc.origin(('factors',))}: arms {seen[key]} and {arm.name} are the same trial: their levels "
+                "differ in name only."
+            )
+        seen[key] = arm.name

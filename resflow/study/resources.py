@@ -1,0 +1,55 @@
+"""What Ray sets aside for a trial, and how many trials fit into what there is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from resflow.study.trial import Trial
+
+GIGABYTE = 1e9
+ROUNDING = 1e-9  # a third of a GPU holds three trials
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Of one trial. None of it changes a result."""
+
+    cpus: float
+    gpus: float = 0.0  # a share of one, or one
+    memory: int = 0  # bytes of main memory; 0 where nothing is said
+
+    @classmethod
+    def of(cls, trial: Trial) -> Needs:
+        """A GPU of its own where it trains on GPUs, and a CPU a thread, unless the study says otherwise."""
+        asked, execution = trial.resources, trial.execution
+        return cls(
+            asked.cpus or execution.threads,
+            (asked.gpus or 1.0) if execution.device == "gpu" else 0.0,
+            int((asked.memory or 0) * GIGABYTE),
+        )
+
+    def as_ray(self) -> dict[str, float]:
+        """For `tune.with_resources`."""
+        asked = {"cpu": self.cpus, "gpu": self.gpus, "memory": self.memory}
+        return {name: amount for name, amount in asked.items() if amount}
+
+    def fit(self, node: Mapping[str, float]) -> int:
+        """How many trials fit into one machine, whose resources have Ray's names; one that is not named is no limit."""
+        counts = [math.floor(node.get("CPU", 0) / self.cpus + ROUNDING)]
+        if self.gpus:
+            counts.append(math.floor(node.get("GPU", 0)) * math.floor(1 / self.gpus + ROUNDING))
+        if self.memory and "memory" in node:
+            counts.append(math.floor(node["memory"] / self.memory))
+        return min(counts)
+
+    def places(self, nodes: Iterable[Mapping[str, float]]) -> int:
+        """How many trials can run at a time on some machines."""
+        return sum(self.fit(node) for node in nodes)
+
+    def __str__(self) -> str:
+        parts = [f"{self.cpus:g} CPUs" if self.cpus != 1 else "1 CPU"]
+        parts += [f"{self.gpus:g} GPUs" if self.gpus != 1 else "1 GPU"] if self.gpus else []
+        parts += [f"{self.memory / GIGABYTE:g} GB of memory"] if self.memory else []
+        return ", ".join(parts)

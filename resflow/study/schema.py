@@ -1,0 +1,100 @@
+"""A study as it is written: every key of a study file, its type, and what it means."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from resflow.study.arms import Levels
+from resflow.study.search_space import Seed, Tune
+from resflow.study.settings import Data, Execution, Network, Recipe, Resources, Section
+
+PROFILE_KEYS = (
+    "baseline",
+    "factors",
+    "arms",
+    "exclude",
+    "network",
+    "recipe",
+    "data",
+    "execution",
+    "resources",
+    "seeds",
+    "split_seed",
+    "margin",
+    "contrasts",
+    "tune",
+    "keep_weights",
+    "diagnostics",
+)
+
+
+class Published(Section):
+    """A figure of others that a study sets its arms beside; it takes part in no test."""
+
+    what: str = Field(min_length=1, description="whose figure it is, in a few words")
+    metric: Literal["validation_top1", "test_top1"] = "test_top1"
+    correct: int = Field(ge=0, description="images that were classified correctly")
+    images: int = Field(ge=1, description="of so many")
+
+    @model_validator(mode="after")
+    def _no_more_than_all(self) -> Published:
+        if self.correct > self.images:
+            raise ValueError(f"correct {self.correct} must be no more than images {self.images}")
+        return self
+
+
+class StudyFile(Section):
+    """A study as it is written. Settings that are neither fixed nor factors keep their defaults."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="lower-case letters, digits, - and _")
+    question: str = Field(min_length=1, description="what the study asks, in one sentence")
+    baseline: str | Levels = Field(description="the arm that others are compared with: its name, or its levels")
+    factors: dict[str, Annotated[list[Any] | dict[str, Any], Field(min_length=1)]] = Field(
+        min_length=1, description="a setting's name -> its levels, or label -> level"
+    )
+    arms: Literal["all", "one_at_a_time"] | Annotated[list[str | Levels], Field(min_length=1)] = Field(
+        "all", description="every combination, the baseline with one factor changed at a time, or a list"
+    )
+    exclude: list[str | Levels] = Field([], description="arms to leave out: names, or levels that they share")
+    network: Network = Network()
+    recipe: Recipe = Recipe()
+    data: Data = Data()
+    execution: Execution = Execution()
+    resources: Resources = Resources()
+    seeds: Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Seed], Field(min_length=1)] = Field(
+        3, description="how many (1, 2, …), or which"
+    )
+    split_seed: Seed = Field(0, description="draws the split where the source has none; never the trial's seed")
+    metric: Literal["test_top1", "test_top5", "test_mean_class_accuracy"] = "test_top1"
+    margin: float | None = Field(
+        None, gt=0, lt=1, description="differences within ± this fraction of accuracy count as equivalent"
+    )
+    contrasts: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="the comparisons that answer the question, the first one first: baseline, a factor (its levels at "
+        "fixed levels of the others), FACTOR:FACTOR (how the first one's differences change with the second) "
+        "[default: all]. Holm's correction is over these",
+    )
+    tune: Tune | None = Field(None, description="search each arm's settings first, with one budget for all arms")
+    keep_weights: Literal["none", "best", "last"] = Field(
+        "none",
+        description="trained networks to keep, outside results/: none, each trial's at its lowest validation loss, or "
+        "after its last epoch; no part of a trial's id",
+    )
+    diagnostics: bool = Field(
+        True,
+        description="look inside each network: gradients in training, responses after it; changes no number",
+    )
+    published: Published | None = Field(None, description="a published figure that the report sets beside the arms")
+    profiles: dict[str, dict[str, Any] | None] = Field({}, description="name -> keys that it overrides")
+    profile: str | None = Field(None, description="written by resflow into a run's study.yaml: which profile ran")
+    command: str | None = Field(None, description="written by resflow into a run's study.yaml: how to repeat it")
+
+    @model_validator(mode="after")
+    def _a_cpu_for_each_thread(self) -> StudyFile:
+        cpus, threads = self.resources.cpus, self.execution.threads
+        if cpus is not None and cpus < threads:
+            raise ValueError(f"cpus {cpus:g} must be no fewer than threads {threads}: set both, or threads alone")
+        return self

@@ -1,0 +1,266 @@
+"""A study as trials: arms x seeds, each with an execution spec and an id hashed from what changes its outcome."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from resflow import architectures, provenance
+from resflow.architectures import Architecture
+from resflow.errors import StudyError
+from resflow.study.arms import Arm
+from resflow.study.load import Study
+from resflow.study.pretrained import Pretrained
+from resflow.study.settings import Data, Execution, Head, Network, Recipe, Resources
+
+NUMERICS_VERSION = 4  # raise by hand when the same settings begin to give other numbers
+ADAM_VERSION = 1  # likewise, for trials of adam and adamw alone
+JIT_STEPS = 2000  # a guess for GPUs, none was at hand: a minute of compilation against a tenth of a second a step
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a tuning phase tries: `values` are what an arm's oracle said, as JSON has them."""
+
+    search: str  # the id of the arm's search
+    number: int  # 1, 2, … within it
+    values: dict[str, Any]
+    epochs: int  # so many of the recipe's it trains for
+    course: str  # the id under which its checkpoints lie: longer candidates of the same settings go on from it
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run to be."""
+
+    id: str
+    study: str
+    arm: str
+    levels: dict[str, str]
+    seed: int
+    split_seed: int
+    network: Network
+    architecture: Architecture  # the network, its stem resolved
+    recipe: Recipe
+    data: Data  # its source by name, without a path
+    fingerprint: str  # of the images, labels and split
+    execution: Execution  # device resolved
+    pretrained: Pretrained | None  # what the backbone starts from, where that is not random
+    classes: int
+    counts: tuple[int, int, int]  # images to train, validate and test on
+    parameters: int
+    multiply_adds: int  # one forward pass of one image
+    keep_weights: str = "none"  # best or last: which epoch's network is kept; no part of the id
+    diagnostics: bool = True  # whether its record has some; they change no number of it
+    tuned: bool = False  # whether a tuning phase chose its settings
+    candidate: Candidate | None = None  # of a tuning phase: it never sees the test images
+    resources: Resources = field(default_factory=Resources)  # no part of the id either
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that was asked for, as the record keeps it."""
+        return {name: getattr(self, name).model_dump(mode="json") for name in ("network", "recipe", "data")}
+
+    @property
+    def facts(self) -> DataFacts:
+        """What it knows of its data."""
+        return DataFacts(self.data.source, self.fingerprint, self.classes, self.counts)
+
+    @property
+    def epochs(self) -> int:
+        """How many it trains for, unless it stops early."""
+        return self.candidate.epochs if self.candidate else self.recipe.epochs
+
+    @property
+    def checkpoint(self) -> str:
+        """What its checkpoint is called."""
+        return self.candidate.course if self.candidate else self.id
+
+    @property
+    def shares_features(self) -> bool:
+        """Whether the backbone's outputs are the same for every head, so that they are computed once.
+
+        Not with `partial_weights`: what they leave random is the seed's.
+        """
+        still = self.recipe.finetune == "frozen" and self.recipe.bn == "inference"
+        return self.execution.features and still and not self.network.partial_weights
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a trial must know of its data before anything is decoded."""
+
+    source: str  # the source's name, without a path
+    fingerprint: str
+    classes: int
+    counts: tuple[int, int, int]  # images to train, validate and test on
+
+
+def resolve_execution(asked: Execution, steps: int, gpus: int | None = None) -> Execution:
+    """Settle every `auto`, alike for all trials; `steps` are the fewest optimiser steps that any of them takes, `gpus`
+    how many there are [default: on this machine].
+
+    Lowerings are a CPU matter: cuDNN chooses its own on GPUs. XLA compiles where it repays its compilation within
+    the shortest trial: never on CPUs, where its convolutions are slower than oneDNN's (results/bench/).
+    """
+    there = provenance.gpus() if gpus is None else gpus
+    device = asked.device if asked.device != "auto" else ("gpu" if there else "cpu")
+    lowering = asked.lowering if device == "cpu" else "native"
+    jit = asked.jit if asked.jit != "auto" else device == "gpu" and steps >= JIT_STEPS
+    return asked.model_copy(update={"device": device, "lowering": lowering, "jit": jit})
+
+
+Find = Callable[[Network], Pretrained]
+
+
+def expand(
+    study: Study, facts: Callable[[Data], DataFacts], find: Find | None = None, gpus: int | None = None
+) -> list[Trial]:
+    """Return every trial, arm by arm within a seed, so that the first seed is compared first.
+
+    `find` locates pretrained weights; a study that asks for some needs it. `gpus` as in `resolve_execution`.
+    Raises StudyError where an arm's settings do not go with its weights.
+    """
+    found = {arm.name: find(arm.network) if find and arm.loads_weights else None for arm in study.arms}
+    for arm in study.arms:
+        _check_weights(arm, found[arm.name])
+    known = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may decode
+    steps = (known[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
+    execution = resolve_execution(study.file.execution, min(steps), gpus)
+    return [
+        of_arm(study, arm, seed, known[arm.data], execution, found[arm.name])
+        for seed in study.seeds
+        for arm in study.arms
+    ]
+
+
+def of_arm(
+    study: Study,
+    arm: Arm,
+    seed: int,
+    data: DataFacts,
+    execution: Execution,
+    pretrained: Pretrained | None,
+    purpose: str = "",
+) -> Trial:
+    """One trial. `purpose` sets those apart that are equal in all settings and yet not the same, such as candidates."""
+    arch, network = arm.architecture(), arm.network
+    if pretrained is not None:
+        arch = replace(arch, stem_pool=pretrained.stem_pool)
+        network = network.model_copy(update={"weights": pretrained.origin})
+    parameters, multiply_adds = _size(arch, arm.data.image_size, data.classes, network.head)
+    return Trial(
+        id=trial_id(
+            network,
+            arm.recipe,
+            data.fingerprint,
+            seed,
+            study.file.split_seed,
+            execution,
+            pretrained,
+            arm.normalisation,
+            purpose or ("tuned" if arm.tuned else ""),
+        ),
+        study=study.name,
+        arm=arm.name,
+        levels=arm.levels,
+        seed=seed,
+        split_seed=study.file.split_seed,
+        network=network,
+        architecture=arch,
+        recipe=arm.recipe,
+        data=arm.data.model_copy(update={"source": data.source}),
+        fingerprint=data.fingerprint,
+        execution=execution,
+        pretrained=pretrained,
+        classes=data.classes,
+        counts=data.counts,
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        keep_weights=study.file.keep_weights,
+        diagnostics=study.file.diagnostics,
+        tuned=arm.tuned,
+        resources=study.file.resources,
+    )
+
+
+def _check_weights(arm: Arm, pretrained: Pretrained | None) -> None:
+    """Raise StudyError where weights were trained as another network, or do not say what they were fed."""
+    if pretrained is None:
+        return
+    if pretrained.variant is not None and pretrained.variant != arm.network.variant:
+        raise StudyError(
+            f"arm {arm.name}: the weights {pretrained.origin} were trained as variant {pretrained.variant}, the arm is "
+            f"variant {arm.network.variant}: set variant to {pretrained.variant}."
+        )
+    if pretrained.normalisation is None and arm.data.normalisation in ("auto", "weights"):
+        raise StudyError(
+            f"arm {arm.name}: the weights {pretrained.origin} do not say how their images were normalised. Say it in "
+            "their metadata (the key `input`, see the README), or set normalisation to dataset or raw."
+        )
+
+
+@functools.cache  # equal for every seed of an arm
+def _size(arch: Architecture, image_size: int, classes: int, head: Head) -> tuple[int, int]:
+    pixels = architectures.map_size(arch, image_size) ** 2 if head.pooling == "flatten" else 1
+    features = architectures.feature_channels(arch) * pixels
+    return (
+        architectures.parameters(arch, classes, head.hidden, features),
+        architectures.multiply_adds(arch, image_size, classes, head.hidden, features),
+    )
+
+
+def trial_id(
+    network: Network,
+    recipe: Recipe,
+    fingerprint: str,
+    seed: int,
+    split_seed: int,
+    execution: Execution,
+    pretrained: Pretrained | None = None,
+    normalisation: str = "auto",
+    purpose: str = "",
+) -> str:
+    """Hash what changes the outcome: settings, data, weights, seeds, execution, numerics; never a name or path.
+
+    Settings at their defaults stay out, so that a setting added later leaves old ids valid; who changes a
+    default raises NUMERICS_VERSION.
+    """
+    if pretrained is None:  # `scratch` leaves the weights out: no other trial than one that has none
+        recipe = recipe.model_copy(update={"finetune": Recipe().finetune})
+    network = network.model_copy(update={"weights": "none"})  # their digest stands for them
+    usual = "weights" if pretrained else "dataset"
+    outcome = {
+        "numerics": NUMERICS_VERSION,
+        "data": fingerprint,
+        "seed": seed,
+        "split_seed": split_seed,
+        **({"weights": pretrained.digest} if pretrained else {}),
+        **({"adam": ADAM_VERSION} if recipe.optimizer != "sgd" else {}),
+        **({"normalisation": normalisation} if normalisation not in ("auto", usual) else {}),
+        **({"purpose": purpose} if purpose else {}),
+        **{
+            name: section.model_dump(mode="json", exclude_defaults=True)
+            for name, section in (("network", network), ("recipe", recipe), ("execution", execution))
+        },
+    }
+    return hashlib.sha256(json.dumps(outcome, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def plan_rows(trials: list[Trial]) -> list[dict[str, Any]]:
+    """A row a trial: id, arm, seed, a column a factor, parameters, multiply_adds, epochs."""
+    return [
+        {
+            "id": trial.id,
+            "arm": trial.arm,
+            "seed": trial.seed,
+            **trial.levels,
+            "parameters": trial.parameters,
+            "multiply_adds": trial.multiply_adds,
+            "epochs": trial.recipe.epochs,
+        }
+        for trial in trials
+    ]

@@ -1,0 +1,1 @@
+"""One trial to one record: plain Keras on TensorFlow, which knows nothing of Ray."""

@@ -1,0 +1,183 @@
+"""Checkpoints: how far a running trial has come, kept as its epochs end, so that a trial that was cut off goes on.
+
+    <storage>/<trial id>.safetensors    the network's and the optimiser's values, those of the best epoch so far, and
+                                        the rest as JSON in the metadata
+
+Storage is a folder, or any URL that fsspec opens. A checkpoint is of one trial id and of one TensorFlow: both decide
+the numbers that follow, to the bit. One that cannot be read is no checkpoint: the trial starts from its beginning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from resflow.errors import TrainingError
+from resflow.study.settings import Recipe
+from resflow.training.schedule import Patience
+
+log = logging.getLogger("resflow.checkpoints")
+Arrays = dict[str, np.ndarray]
+PLAIN = ("history", "drops", "lowest", "epochs", "stopped", "gradients")  # a course's fields that JSON has
+SHARE = 0.05  # of a trial's time, at most, that writing checkpoints takes
+
+
+@dataclass
+class Course:
+    """Where a trial stands after an epoch, but for the values of its network and optimiser."""
+
+    history: list[dict[str, float]]
+    stopping: Patience
+    plateau: Patience
+    drops: int = 0  # of the learning rate, at plateaus
+    lowest: float = float("inf")  # validation loss
+    epochs: dict[str, int] = field(default_factory=lambda: {"best": 0, "last": 0})
+    stopped: bool = False  # early
+    gradients: list[Any] = field(default_factory=list)  # (epoch, norms) of the steps that diagnostics watched
+    seconds: float = 0.0  # that earlier processes spent on it
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Course:
+        """A trial before its first epoch."""
+        return cls([], Patience(recipe.early_stopping), Patience(recipe.plateau_patience))
+
+    def as_json(self, seconds: float) -> str:
+        """This course for a later process; `seconds` is what the trial has taken by now."""
+        counters = {name: [getattr(self, name).best, getattr(self, name).waited] for name in ("stopping", "plateau")}
+        plain = {name: getattr(self, name) for name in PLAIN}
+        return json.dumps({**plain, **counters, "seconds": seconds})
+
+    @classmethod
+    def from_json(cls, recipe: Recipe, text: str) -> Course:
+        """Raises ValueError, KeyError or TypeError where the text is no course."""
+        course, given = cls.of(recipe), json.loads(text)
+        for name in ("stopping", "plateau"):
+            counter = getattr(course, name)
+            counter.best, counter.waited = given.pop(name)
+        for name in (*PLAIN, "seconds"):
+            setattr(course, name, given.pop(name))
+        return course
+
+
+def place_of(run: Path, state: Path, storage: str | None) -> str:
+    """Where a run's checkpoints lie: in `storage` where that is given, else in its ignored folder."""
+    return f"{storage.rstrip('/')}/{run.name}" if storage else str((state / "checkpoints").absolute())
+
+
+class Storage:
+    """A folder or a URL that holds one file a trial. Writing replaces a file whole or not at all."""
+
+    def __init__(self, place: str) -> None:
+        try:
+            self.files, root = fsspec.core.url_to_fs(place)
+        except (ValueError, ImportError) as error:
+            raise TrainingError(
+                f"checkpoints cannot be kept at {place}: {error}. Name a folder, or a URL that fsspec opens."
+            ) from error
+        self.root = str(root).rstrip("/")
+
+    def path(self, trial_id: str) -> str:
+        return f"{self.root}/{trial_id}.safetensors"
+
+    def read(self, trial_id: str) -> bytes | None:
+        """None where there is none."""
+        try:
+            content: bytes = self.files.cat_file(self.path(trial_id))
+        except FileNotFoundError:
+            return None
+        return content
+
+    def write(self, trial_id: str, content: bytes) -> None:
+        final = self.path(trial_id)
+        draft = f"{self.root}/.{trial_id}.{uuid.uuid4().hex[:8]}"
+        self.files.makedirs(self.root, exist_ok=True)
+        try:
+            self.files.pipe_file(draft, content)
+            self.files.mv(draft, final)
+        finally:
+            if self.files.exists(draft):
+                self.files.rm_file(draft)
+
+    def remove(self, trial_id: str) -> None:
+        """Remove a trial's checkpoint, if there is one."""
+        try:
+            self.files.rm_file(self.path(trial_id))
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # its record is written: nothing may run again for this
+            log.warning("the checkpoint of %s stays: %s", trial_id, error)
+
+    def sweep(self, finished: set[str]) -> None:
+        """Remove what finished trials, and processes that were killed in writing, left behind."""
+        if not self.files.isdir(self.root):
+            return
+        for path in self.files.ls(self.root, detail=False):
+            name = str(path).rsplit("/", 1)[-1]
+            if name.startswith(".") or name.removesuffix(".safetensors") in finished:
+                self.files.rm_file(path)
+
+
+class Checkpoints:
+    """The checkpoint of one trial. Trouble with it costs time, never the trial: it is logged, and training goes on."""
+
+    def __init__(self, storage: Storage, trial_id: str, numerics: dict[str, str]) -> None:
+        self.storage, self.trial_id = storage, trial_id
+        self.numerics = {"trial": trial_id, **numerics}
+        self.next = 0.0  # when writing one more keeps to SHARE, by time.monotonic
+
+    def load(self, recipe: Recipe) -> tuple[Course, Arrays] | None:
+        """Return what was kept last; None where there is nothing, or nothing that can be used."""
+        try:
+            content = self.storage.read(self.trial_id)
+            if content is None:
+                return None
+            said, arrays = _metadata(content), safetensors.numpy.load(content)
+            digest, text = said.pop("digest"), said.pop("course")
+            if digest != _digest(arrays, text):
+                raise ValueError("it is not what was written")
+            if said != self.numerics:
+                raise ValueError(f"it is of {said}, expected {self.numerics}")
+            return Course.from_json(recipe, text), arrays
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            log.warning("its checkpoint cannot be used, it starts from its beginning: %s", error)
+            return None
+
+    def save(self, course: Course, arrays: Callable[[], Arrays], seconds: float) -> None:
+        """Keep this one in place of the one before, unless that would take more than SHARE of the time."""
+        start = time.monotonic()
+        if start < self.next:
+            return
+        values, text = arrays(), course.as_json(seconds)
+        said = {**self.numerics, "digest": _digest(values, text), "course": text}
+        try:
+            self.storage.write(self.trial_id, safetensors.numpy.save(values, said))
+        except OSError as error:
+            log.warning("no checkpoint after epoch %d: %s", course.epochs["last"], error)
+        end = time.monotonic()
+        self.next = end + (end - start) / SHARE
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    length = int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8 : 8 + length])
+    return dict(header["__metadata__"])
+
+
+def _digest(arrays: Arrays, course: str) -> str:
+    digest = hashlib.blake2b(course.encode(), digest_size=16)
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()

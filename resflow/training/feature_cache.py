@@ -1,0 +1,227 @@
+"""Frozen backbones: outputs computed once, kept on disk, shared by every trial that can use them.
+
+What a frozen backbone makes of an image depends on the image, its view (clean, or one epoch's augmentation of one
+seed), the normalisation and the backbone: on nothing that heads or their recipes change. So each view of each part
+is one file, made by whichever process needs it first:
+
+    <cache>/features/<backbone and data>/<part>[-<view>].pooled.npy   (images, channels) float32
+    <cache>/features/<backbone and data>/<part>[-<view>].map.npy      (images, size, size, channels), for heads that
+                                                                      flatten; its pooled twin is made beside it
+
+Files are written whole or not at all, under a lock each: two processes share the work of an epoch's views. No more
+than `limit()` bytes are kept; what was used longest ago goes first, and is made again where it is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from filelock import FileLock, Timeout
+
+from resflow import architectures
+from resflow.data import cache, pipeline
+from resflow.data.dataset import Dataset
+from resflow.errors import TrainingError
+from resflow.models import build as models
+from resflow.study.costs import AHEAD
+from resflow.study.pretrained import Normalisation
+from resflow.study.trial import NUMERICS_VERSION, Trial
+from resflow.weights import load as weights
+
+BATCH, BATCH_PIXELS = 32, 128 * 64**2  # of a forward pass, at least: small images go faster in larger batches
+LIMIT_GB = 20.0
+PARTS = ("train", "validation", "test")
+_backbones: dict[str, Any] = {}  # the last one that this process computed with
+
+
+def root() -> Path:
+    """The folder of every backbone's features."""
+    return cache.root() / "features"
+
+
+def limit() -> float:
+    """Bytes that are kept on disk; RESFLOW_FEATURES_GB changes it."""
+    given = os.environ.get("RESFLOW_FEATURES_GB", str(LIMIT_GB))
+    try:
+        return float(given) * 1e9
+    except ValueError as error:
+        raise TrainingError(f"RESFLOW_FEATURES_GB is {given!r}: expected gigabytes, such as 20.") from error
+
+
+class Features:
+    """The inputs of one trial with a frozen backbone: batches of features in place of batches of images."""
+
+    def __init__(self, trial: Trial, dataset: Dataset, normalisation: Normalisation) -> None:
+        self.trial, self.dataset, self.normalisation = trial, dataset, normalisation
+        self.kind = "map" if trial.network.head.pooling == "flatten" else "pooled"
+        channels = architectures.feature_channels(trial.architecture)
+        size = architectures.map_size(trial.architecture, trial.data.image_size)
+        self.shape: tuple[int, ...] = (size, size, channels) if self.kind == "map" else (channels,)
+        self.key = _key(trial, normalisation)
+        self.folder = root() / self.key
+        augmentation = trial.recipe.augmentation
+        self.augmented = augmentation != type(augmentation)()
+        drawn = hashlib.sha256(json.dumps(augmentation.model_dump(), sort_keys=True).encode()).hexdigest()[:8]
+        self.view = f"{drawn}-seed{trial.seed}"
+
+    def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+        """Yield what `pipeline.training_batches` would, each image as its features."""
+        self._prepare(epoch)
+        n, batch_size = len(self.dataset.train), self.trial.recipe.batch_size
+        steps = n // batch_size
+        chosen = pipeline.order(self.trial.seed, epoch, n)[: steps * batch_size].reshape(steps, batch_size)
+        rows, labels = self._array("train", epoch if self.augmented else None), self.dataset.labels
+        return pipeline.ahead(
+            lambda step: (tf.constant(rows[chosen[step]]), tf.constant(labels[self.dataset.train[chosen[step]]])), steps
+        )
+
+    def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
+        """Yield the features of a part in its order; `epoch` asks for that epoch's augmented view."""
+        rows = self._array(part, epoch if self.augmented else None)
+        size = pipeline.EVALUATION_BATCH
+        missing = -len(rows) % size
+        index = np.concatenate([np.arange(len(rows)), np.repeat(len(rows) - 1, missing)]).reshape(-1, size)
+        return pipeline.ahead(lambda step: tf.constant(rows[index[step]]), len(index))
+
+    def _prepare(self, epoch: int) -> None:
+        """Make what this epoch and the next ones need, as far as no other process does already."""
+        if (epoch - 1) % AHEAD:  # they are made by all processes that wait for them
+            return
+        recipe = self.trial.recipe
+        coming = range(epoch, min(epoch + AHEAD, recipe.epochs + 1))
+        wanted: list[tuple[str, int | None]] = [(part, None) for part in PARTS] if epoch == 1 else []
+        if self.augmented:
+            parts = ("train", "validation") if recipe.validation_views == "augmented" else ("train",)
+            wanted += [(part, coming_epoch) for coming_epoch in coming for part in parts]
+        busy = [view for view in wanted if not self._path(*view).exists() and not self._make(*view, wait=False)]
+        for view in busy:
+            self._make(*view, wait=True)
+
+    def _path(self, part: str, epoch: int | None, kind: str | None = None) -> Path:
+        view = "" if epoch is None else f"-{self.view}-epoch{epoch}"
+        return self.folder / f"{part}{view}.{kind or self.kind}.npy"
+
+    def _array(self, part: str, epoch: int | None) -> np.ndarray:
+        path = self._path(part, epoch)
+        while True:  # another process may evict a file between two lines of this one
+            try:
+                os.utime(path)
+                rows: np.ndarray = np.load(path, mmap_mode="r")
+                return rows
+            except FileNotFoundError:
+                self._make(part, epoch, wait=True)
+
+    def _make(self, part: str, epoch: int | None, wait: bool) -> bool:
+        """Compute one view and keep it; False where another process is at it and this one is not to wait."""
+        path = self._path(part, epoch)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock").acquire(timeout=-1 if wait else 0):
+                if not path.exists():
+                    outputs = self._computed(part, epoch)
+                    for kind, rows in outputs.items():
+                        _write(self._path(part, epoch, kind), rows)
+                    evict(spare={self._path(part, epoch, kind) for kind in outputs})
+        except Timeout:
+            return False
+        except OSError as error:
+            raise TrainingError(
+                f"cannot keep features in {root()}: {error}. Free space, move the cache with RESFLOW_CACHE, or keep "
+                "less with RESFLOW_FEATURES_GB."
+            ) from error
+        return True
+
+    def _computed(self, part: str, epoch: int | None) -> dict[str, np.ndarray]:
+        index = getattr(self.dataset, part)
+        table = None if epoch is None else part_views(self.trial, part, epoch, len(index))
+        forward = _backbone(self.trial, self.normalisation, self.key)
+        made: dict[str, list[np.ndarray]] = {}
+        batch = max(BATCH, BATCH_PIXELS // self.dataset.image_size**2)
+        for start in range(0, len(index), batch):
+            images = self.dataset.images[index[start : start + batch]]
+            if table is not None:
+                images = pipeline.transform(images, table[start : start + batch])
+            maps, pooled = forward(tf.constant(images))
+            made.setdefault("pooled", []).append(pooled.numpy())
+            if self.kind == "map":
+                made.setdefault("map", []).append(maps.numpy())
+        return {kind: np.concatenate(batches).astype(np.float32) for kind, batches in made.items()}
+
+
+def part_views(trial: Trial, part: str, epoch: int, images: int) -> np.ndarray | None:
+    """The transformations of one part in one epoch: `pipeline.views` under the part's own draws."""
+    purpose = "views" if part == "train" else f"{part} views"
+    return pipeline.views(trial.recipe.augmentation, trial.seed, epoch, images, trial.data.image_size, purpose)
+
+
+def _key(trial: Trial, normalisation: Normalisation) -> str:
+    assert trial.pretrained is not None  # a frozen backbone without weights is refused when the study is read
+    parts = {
+        "numerics": NUMERICS_VERSION,
+        "architecture": asdict(trial.architecture),
+        "weights": trial.pretrained.digest,
+        "normalisation": asdict(normalisation),
+        "data": trial.fingerprint,
+        "execution": trial.execution.model_dump(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _backbone(trial: Trial, normalisation: Normalisation, key: str) -> Any:
+    """The compiled forward pass, uint8 images -> (map, pooled); this process keeps one."""
+    if key not in _backbones:
+        _backbones.clear()
+        execution, jit = trial.execution, trial.execution.jit is True
+        net = models.build_backbone(trial.architecture, trial.data.image_size, execution.lowering, jit)
+        assert trial.pretrained is not None  # as in `_key`
+        weights.load(net, trial.pretrained)
+        models.fold(net)
+        mean, deviation = (tf.constant(v, tf.float32) for v in (normalisation.mean, normalisation.deviation))
+        shape = (None, trial.data.image_size, trial.data.image_size, 3)
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)], jit_compile=jit)
+        def forward(images: Any) -> Any:
+            return net((tf.cast(images, tf.float32) - mean) / deviation, training=False)
+
+        _backbones[key] = forward
+    return _backbones[key]
+
+
+def _write(path: Path, rows: np.ndarray) -> None:
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with draft.open("wb") as file:
+            np.save(file, rows)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def evict(spare: Collection[Path] = (), bound: float | None = None) -> None:
+    """Remove the files that were used longest ago until no more than `limit()` bytes are left; never those to spare.
+
+    A process that has one open reads on; one that looks for it later makes it again.
+    """
+    bound = limit() if bound is None else bound
+    with FileLock(root() / ".lock"):
+        found = []
+        for path in root().rglob("*.npy"):
+            with suppress(FileNotFoundError):  # a draft that has just become a file
+                found.append((path.stat().st_mtime, path.stat().st_size, path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if total <= bound:
+                return
+            if path not in spare:
+                total -= size
+                path.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""What a trial is fed: batches of images, normalised as its weights or its data ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from resflow.data import pipeline
+from resflow.data.dataset import Dataset
+from resflow.study.pretrained import RAW, Normalisation
+from resflow.study.trial import Trial
+from resflow.training import feature_cache as features
+
+
+class Images:
+    """The inputs of a trial that computes its whole network: batches of images. `Features` are those of the others."""
+
+    shape = None
+
+    def __init__(self, trial: Trial, dataset: Dataset) -> None:
+        self.trial, self.dataset = trial, dataset
+
+    def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+        recipe = self.trial.recipe
+        return pipeline.training_batches(
+            self.dataset,
+            recipe.augmentation,
+            self.trial.seed,
+            epoch,
+            recipe.batch_size,
+            self.trial.execution.threads,
+        )
+
+    def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
+        """Yield the images of a part; `epoch` asks for that epoch's augmented views of them."""
+        index = getattr(self.dataset, part)
+        table = None if epoch is None else features.part_views(self.trial, part, epoch, len(index))
+        return pipeline.evaluation_batches(self.dataset, index, table)
+
+
+Inputs: TypeAlias = Images | features.Features
+
+
+def of(trial: Trial, dataset: Dataset, pixels: Normalisation) -> Inputs:
+    """Features where they are the same for every head, else images."""
+    return features.Features(trial, dataset, pixels) if trial.shares_features else Images(trial, dataset)
+
+
+def normalisation(trial: Trial, dataset: Dataset) -> Normalisation:
+    """What is done to pixels: by the weights' own statistics, the training images', or nothing."""
+    if trial.data.normalisation == "raw":
+        return RAW
+    given = trial.pretrained.normalisation if trial.pretrained else None
+    if given is None or trial.data.normalisation == "dataset":
+        mean, deviation = ((float(r), float(g), float(b)) for r, g, b in pipeline.channel_statistics(dataset))
+        return Normalisation(mean, deviation)
+    return given

@@ -1,0 +1,283 @@
+"""A network with its optimiser, as graphs that serve every trial that shares them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from resflow.architectures import stages
+from resflow.models import build as models
+from resflow.models.layers import BatchNorm, Dropout
+from resflow.study.trial import Trial
+from resflow.weights import load as weights
+
+HEAD, ALL = "head", "all"  # phases: the head trains alone, or with all that `finetune` unfreezes
+
+
+class Learner:
+    """A network with its optimiser and the functions that compute on it: graphs for any trial that shares them.
+
+    `features` is the shape of one image's features where the backbone is frozen and its outputs are at hand: then the
+    network is the head alone. What differs in numbers alone (seed, rates, decay, smoothing, normalisation) is in
+    variables that `reset` sets; what makes another graph is in `graph_of`.
+    """
+
+    def __init__(self, trial: Trial, features: tuple[int, ...] | None = None) -> None:
+        size, execution = trial.data.image_size, trial.execution
+        self.jit = execution.jit is True  # `auto` was settled when the study was expanded
+        # For each graph anew: `clear_session` after the one before it put the policy back to float32.
+        keras.mixed_precision.set_global_policy(execution.precision)
+        head = trial.network.head
+        if features is None:
+            self.model = models.build(trial.architecture, size, trial.classes, execution.lowering, self.jit, head)
+        else:
+            self.model = models.build_head(features, trial.classes, head)
+        self.features, self.classes, self.decoupled = features, trial.classes, trial.recipe.optimizer == "adamw"
+        self.momentum, self.decay, self.smoothing, self.share = (tf.Variable(0.0, trainable=False) for _ in range(4))
+        self.mean, self.deviation = (tf.Variable(tf.zeros(3), trainable=False) for _ in range(2))
+        self.seed = tf.Variable(0, trainable=False, dtype=tf.int64)
+        unfrozen = _unfrozen(trial)
+        self.trained = {
+            HEAD: [layer for layer in self.model.layers if models.stage_of(layer.name) is None],
+            ALL: [layer for layer in self.model.layers if unfrozen(models.stage_of(layer.name))],
+        }
+        self.decays = trial.recipe.weight_decay > 0
+        self.frozen_bn_learns = trial.recipe.bn == "train"
+        variables = _variables(self.trained[ALL])
+        self.slower = self._slower(trial)
+        places = frozenset(place for place, variable in enumerate(variables) if id(variable) in self.slower)
+        self.optimizer = _optimizer(trial.recipe.optimizer, self.momentum, self.share, places)
+        self.optimizer.build(variables)
+        scalars = [v for v in self.optimizer.variables if len(v.shape) == 0]
+        self.counters = [(scalar, scalar.numpy()) for scalar in scalars]  # steps, the loss's scale
+        self.slots = [v for v in self.optimizer.variables if len(v.shape) > 0]  # momenta start at zero
+        image = tf.TensorSpec((None, size, size, 3), tf.uint8)
+        if features is not None:
+            image = tf.TensorSpec((None, *features), tf.float32)
+        label, rate = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.float32)
+        self.steps = {
+            phase: tf.function(partial(self._step, phase), [image, label, rate], jit_compile=self.jit)
+            for phase in (HEAD, ALL)
+        }
+        self.step = self.steps[ALL]
+        self.kernels = [(layer.name, layer.kernel) for layer in self.trained[ALL] if hasattr(layer, "kernel")]
+        self.watch = tf.Variable(False, trainable=False)  # whether the next step measures its gradients
+        self.norms = tf.Variable(tf.zeros(len(self.kernels)), trainable=False)  # by each of `kernels`, as measured last
+        self.logits = tf.function(self._logits, [image], jit_compile=self.jit)
+
+    def _slower(self, trial: Trial) -> set[int]:
+        """The variables of a backbone with a rate of its own, by `id`."""
+        if trial.recipe.backbone_learning_rate is None:
+            return set()
+        backbone = [layer for layer in self.model.layers if models.stage_of(layer.name) is not None]
+        return {id(variable) for variable in _variables(backbone)}
+
+    def reset(self, trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> None:
+        """Put everything to where a new trial starts; `mean` and `deviation` are float32 (3,), in 0..255."""
+        models.initialise(self.model, trial.seed)
+        if trial.pretrained is not None and self.features is None:
+            weights.load(self.model, trial.pretrained, partial=trial.network.partial_weights)
+        for counter, value in self.counters:
+            counter.assign(value)
+        for slot in self.slots:
+            slot.assign(tf.zeros_like(slot))
+        recipe = trial.recipe
+        self.momentum.assign(recipe.momentum)
+        self.decay.assign(recipe.weight_decay)
+        self.smoothing.assign(recipe.label_smoothing)
+        self.share.assign((recipe.backbone_learning_rate or recipe.learning_rate) / recipe.learning_rate)
+        self.mean.assign(mean)
+        self.deviation.assign(deviation)
+        self.seed.assign(trial.seed)
+        self.watch.assign(False)
+        self.begin(HEAD if recipe.head_epochs else ALL)
+
+    def begin(self, phase: str) -> None:
+        """Let `step` train the head alone (HEAD), or all that is unfrozen (ALL)."""
+        self.step = self.steps[phase]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that steps change: the network's weights, the optimiser's momenta and counters."""
+        return {name: np.asarray(variable.numpy()) for name, variable in self._changing()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Put back what `state` gave. Raises KeyError or ValueError where it is another network's."""
+        for name, variable in self._changing():
+            variable.assign(state[name])
+
+    def _changing(self) -> Iterator[tuple[str, Any]]:
+        counters = [counter for counter, _ in self.counters]
+        for part, variables in (("model", self.model.variables), ("optimizer", [*counters, *self.slots])):
+            for number, variable in enumerate(variables):
+                yield f"{part}/{number}", variable
+
+    def _step(self, phase: str, images: Any, labels: Any, rate: Any) -> Any:
+        """One optimiser step; returns the batch's cross-entropy, label smoothing included."""
+        self.optimizer.learning_rate.assign(rate)
+        variables = _variables(self.trained[phase])
+        targets = tf.one_hot(labels, self.classes) * (1 - self.smoothing) + self.smoothing / self.classes
+        self._set_up_layers(self.trained[phase])
+        with tf.GradientTape() as tape:
+            logits = self.model(self.prepared(images), training=True)
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, [v.value for v in variables])
+        self._measure(dict(zip(map(id, variables), gradients, strict=True)))
+        if self.decoupled:
+            # Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2: apart from the gradient's moments
+            for variable in variables:
+                if variable.name == "kernel":
+                    own = rate * self.share if id(variable) in self.slower else rate
+                    variable.assign_sub(own * self.decay * variable)
+        elif self.decays:
+            # The gradient of decay / 2 |w|^2, as in He et al. Mixed precision unscales inside `apply`, so the term
+            # is scaled as the loss is.
+            coefficient = self.optimizer.scale_loss(self.decay.value())
+            gradients = [
+                g + coefficient * v.value if v.name == "kernel" else g
+                for g, v in zip(gradients, variables, strict=True)
+            ]
+        self.optimizer.apply(gradients, variables)
+        return loss
+
+    def _measure(self, gradients: Mapping[int, Any]) -> None:
+        """Keep the gradients' norms where `watch` asks for them; NaN of a kernel that does not train in this phase."""
+
+        def norms() -> Any:
+            known = [gradients.get(id(kernel)) for _, kernel in self.kernels]
+            sizes = [float("nan") if g is None else tf.norm(tf.cast(g, tf.float32)) for g in known]
+            return tf.stack(sizes) / self.optimizer.scale_loss(tf.constant(1.0))
+
+        self.norms.assign(tf.cond(self.watch, norms, lambda: self.norms.value()))
+
+    def _set_up_layers(self, trained: Iterable[Any]) -> None:
+        """For the graph that is traced next: frozen parts' batch norm, and what dropout's masks are keyed by."""
+        learning = set(map(id, trained))
+        for layer in self.model.layers:
+            if isinstance(layer, BatchNorm):
+                layer.frozen = id(layer) not in learning and not self.frozen_bn_learns
+            elif isinstance(layer, Dropout):
+                layer.drawn_from(self.seed, tf.cast(self.optimizer.iterations.value, tf.int64))
+
+    def _logits(self, images: Any) -> Any:
+        return self.model(self.prepared(images), training=False)
+
+    def prepared(self, images: Any) -> Any:
+        """Images as the network takes them; features as they are."""
+        if self.features is not None:
+            return images
+        return (tf.cast(images, tf.float32) - self.mean) / self.deviation
+
+    def predict(self, batches: Iterable[Any], count: int) -> np.ndarray:
+        """Logits of the first `count` images of some batches in inference mode, float32 (count, classes)."""
+        return np.concatenate([self.logits(images).numpy() for images in batches])[:count]
+
+
+def _unfrozen(trial: Trial) -> Callable[[int | None], bool]:
+    """Which layers train, by `models.stage_of`: the head always."""
+    if trial.recipe.finetune == "frozen":
+        return lambda stage: stage is None
+    first = 0
+    if trial.recipe.finetune == "partial":
+        count = len(stages(trial.architecture.family, trial.architecture.depth)[1])
+        first = count + 1 - trial.recipe.unfrozen_stages
+    return lambda stage: stage is None or stage >= first
+
+
+def _variables(layers: Iterable[Any]) -> list[Any]:
+    return [variable for layer in layers for variable in layer.trainable_variables]
+
+
+class Momentum(keras.optimizers.SGD):
+    """Keras' SGD with momentum, its velocity and weight updated in one pass over memory; no Nesterov.
+
+    The variables at the places `slower` take `share` of the rate.
+    """
+
+    def __init__(self, coefficient: tf.Variable, share: tf.Variable, slower: frozenset[int]) -> None:
+        super().__init__(learning_rate=0.0, momentum=0.9)  # any momentum but 0: Keras makes the velocities for it
+        self.coefficient, self.share, self.slower = coefficient, share, slower
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        place = self._get_variable_index(variable)
+        rate = learning_rate * self.share if place in self.slower else learning_rate
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[place].value.handle,
+            lr=tf.cast(rate, variable.dtype),
+            grad=gradient,
+            momentum=self.coefficient,
+        )
+
+
+class Adam(keras.optimizers.Adam):
+    """Keras' Adam, its moments and weight updated in one pass over memory: another rounding wants an ADAM_VERSION.
+
+    The variables at the places `slower` take `share` of the rate.
+    """
+
+    def __init__(self, share: tf.Variable, slower: frozenset[int]) -> None:
+        super().__init__(learning_rate=0.0)
+        self.share, self.slower = share, slower
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        place, kind = self._get_variable_index(variable), variable.dtype
+        rate = learning_rate * self.share if place in self.slower else learning_rate
+        step = tf.cast(self.iterations.value + 1, kind)
+        first, second = (tf.constant(beta, kind) for beta in (self.beta_1, self.beta_2))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=first**step,
+            beta2_power=second**step,
+            lr=tf.cast(rate, kind),
+            beta1=first,
+            beta2=second,
+            epsilon=tf.constant(self.epsilon, kind),
+            grad=gradient,
+        )
+
+
+def _optimizer(
+    name: str, momentum: tf.Variable, share: tf.Variable, slower: frozenset[int]
+) -> keras.optimizers.Optimizer:
+    inner = Momentum(momentum, share, slower) if name == "sgd" else Adam(share, slower)
+    if keras.mixed_precision.global_policy().compute_dtype == "float16":
+        return keras.optimizers.LossScaleOptimizer(inner)
+    return inner
+
+
+def graph_of(trial: Trial, features: tuple[int, ...] | None = None) -> tuple[Any, ...]:
+    """What trials must share to share a graph: all else is numbers."""
+    recipe = trial.recipe
+    trained = (recipe.finetune, recipe.unfrozen_stages, recipe.bn, recipe.backbone_learning_rate is None)
+    updates = (recipe.optimizer, recipe.weight_decay > 0)
+    network = (trial.network.head, *((trial.architecture, trial.data.image_size, trained) if features is None else ()))
+    return (network, features, trial.classes, updates, trial.execution)
+
+
+graphs: dict[tuple[Any, ...], Learner] = {}  # the graph of this process's last trial: tracing is dear, memory is short
+
+
+def learner(trial: Trial, mean: np.ndarray, deviation: np.ndarray, features: tuple[int, ...] | None = None) -> Learner:
+    """Return a Learner at the trial's start, with the graph of the trial before it where the two share one."""
+    key = graph_of(trial, features)
+    if key not in graphs:
+        forget()
+        graphs[key] = Learner(trial, features)
+    graphs[key].reset(trial, mean, deviation)
+    return graphs[key]
+
+
+def forget() -> None:
+    """Drop the kept graph and its memory."""
+    graphs.clear()
+    keras.backend.clear_session()
+    gc.collect()

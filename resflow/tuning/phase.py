@@ -1,0 +1,296 @@
+"""A tuning phase as it stands on disk: searches, their candidates' records, what they spent, who won.
+
+    results/<run>/tuning/searches.csv     a row an arm: SEARCH_COLUMNS; which search is the study's
+    results/<run>/tuning/trials/<id>/     a record a candidate and seed, as a trial's (records.py), without test figures
+    results/<run>/ledger.csv              a row an arm: what it was allotted and what it used
+
+A candidate's score is the mean over its seeds of the validation top-1 of the weights that a trial would test. Nothing
+here imports keras-tuner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from resflow.errors import RecordError
+from resflow.records import run as runs
+from resflow.records.record import Record
+from resflow.study import contrast_families as families
+from resflow.study import search_space as space
+from resflow.study.arms import Arm
+from resflow.study.load import Study
+from resflow.study.search_space import Parameter, Tune
+from resflow.study.trial import Candidate, Trial, of_arm
+
+FOLDER, SEARCHES, LEDGER = "tuning", "searches.csv", "ledger.csv"
+SEARCH_COLUMNS = ("arm", "search", "space", "oracle", "allotted", "seeds", "epochs")
+SCORE = "validation_top1"
+
+
+@dataclass(frozen=True)
+class Searches:
+    """The searches of a study, one an arm, each by an id of all that decides which candidates it tries."""
+
+    study: Study  # as it is written
+    templates: dict[str, Trial]  # arm -> a trial of it
+
+    @property
+    def tune(self) -> Tune:
+        assert self.study.file.tune is not None, "a study without `tune` has no searches"
+        return self.study.file.tune
+
+    @cached_property
+    def arms(self) -> dict[str, Arm]:
+        """Each arm with the epochs of its candidates."""
+        return {
+            arm.name: arm.with_settings({"epochs": self.tune.epochs or arm.recipe.epochs}) for arm in self.study.arms
+        }
+
+    def rungs(self, arm: str) -> list[int]:
+        """Epochs of every candidate that an arm is allotted."""
+        return self.tune.rungs(self.arms[arm].recipe.epochs)
+
+    @cached_property
+    def ids(self) -> dict[str, str]:
+        """Arm -> the id of its search."""
+        return {name: self._id(name) for name in self.arms}
+
+    def _id(self, arm: str) -> str:
+        text = f"{self._trial(arm, {}, 0, 'search').id} {self.tune.digest()}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def candidate(self, arm: str, number: int, values: Mapping[str, Any], epochs: int, seed: int) -> Trial:
+        """What the oracle of an arm asks for, as a trial. Raises StudyError where its values do not go together."""
+        course = self._trial(arm, values, seed, "course").id
+        candidate = Candidate(self.ids[arm], number, dict(values), epochs, course)
+        trial = self._trial(arm, values, seed, f"candidate {number}")  # an oracle may ask for the same values again
+        return replace(trial, candidate=candidate, diagnostics=False, keep_weights="none")
+
+    def _trial(self, arm: str, values: Mapping[str, Any], seed: int, purpose: str) -> Trial:
+        base, like = self.arms[arm], self.templates[arm]
+        settings = space.settings(self.tune.space, values)
+        tried = base.with_settings(settings) if settings else base
+        return of_arm(self.study, tried, seed, like.facts, like.execution, like.pretrained, purpose)
+
+    def table(self) -> pd.DataFrame:
+        """SEARCH_COLUMNS, a row an arm."""
+        tune = self.tune
+        rows = [
+            (
+                name,
+                self.ids[name],
+                space_digest(tune),
+                tune.oracle,
+                len(self.rungs(name)),
+                len(tune.chosen_seeds),
+                arm.recipe.epochs,
+            )
+            for name, arm in self.arms.items()
+        ]
+        return pd.DataFrame(rows, columns=list(SEARCH_COLUMNS))
+
+
+def searches(study: Study, trials: Sequence[Trial]) -> Searches:
+    """The searches of a study that asks for tuning; `trials` are its own, as it is written."""
+    return Searches(study, {trial.arm: trial for trial in reversed(trials)})
+
+
+def space_digest(tune: Tune) -> str:
+    text = json.dumps(tune.model_dump(mode="json")["space"], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def final(study: Study, winners: Mapping[str, Tried]) -> Study:
+    """The study whose trials are compared: each arm with its winner's settings, beside it the arm as it is written.
+
+    Arms whose search has no winner are left out of the tuned ones.
+    """
+    tune = study.file.tune
+    assert tune is not None
+    arms: list[Arm] = []
+    for arm in study.arms:
+        both = {families.UNTUNED: arm} if tune.untuned else {}
+        if arm.name in winners:
+            settings = space.settings(tune.space, winners[arm.name].values)
+            both[families.TUNED] = replace(arm.with_settings(settings), tuned=True)
+        arms += [_at(one, level) for level, one in both.items()] if tune.untuned else both.values()
+    return replace(study, arms=tuple(arms))
+
+
+def _at(arm: Arm, level: str) -> Arm:
+    """An arm as one of two, tuned and untuned."""
+    levels = {**arm.levels, families.TUNING: level}
+    return replace(arm, name=families.arm_name(arm.name, level), levels=levels, of=arm.name)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One candidate of an arm, over its seeds."""
+
+    arm: str
+    number: int
+    values: dict[str, Any]
+    epochs: int  # that it was given
+    records: tuple[Record, ...]
+
+    @property
+    def status(self) -> str:
+        """The worst of its seeds."""
+        order = ("failed", "diverged", "pruned", "completed")
+        return min((record.status for record in self.records), key=order.index)
+
+    @property
+    def score(self) -> float:
+        """Mean validation top-1; a diverged seed counts 0, a pruned one what it had reached. NaN where one failed."""
+        return sum(map(reached, self.records)) / len(self.records)
+
+    @property
+    def loss(self) -> float:
+        """Mean validation loss, which decides between equal scores."""
+        return sum(record.metrics.get("validation_loss", float("inf")) for record in self.records) / len(self.records)
+
+
+def reached(record: Record) -> float:
+    """The score of one record."""
+    if record.status == "diverged":
+        return 0.0
+    if record.status == "pruned":
+        return record.candidate.reached.get(SCORE, 0.0) if record.candidate else 0.0
+    return float(record.metrics.get(SCORE, float("nan")))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The tuning phase of a run as its records tell it. `left_out` counts those of other searches."""
+
+    table: pd.DataFrame  # SEARCH_COLUMNS
+    tried: dict[str, list[Tried]]  # arm -> its candidates by number
+    left_out: int = 0
+
+    def complete(self, arm: str) -> bool:
+        allotted = self.table.loc[self.table["arm"] == arm, "allotted"]
+        return len(allotted) == 1 and len(self.tried.get(arm, ())) >= int(allotted.iloc[0])
+
+    @property
+    def unfinished(self) -> list[str]:
+        return [arm for arm in self.table["arm"] if not self.complete(arm)]
+
+    def winner(self, arm: str) -> Tried | None:
+        """The best completed candidate of all epochs; of equal ones that of the lower loss, then the earlier one."""
+        epochs = int(self.table.loc[self.table["arm"] == arm, "epochs"].iloc[0])
+        whole = [one for one in self.tried.get(arm, ()) if one.status == "completed" and one.epochs == epochs]
+        return min(whole, key=lambda one: (-one.score, one.loss, one.number), default=None)
+
+    def winners(self) -> dict[str, Tried]:
+        """Arm -> its winner, of arms whose search is complete."""
+        found = {arm: self.winner(arm) for arm in self.table["arm"] if self.complete(arm)}
+        return {arm: one for arm, one in found.items() if one}
+
+    def ledger(self) -> pd.DataFrame:
+        """What each arm was allotted and what it used: a row an arm."""
+        rows: list[dict[str, Any]] = []
+        for row in self.table.to_dict("records"):
+            mine, won = self.tried.get(row["arm"], []), self.winner(row["arm"])
+            records = [record for one in mine for record in one.records]
+            statuses = [one.status for one in mine]
+            rows.append(
+                {
+                    **{str(name): value for name, value in row.items()},
+                    "candidates": len(mine),
+                    **{word: statuses.count(word) for word in ("completed", "pruned", "diverged", "failed")},
+                    "epochs_used": sum(record.epochs_run for record in records),
+                    "device_seconds": round(sum(record.seconds for record in records), 1),
+                    "winner": won.number if won else None,
+                    SCORE: won.score if won else None,
+                }
+            )
+        return pd.DataFrame(rows).astype({"winner": "Int64"}) if rows else pd.DataFrame(columns=[*SEARCH_COLUMNS])
+
+    def unfair(self) -> list[str]:
+        """Why the arms cannot be compared as tuned alike; empty where they can."""
+        ledger, found = self.ledger(), []
+        for column, what in (
+            ("allotted", "candidates allotted"),
+            ("epochs", "most epochs of a candidate"),
+            ("space", "search space"),
+            ("oracle", "oracle"),
+            ("seeds", "seeds a candidate"),
+        ):
+            if ledger[column].nunique() > 1:
+                found.append(
+                    f"{what}: {', '.join(f'{arm} {value}' for arm, value in ledger[['arm', column]].to_numpy())}"
+                )
+        short = ledger[ledger["candidates"] < ledger["allotted"]]
+        found += [
+            f"{arm} has tried {tried} of {allotted} candidates"
+            for arm, tried, allotted in short[["arm", "candidates", "allotted"]].to_numpy()
+        ]
+        return found
+
+
+def at_ends(phase: Phase, searched: Mapping[str, Parameter]) -> dict[str, dict[str, str]]:
+    """Arm -> hyperparameter -> `low` or `high`, of winners that lie at an end of what was searched."""
+    won = {arm: phase.winner(arm) for arm in phase.table["arm"]}
+    found = {arm: space.edges(searched, one.values) for arm, one in won.items() if one}
+    return {arm: near for arm, near in found.items() if near}
+
+
+def phase(run: Path) -> Phase | None:
+    """Read the tuning phase of a run; None where it has none. Raises RecordError where searches.csv is no table."""
+    folder = run / FOLDER
+    if not (folder / "trials").is_dir() and not (folder / SEARCHES).is_file():
+        return None
+    records = list(runs.load(folder).records) if (folder / "trials").is_dir() else []
+    table = _table(folder / SEARCHES) if (folder / SEARCHES).is_file() else _from_records(records)
+    return of_records(table, records)
+
+
+def of_records(table: pd.DataFrame, records: Iterable[Record]) -> Phase:
+    """The phase whose searches are in `table`, with those of the records that are theirs."""
+    known, groups, left_out = set(table["search"]), dict[tuple[str, int], list[Record]](), 0
+    wanted = dict(zip(table["search"], table["seeds"], strict=True))
+    for record in records:
+        if record.candidate and record.candidate.search in known:
+            groups.setdefault((record.arm, record.candidate.number), []).append(record)
+        else:
+            left_out += 1
+    tried: dict[str, list[Tried]] = {arm: [] for arm in table["arm"]}
+    for (arm, number), mine in sorted(groups.items()):
+        first = mine[0].candidate
+        if first and len(mine) >= int(wanted[first.search]):  # all its seeds have ended
+            tried.setdefault(arm, []).append(Tried(arm, number, first.values, first.epochs, tuple(mine)))
+    return Phase(table, tried, left_out)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype={"arm": str, "search": str, "space": str, "oracle": str}, keep_default_na=False)
+        return table[list(SEARCH_COLUMNS)].astype({"allotted": int, "seeds": int, "epochs": int})
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordError(f"{path} cannot be read as a table ({error}). Run `resflow tune` again.") from error
+
+
+def _from_records(records: Sequence[Record]) -> pd.DataFrame:
+    """Searches that nobody listed: what their candidates show."""
+    rows: dict[str, list[Any]] = {}
+    for record in records:
+        if told := record.candidate:
+            row = rows.setdefault(told.search, [record.arm, set(), set(), 0])
+            row[1].add(told.number)
+            row[2].add(record.seed)
+            row[3] = max(row[3], told.epochs)
+    return pd.DataFrame(
+        [
+            (arm, search, "?", "?", len(numbers), len(seeds), epochs)
+            for search, (arm, numbers, seeds, epochs) in rows.items()
+        ],
+        columns=list(SEARCH_COLUMNS),
+    )

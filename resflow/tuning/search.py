@@ -1,0 +1,212 @@
+"""The candidates of a tuning phase, as the oracles of keras-tuner ask for them.
+
+Every arm has an oracle of its own, of one seed and one budget. Its candidates come in batches, whose results it hears
+in the order in which it asked: so which candidates are tried depends on no machine and on no moment, and a search that
+was cut off goes on by asking again and reading the records that are there.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keras-tuner imports TensorFlow
+
+from resflow import silence
+
+with silence.importing():
+    import keras_tuner
+
+from resflow.errors import RecordError
+from resflow.records.record import Record, read, trial_folder
+from resflow.study.search_space import Choice, Parameter, Tune
+from resflow.study.trial import Trial
+from resflow.tuning.oracle_searcher import FINISHED, OracleSearcher
+from resflow.tuning.phase import SCORE, Searches, Tried
+
+EPOCHS = "tuner/epochs"  # keras-tuner's names of what Hyperband says beside a candidate's values
+OWN = "tuner/"
+MOST_DRAWS = 10_000  # for a candidate that was not tried yet: keras-tuner gives a small space up after 20
+
+
+def hyperparameters(space: Mapping[str, Parameter]) -> keras_tuner.HyperParameters:
+    """A study's space as keras-tuner has it; choices are told by their labels."""
+    made = keras_tuner.HyperParameters()
+    for name, parameter in space.items():
+        _register(made, name, parameter, list(parameter.wanted().items()))
+    return made
+
+
+def _register(made: Any, name: str, parameter: Parameter, conditions: list[tuple[str, list[str]]]) -> None:
+    if conditions:
+        (parent, labels), *further = conditions
+        with made.conditional_scope(parent, labels):
+            _register(made, name, parameter, further)
+    elif isinstance(parameter, Choice):
+        made.Choice(name, list(parameter.labelled))
+    else:
+        kind = made.Int if parameter.whole else made.Float
+        kind(name, parameter.low, parameter.high, step=parameter.step, sampling=parameter.sampling)
+
+
+def oracle(tune: Tune, epochs: int) -> keras_tuner.Oracle:
+    """A new oracle of keras-tuner for one arm, whose candidates train for so many epochs at most."""
+    common = {
+        "objective": keras_tuner.Objective(SCORE, "max"),
+        "hyperparameters": hyperparameters(tune.space),
+        "seed": tune.seed + 1,  # keras-tuner takes a 0 for none, and draws one
+        "allow_new_entries": False,
+        "tune_new_entries": False,
+        "max_consecutive_failed_trials": 10**9,  # every arm is given all its candidates, whatever comes of them
+    }
+    if tune.oracle == "hyperband":
+        made = keras_tuner.oracles.HyperbandOracle(max_epochs=epochs, factor=tune.factor, **common)
+    else:
+        kind = {
+            "random": keras_tuner.oracles.RandomSearchOracle,
+            "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+        }[tune.oracle]
+        made = kind(max_trials=len(tune.rungs(epochs)), **common)
+    made._max_collisions = MOST_DRAWS
+    return made
+
+
+@dataclass
+class Asked:
+    """A candidate that an oracle waits for, and its trials, one a seed."""
+
+    name: str  # the oracle's
+    number: int
+    values: dict[str, Any]
+    epochs: int
+    trials: list[Trial]
+    records: list[Record] = field(default_factory=list)
+
+
+class ArmSearch:
+    """The search of one arm: `next` gives the trials of its candidates, `hear` takes in what came of one."""
+
+    def __init__(self, searches: Searches, arm: str, folder: Path) -> None:
+        self.searches, self.arm, self.tune = searches, arm, searches.tune
+        self.epochs = searches.arms[arm].recipe.epochs
+        self.bridge = OracleSearcher(oracle(self.tune, self.epochs), folder)
+        self.batch = self.tune.batch or (len(searches.rungs(arm)) if self.tune.oracle == "random" else 1)
+        self.asked: list[Asked] = []
+        self.of_trial: dict[str, Asked] = {}
+        self.waiting = deque[Trial]()
+        self.number = 0
+        self.finished = False
+
+    def next(self) -> Trial | None:
+        """The next trial; None where results have to come first, or there is no more."""
+        if not self.waiting and not self.finished and self._heard_all():
+            self._tell()
+            self._ask()
+        return self.waiting.popleft() if self.waiting else None
+
+    def hear(self, record: Record) -> None:
+        self.of_trial[record.id].records.append(record)
+
+    def _heard_all(self) -> bool:
+        return all(len(one.records) == len(one.trials) for one in self.asked)
+
+    def _tell(self) -> None:
+        for one in self.asked:
+            tried = Tried(self.arm, one.number, one.values, one.epochs, tuple(one.records))
+            failed = tried.status == "failed"
+            if failed and self.tune.oracle != "hyperband":
+                self.bridge.on_trial_complete(one.name, error=True)
+            else:  # Hyperband waits for a result of each: one that failed is its worst
+                score = 0.0 if failed else tried.score
+                self.bridge.on_trial_complete(one.name, {SCORE: score, "training_iteration": 1})
+        self.asked, self.of_trial = [], {}
+
+    def _ask(self) -> None:
+        while len(self.asked) < self.batch:
+            told = self.bridge.suggest(f"candidate{self.number + 1}")
+            if told is None and self.asked:
+                break  # Hyperband wants results
+            if told is None or told == FINISHED:
+                self.finished = not self.asked
+                break
+            assert isinstance(told, dict)
+            self.number += 1
+            epochs = int(told.get(EPOCHS, self.epochs))
+            values = {name: value for name, value in told.items() if not name.startswith(OWN)}
+            trials = [
+                self.searches.candidate(self.arm, self.number, values, epochs, seed) for seed in self.tune.chosen_seeds
+            ]
+            self.asked.append(Asked(f"candidate{self.number}", self.number, values, epochs, trials))
+            self.of_trial |= dict.fromkeys((trial.id for trial in trials), self.asked[-1])
+            self.waiting += trials
+
+
+class Search:
+    """All searches of a study as a source of trials for the runner; a process that is free goes on with its arm.
+
+    `run` is where candidates' records lie; those that are there are not run again.
+    """
+
+    def __init__(self, searches: Searches, run: Path) -> None:
+        self.searches, self.run = searches, run
+        self.place = tempfile.TemporaryDirectory(prefix="resflow-")  # keras-tuner writes files that nobody reads
+        self.arms = {
+            arm: ArmSearch(searches, arm, Path(self.place.name) / str(i)) for i, arm in enumerate(searches.arms)
+        }
+        self.trials: dict[str, Trial] = {}  # all that were handed out or found done
+        self.running: dict[str, str] = {}  # id -> arm
+        self.warm: list[str] = []  # arms of processes that have become free, the last one first: their graphs are built
+        self.ended_ids: list[str] = []  # whose records are still to be read
+        self.total = sum(len(searches.rungs(arm)) for arm in self.arms) * len(searches.tune.chosen_seeds)
+
+    def __len__(self) -> int:
+        """How many may still come; 0 where the search is over."""
+        return 0 if all(arm.finished for arm in self.arms.values()) else max(1, self.total - len(self.trials))
+
+    def next(self) -> Trial | None:
+        """The next trial that is to run; None where results have to come first, or there is no more."""
+        self._read()
+        warm = self.warm.pop(0) if self.warm else ""
+        busy = set(self.running.values())
+        for _, arm in sorted(self.arms.items(), key=lambda named: (named[0] != warm, named[0] in busy)):
+            while (trial := arm.next()) is not None:
+                self.trials[trial.id] = trial
+                try:
+                    arm.hear(read(trial_folder(self.run, trial.id)))
+                except RecordError:
+                    self.running[trial.id] = trial.arm
+                    return trial
+        return None
+
+    def ended(self, trial_id: str) -> None:
+        """Take note that a trial's process is free; more than once does no harm."""
+        if trial_id in self.running:
+            self.warm.insert(0, self.running.pop(trial_id))
+            self.ended_ids.append(trial_id)
+
+    def config(self, trial: Trial) -> dict[str, Any]:
+        """What a worker needs to make the trial again."""
+        made = trial.candidate
+        assert made is not None
+        told = {"number": made.number, "values": made.values, "epochs": made.epochs, "seed": trial.seed}
+        return {"trial": trial.id, "arm": trial.arm, **told}
+
+    def close(self) -> None:
+        self.place.cleanup()
+
+    def _read(self) -> None:
+        """Hear the candidates that have ended; a record may come a moment after its trial's end."""
+        later = []
+        for trial_id in self.ended_ids:
+            try:
+                record = read(trial_folder(self.run, trial_id))
+            except RecordError:
+                later.append(trial_id)
+            else:
+                self.arms[self.trials[trial_id].arm].hear(record)
+        self.ended_ids = later

@@ -1,0 +1,191 @@
+"""Pretrained weights: found before anything is built, loaded by name and shape, kept for other studies.
+
+Nothing here imports TensorFlow or Keras: `load` and `save` are given a built network.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resflow.errors import MissingExtraError, WeightsError, nearest
+from resflow.study.pretrained import Normalisation, Pretrained
+from resflow.weights import files, hub, metadata, names
+from resflow.weights.metadata import About
+
+STATE = Path(".resflow")
+RUN = "run:"
+
+logger = logging.getLogger(__name__)
+
+
+def find(setting: str, family: str, depth: int, state: Path = STATE) -> Pretrained:
+    """Find the weights that a setting names, check the file, and say how a network must fit it.
+
+    `imagenet` is downloaded the first time. Needs no TensorFlow. Raises WeightsError where there is no such file, or
+    it is damaged, or says something senseless of itself; MissingExtraError where a library is not installed.
+    """
+    if setting == "imagenet":
+        path, origin = hub.fetch(family, depth)
+        _about(path, files.stamp(path))
+        return Pretrained(path, files.digest(path), str(origin), hub.NORMALISATION, hub.STEM_POOL, hub.VARIANT)
+    if setting.startswith(RUN):
+        path, name = _kept(setting, state), setting
+    else:
+        path = Path(setting).expanduser().absolute()
+        name = path.name
+    about = _about(path, files.stamp(path))
+    return Pretrained(path, files.digest(path), name, about.normalisation, about.stem_pool, about.variant)
+
+
+@functools.lru_cache(maxsize=64)  # a plan asks once a trial
+def _about(path: Path, _stamp: tuple[int, ...]) -> About:
+    return files.read(path).about
+
+
+def _kept(setting: str, state: Path) -> Path:
+    run, _, trial = setting.removeprefix(RUN).partition("/")
+    if not all(_plain(name) for name in (run, trial)):
+        raise WeightsError(
+            f"weights '{setting}': expected run:RUN/TRIAL with the plain names of a run and of one of its trials, such "
+            "as run:depth-cpu-synthetic/1a2b3c4d5e6f. `resflow status` lists them."
+        )
+    folder = state / run / "weights"
+    path = folder / f"{trial}.safetensors"
+    if not path.is_file():
+        guess = nearest(trial, [other.stem for other in folder.glob("*.safetensors")])
+        raise WeightsError(
+            f"run {run} has kept no weights of trial {trial}: expected {path}.{guess} Weights are kept with "
+            "`--set keep_weights=last` (or best): run that study so again."
+        )
+    return path.absolute()
+
+
+def _plain(name: str) -> bool:
+    """Whether a name is one part of a path and no way out of a folder."""
+    return name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
+
+
+def load(model: Any, pretrained: Pretrained, head: bool = False, partial: bool = False) -> None:
+    """Set the weights of a network of `models.build`: its backbone, and with `head` what stands behind it.
+
+    All tensors match by name and shape, or nothing is set and WeightsError lists every one that is missing, that the
+    network has no place for, or that has another shape. With `partial` those that match are set, one at least, and
+    the others are logged as a warning. A head that is not asked for keeps its values, and the file's is not looked at.
+    """
+    if files.digest(pretrained.path) != pretrained.digest:
+        raise WeightsError(
+            f"{pretrained.path} has changed since it was planned with: expected {pretrained.digest}. Run the same "
+            "command again."
+        )
+    contents = files.read(pretrained.path)
+    naming = names.naming_of(contents.tensors)
+    places = {
+        naming.name(layer.name, weight.name): (layer, weight)
+        for layer in model.layers
+        for weight in layer.weights
+        if head or not names.is_head(layer.name)
+    }
+    given = {name: values for name, values in contents.tensors.items() if head or not naming.in_head(name)}
+    expected = {name: naming.shape(tuple(weight.shape)) for name, (_, weight) in places.items()}
+    fitting = [name for name, shape in expected.items() if name in given and given[name].shape == shape]
+    if len(fitting) < max(len(expected), len(given)):
+        _tell(_mismatches(expected, given), len(fitting), model.name, pretrained.origin, partial)
+    for name in fitting:
+        layer, weight = places[name]
+        values = given[name].transpose(naming.to_keras[len(weight.shape)])
+        weight.assign(_adapted(values, layer, weight.name, contents.about))
+
+
+def _adapted(values: np.ndarray, layer: Any, weight: str, about: About) -> np.ndarray:
+    """Make values of another convention do in resflow's network what they did in theirs."""
+    if weight == "moving_variance" and about.epsilon is not None:
+        return values + np.float32(about.epsilon - layer.epsilon)  # in inference only their sum counts
+    if layer.name == "stem" and about.layout == "BGR":
+        return values[:, :, ::-1]
+    return values
+
+
+def _mismatches(expected: Mapping[str, tuple[int, ...]], came: Mapping[str, np.ndarray]) -> str:
+    problems = {
+        "missing": [name for name in expected if name not in came],
+        "unexpected": [name for name in came if name not in expected],
+        "of another shape": [
+            f"{name} {came[name].shape} for {shape}"
+            for name, shape in expected.items()
+            if name in came and came[name].shape != shape
+        ],
+    }
+    return "".join(f"\n  {len(some)} {kind}: {', '.join(some)}" for kind, some in problems.items() if some)
+
+
+def _tell(mismatches: str, fitting: int, network: str, origin: str, partial: bool) -> None:
+    if not partial or not fitting:
+        raise WeightsError(
+            f"the weights {origin} are not those of {network}:{mismatches}\nChoose the family, depth, shortcut and "
+            "width that they were trained with."
+            + (" Not one tensor fits, so that there is nothing to load in part either." if partial else "")
+        )
+    logger.warning("%d tensors of %s were loaded into %s, but not:%s", fitting, origin, network, mismatches)
+
+
+def save(
+    model: Any,
+    path: Path,
+    *,
+    normalisation: Normalisation,
+    architecture: Mapping[str, Any],
+    class_names: Sequence[str] = (),
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Write a network's weights, head included, as safetensors that `find` and `load` read: whole or not at all.
+
+    `architecture` has the fields of `architectures.Architecture`. Raises WeightsError where the disk refuses.
+    """
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import save_file
+    except ImportError as error:
+        raise MissingExtraError("keeping weights needs safetensors: pip install 'resflow[train]'.") from error
+    tensors = {
+        names.OWN.name(layer.name, weight.name): np.ascontiguousarray(weight.numpy())
+        for layer in model.layers
+        for weight in layer.weights
+    }
+    epsilon = next(layer.epsilon for layer in model.layers if hasattr(layer, "epsilon"))
+    called = "{family}-{depth}-{shortcut} {variant}".format_map(architecture)
+    about = {
+        "format": "resflow",
+        **metadata.said(normalisation, architecture.get("stem_pool", "both"), epsilon, called),
+        "network": json.dumps(dict(architecture), sort_keys=True),
+        "classes": json.dumps(list(class_names), ensure_ascii=False),
+    }
+    if taken := sorted(set(about) & set(extra or {})):
+        raise ValueError(f"extra metadata cannot replace {', '.join(taken)}")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, draft, {**about, **(extra or {})})
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"cannot write the weights {path}: {error}. Free space or make the folder writable, and run the same "
+            "command again."
+        ) from error
+    finally:
+        with suppress(OSError):  # where there is no folder either
+            draft.unlink(missing_ok=True)
+
+
+__all__ = ["Normalisation", "Pretrained", "find", "load", "save"]

@@ -1,0 +1,249 @@
+"""Kept networks: where they lie, which are missing, and how they are found again.
+
+    <state>/weights/<trial id>.safetensors    the whole network of a trial, by `weights.save`; <state> is .resflow/<run>
+    DIR/model.safetensors, .keras, .json      what `resflow export` makes of one
+
+A safetensors file says in its metadata what the network is built from again (`about`), model.json says it beside a
+.keras file. Nothing here imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from resflow import architectures
+from resflow.errors import MissingExtraError, RecordError, WeightsError, nearest
+from resflow.records.record import Record
+from resflow.records.run import load
+from resflow.study.pretrained import Normalisation
+from resflow.study.trial import Trial
+from resflow.weights import load as weights
+from resflow.weights.description import About, Described, parsed
+
+MODEL = "model"  # what the files of an exported folder are called, before their endings
+KEPT, KERAS, ABOUT = ".safetensors", ".keras", ".json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file that holds a trained network, read and checked."""
+
+    path: Path
+    about: About
+    normalisation: Normalisation
+
+
+def path_of(state: Path, trial_id: str) -> Path:
+    """Return where the network of a trial is kept."""
+    return state / "weights" / f"{trial_id}{KEPT}"
+
+
+def write(path: Path, model: Any, about: About, normalisation: Normalisation) -> None:
+    """Write a built network with all that `read` wants: whole or not at all. Raises WeightsError."""
+    with writing(path):
+        weights.save(
+            model,
+            path,
+            normalisation=normalisation,
+            architecture=asdict(about.network),
+            class_names=about.classes,
+            extra=about.metadata(),
+        )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a disk's refusal into one clear message."""
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(
+            f"cannot write {path}: {error}. Free space, or choose a folder that can be written."
+        ) from error
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give another name to write to; it becomes `path` when all is on the disk, or is gone. Raises WeightsError."""
+    draft = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield draft
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def waiting(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
+    """Return the trials that are to run: those without a record, and those of `lacking`."""
+    trials = list(trials)
+    again = {trial.id for trial in lacking(trials, known, state)}
+    return [trial for trial in trials if trial.id not in known or trial.id in again]
+
+
+def lacking(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
+    """Return the completed trials whose network was to be kept and is not there, or is that of another epoch."""
+    asked = [trial for trial in trials if trial.keep_weights != "none" and trial.id in known]
+    return [trial for trial in asked if known[trial.id].status == "completed" and not _is_kept(trial, state)]
+
+
+def _is_kept(trial: Trial, state: Path) -> bool:
+    path = path_of(state, trial.id)
+    try:
+        trained = _about(path).trained
+    except WeightsError:  # none, or a damaged one: either is made again
+        return False
+    return (trained.trial, trained.kept) == (trial.id, trial.keep_weights)
+
+
+def sweep(state: Path) -> None:
+    """Remove what processes that were killed in writing left beside the kept networks."""
+    for draft in (state / "weights").glob(f".*{KEPT}.*"):
+        draft.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Kept:
+    """Read a .safetensors file that resflow wrote, or a .keras file with its .json. Raises WeightsError."""
+    if path.suffix == KERAS:
+        return _read_exported(path)
+    about = _about(path)
+    found = weights.find(str(path.absolute()), about.network.family, about.network.depth)
+    if found.normalisation is None:
+        raise WeightsError(
+            f"{path} does not say how pixels are normalised: expected the key `input` in its metadata. Correct "
+            f"{path.name}.json beside it, or export the network again."
+        )
+    return Kept(path, about, found.normalisation)
+
+
+def _about(path: Path) -> About:
+    """Read the metadata inside a safetensors file; its tensors are not looked at."""
+    inside = _metadata(path)
+    keys = list(About.model_fields)
+    if missing := [key for key in keys if key not in inside]:
+        raise WeightsError(
+            f"{path} holds weights, but does not say of which network ({', '.join(missing)} missing): expected a file "
+            "of `resflow export`, of `resflow pretrain`, or one that a study kept. As the start of a training any "
+            f"weights can serve: --set weights={path}."
+        )
+    about = parsed(About, f"{{{', '.join(f'{json.dumps(key)}: {inside[key]}' for key in keys)}}}", path)
+    _check_size(about, path)
+    return about
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise WeightsError(f"no kept network at {path}: expected a {KEPT} file.")
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise MissingExtraError("reading kept networks needs safetensors: pip install 'resflow[train]'.") from error
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is no readable {KEPT} file: {error}. Export or train the network again.") from error
+
+
+def _read_exported(path: Path) -> Kept:
+    if not path.is_file():
+        raise WeightsError(f"no exported network at {path}: expected a {KERAS} file.")
+    found = described(path.with_suffix(ABOUT))
+    return Kept(path, found, found.normalisation)
+
+
+def described(path: Path) -> Described:
+    """Read model.json. Raises WeightsError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(
+            f"cannot read {path}: {error}. It names the classes and the preprocessing of the network beside it: "
+            "export the network again."
+        ) from error
+    found: Described = parsed(Described, text, path)
+    return found
+
+
+def _check_size(about: About, path: Path) -> None:
+    """Refuse a network that cannot be in the file before memory is asked for it."""
+    arch, side = about.network, architectures.map_size(about.network, about.image_size)
+    pixels = side**2 if about.head.pooling == "flatten" else 1
+    features = architectures.feature_channels(arch) * pixels
+    parameters = architectures.parameters(arch, len(about.classes), about.head.hidden, features)
+    if 4 * parameters > path.stat().st_size:
+        raise WeightsError(
+            f"{path} is too small for the network that it describes, of {parameters:,} parameters. Export or train "
+            "the network again."
+        )
+
+
+def locate(model: str, results: Path, state: Path) -> Path:
+    """Return the file of MODEL: an exported folder, a file, or RUN/TRIAL. Raises WeightsError or RecordError."""
+    path = Path(model).expanduser()
+    if (path / "record.json").is_file():
+        return of_trial(f"{path.parents[1]}/{path.name}" if path.parent.name == "trials" else model, results, state)
+    if path.is_dir():
+        return _in_folder(path)
+    if path.is_file() and path.suffix not in (KEPT, KERAS):
+        raise WeightsError(f"{path} is no trained network: expected a folder of `resflow export`, or a {KEPT} file.")
+    if path.is_file() or path.suffix in (KEPT, KERAS):
+        return path  # a missing one is told when it is read
+    return of_trial(model, results, state)
+
+
+def _in_folder(folder: Path) -> Path:
+    found = [folder / f"{MODEL}{suffix}" for suffix in (KEPT, KERAS)]
+    for path in found:
+        if path.is_file():
+            return path
+    raise WeightsError(
+        f"{folder} is no exported network: expected {' or '.join(path.name for path in found)} in it. "
+        "`resflow export RUN/TRIAL` writes such a folder."
+    )
+
+
+def of_trial(name: str, results: Path, state: Path) -> Path:
+    """Return the kept network of RUN/TRIAL; RUN is a run's name or folder. Says how to train again what is missing."""
+    run, slash, trial = name.rstrip("/").rpartition("/")
+    if not slash or not re.fullmatch(r"\w[\w.-]*", trial) or Path(run).name in ("", ".."):
+        raise RecordError(
+            f"no trained network '{name}': expected RUN/TRIAL such as depth-cpu-synthetic/1a2b3c4d5e6f, a folder of "
+            f"`resflow export`, or a {KEPT} file. `resflow status` lists runs and trials."
+        )
+    called = Path(run).name
+    path = path_of(state / called, trial)
+    if path.is_file():
+        return path
+    folder = results / run if (results / run).is_dir() else Path(run)
+    if not folder.is_dir():
+        known = [other.name for place in (results, state) if place.is_dir() for other in place.iterdir()]
+        raise RecordError(f"no run called '{called}'.{nearest(called, known)} `resflow status` lists the runs.")
+    found = load(folder)
+    ids = list(dict.fromkeys([*(found.plan["id"] if len(found.plan) else ()), *(r.id for r in found.records)]))
+    if trial not in ids:
+        raise RecordError(
+            f"run {called} has no trial '{trial}'.{nearest(trial, ids)} `resflow status {called}` lists its trials."
+        )
+    raise WeightsError(
+        f"trial {trial} of run {called} has kept no network. Train it again, and keep it, with:\n  "
+        f"{again(found.study)}\nWhat has a record already keeps it: on a CPU the same numbers come out."
+    )
+
+
+def again(study: Mapping[str, Any]) -> str:
+    """Return the command that runs a study (as its study.yaml says) once more and keeps its networks."""
+    command = str(study.get("command") or f"resflow study {study.get('name', 'STUDY')}")
+    asked = study.get("keep_weights", "none") != "none"
+    return command if asked else f"{command} --set keep_weights=last"

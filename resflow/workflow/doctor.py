@@ -1,0 +1,117 @@
+"""What a machine offers and what resflow keeps on it: `resflow doctor` and `resflow clean`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from resflow import provenance
+from resflow.data import cache
+from resflow.errors import ResflowError, one_of
+from resflow.training import xla_cache as compiled
+from resflow.workflow import plan as planning
+
+# In a process of its own: TensorFlow keeps the GPUs that it has once looked at.
+ASK_TENSORFLOW = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Files that resflow can make again. `remove` deletes them; results are never a Place."""
+
+    path: Path
+    what: str
+    size: int  # bytes
+
+    def remove(self) -> None:
+        try:
+            shutil.rmtree(self.path)
+        except OSError as error:
+            raise ResflowError(f"cannot remove {self.path}: {error}. Remove it by hand.") from error
+
+
+def places(what: str = "all") -> list[Place]:
+    """Return what is there of a part of what resflow keeps, or of all of it. Raises ResflowError for an unknown one.
+
+    Kept networks are a part that goes when it is named, and never with `all`: only training makes them again.
+    """
+    runs = sorted(planning.STATE.iterdir()) if planning.STATE.is_dir() else []
+    known = {
+        "images": [(cache.root() / "data", "decoded images")],
+        "downloads": [(cache.root() / "downloads", "downloaded archives")],
+        "compiled": [(compiled.root(), "XLA's compilations")],
+        "features": [(cache.root() / "features", "frozen backbones' features")],
+        "weights": [(cache.root() / "weights", "downloaded weights")],
+        "logs": [
+            (run / name, said) for run in runs for name, said in (("logs", "logs of trials"), ("ray", "Ray's files"))
+        ],
+        "kept": [(run / "weights", "kept networks") for run in runs],
+    }
+    if what != "all" and what not in known:
+        raise ResflowError(one_of(what, [*known, "all"], "part of what resflow keeps"))
+    parts = [part for part in known if part != "kept"] if what == "all" else [what]
+    return [Place(path, said, _size(path)) for part in parts for path, said in known[part] if path.is_dir()]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def examine(start_ray: bool = True) -> Iterator[str]:
+    """Yield the lines of `resflow doctor`."""
+    environment = provenance.environment()
+    yield f"Python       {environment['python']} on {environment['system']}"
+    yield f"Processor    {environment['cpu']}, {provenance.processors()} cores for this process"
+    yield f"Memory       {environment['memory_gb']} GB"
+    for package, version in environment["versions"].items():
+        yield f"{package:<12} {version}"
+    driver = provenance.gpus()
+    yield f"GPUs         {driver} by the NVIDIA driver"
+    seen = _tensorflow_gpus()
+    yield f"             {'TensorFlow is not installed' if seen is None else f'{seen} by TensorFlow'}"
+    if start_ray:
+        ray = _ray_resources()
+        if ray is None:
+            yield "             Ray is not installed"
+        else:
+            yield f"             {ray.get('GPU', 0):g} by Ray, which offers {ray.get('CPU', 0):g} cores"
+            if seen is not None and seen != ray.get("GPU", 0):
+                yield (
+                    "PROBLEM      TensorFlow and Ray see different numbers of GPUs: trials on the GPUs that "
+                    "TensorFlow lacks would fail. Install the extra 'gpu' (pip install 'resflow[gpu]')."
+                )
+    yield f"Cache        {cache.root()} (RESFLOW_CACHE moves it)"
+    kept = [*places(), *places("kept")]
+    for place in kept:
+        yield f"             {place.size / 1e6:,.1f} MB of {place.what} in {place.path}"
+    if not kept:
+        yield "             nothing kept yet"
+
+
+def _tensorflow_gpus() -> int | None:
+    if find_spec("tensorflow") is None:
+        return None
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK_TENSORFLOW],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    if asked.returncode:
+        last = asked.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise ResflowError(f"TensorFlow is installed but does not import: {last[0]}. Reinstall 'resflow[train]'.")
+    return int(asked.stdout.split()[-1])
+
+
+def _ray_resources() -> dict[str, float] | None:
+    if find_spec("ray") is None:
+        return None
+    from resflow.runner import execute as runner
+
+    return runner.visible()
