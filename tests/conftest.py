@@ -18,12 +18,17 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.pop("COLUMNS", None)
 
 # Files whose tests wait for processes of Ray for minutes: begun last, they would run alone at the end.
-FIRST = ("test_chaos", "test_runner", "test_cluster", "test_tuning", "test_browser")
+FIRST = ("bench/test_chaos", "runner/test_execute", "runner/test_cluster", "tuning/test_phase", "report/test_browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long (the Makefile's --no-loadscope-reorder keeps this order)."""
-    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+
+    def place(item: pytest.Item) -> int:
+        name = f"{item.path.parent.name}/{item.path.stem}"
+        return FIRST.index(name) if name in FIRST else len(FIRST)
+
+    items.sort(key=place)
 
 
 # Time limits are the run's (pytest-timeout): on a shared machine one slow example is no failure.

@@ -9,8 +9,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import fake_run
 import pytest
+from support import fake_run
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]

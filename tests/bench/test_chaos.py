@@ -1,0 +1,142 @@
+"""What is disturbed goes on to the records of a run that nobody disturbed; and the count of trouble can count."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from support import tiny
+
+from resflow import provenance
+from resflow.bench import chaos, disturbances, stand_in
+from resflow.bench.chaos import Tally
+from resflow.records import record as records
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="processes are found by Linux' /proc")
+def test_a_run_that_is_disturbed_ends_as_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESFLOW_CACHE", "restored by monkeypatch")
+    kinds = {kind: disturbances.KINDS[kind] for kind in ("record cut",)}  # kills the driver, and spoils what it left
+    one_at_a_time = f"threads={min(2, provenance.processors())}"  # a worker takes longer to start than both trials
+    small = ['arms=["residual-0.05"]', "seeds=2", "epochs=8", "diagnostics=false", one_at_a_time]
+    result = chaos.run(1, 21, kinds, lambda text: None, small)  # of seed 21 the first moments are in the middle
+    assert result["trouble"] == []
+    assert result["interruptions"] == 1
+    assert result["trials"] == 2 * result["runs"]  # more runs than one where the first ended before its moment
+
+
+@pytest.mark.long
+def test_workers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESFLOW_CACHE", "restored by monkeypatch")
+    kinds = {
+        kind: disturbances.KINDS[kind] for kind in ("worker killed", "checkpoint cut", "worker hangs", "disk full")
+    }
+    result = chaos.run(4, 1, kinds, lambda text: None)
+    assert result["trouble"] == []
+    assert result["interruptions"] + len(result["not_tried"]) >= 3  # a run may end before its moment comes
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    trials = [replace(tiny.trial(tiny.prepare(), seed), id=f"trial{seed}") for seed in (1, 2, 3)]
+    stand_in.write(tmp_path / "run", trials, 3)
+    logs = tmp_path / ".resflow" / "run" / "logs"
+    logs.mkdir(parents=True)
+    for trial in trials:
+        (logs / f"{trial.id}.log").write_text("worker process 1\n")
+    return tmp_path / "run"
+
+
+def compared(run: Path, wanted: dict[str, Any], finished: dict[str, int], kind: str = "driver killed") -> Tally:
+    tally = Tally()
+    chaos.compare(run, kind, wanted, finished, tally)
+    return tally
+
+
+def test_what_is_as_it_was_is_no_trouble(run: Path) -> None:
+    wanted, finished = chaos.outcomes(run), dict[str, int]()
+    assert compared(run, wanted, finished) == Tally()
+    assert compared(run, wanted, finished) == Tally()
+    assert finished.keys() == {"trial1", "trial2", "trial3"}
+
+
+def test_a_record_that_is_lost_is_counted(run: Path) -> None:
+    wanted, finished = chaos.outcomes(run), dict[str, int]()
+    compared(run, wanted, finished)
+    (run / "trials" / "trial2" / "record.json").unlink()
+    assert compared(run, wanted, finished).lost == ["run/trial2 by driver killed"]
+
+
+def test_a_record_that_the_disturbance_spoiled_is_not(run: Path) -> None:
+    wanted, finished = chaos.outcomes(run), dict[str, int]()
+    compared(run, wanted, finished)
+    (run / "trials" / "trial2" / "record.json").write_text("{")
+    assert compared(run, wanted, finished, "record cut") == Tally()
+
+
+def test_a_trial_that_runs_though_it_has_a_record_is_counted(run: Path) -> None:
+    wanted, finished = chaos.outcomes(run), dict[str, int]()
+    compared(run, wanted, finished)
+    with (run.parent / ".resflow" / "run" / "logs" / "trial3.log").open("a") as log:
+        log.write("worker process 2\n")
+    assert compared(run, wanted, finished).again == ["run/trial3 after driver killed"]
+
+
+@pytest.mark.parametrize("what", ["metrics", "history", "predictions", "diagnostics"])
+def test_a_last_bit_that_differs_is_counted(run: Path, what: str) -> None:
+    wanted = chaos.outcomes(run)
+    whole = wanted["trial1"]
+    if what == "metrics":
+        metrics = {**whole.record.metrics, "test_loss": whole.record.metrics["test_loss"] + 1e-16 + 1e-15}
+        wanted["trial1"] = whole._replace(record=whole.record.model_copy(update={"metrics": metrics}))
+    elif what == "history":
+        wanted["trial1"] = whole._replace(
+            history=whole.history.assign(train_loss=whole.history["train_loss"] * (1 + 1e-15))
+        )
+    elif what == "predictions":
+        assert whole.predictions is not None
+        wanted["trial1"] = whole._replace(predictions=whole.predictions.assign(rank=whole.predictions["rank"] + 1))
+    else:  # the stand-in keeps none
+        wanted["trial1"] = whole._replace(diagnostics=pd.DataFrame({"value": [1.0]}))
+    assert compared(run, wanted, {}).differing == ["run/trial1 after driver killed"]
+
+
+def test_a_time_or_a_machine_that_differs_is_no_trouble(run: Path) -> None:
+    wanted = chaos.outcomes(run)
+    other = wanted["trial1"].record.model_copy(update={"seconds": 99.0, "provenance": provenance.environment()})
+    wanted["trial1"] = wanted["trial1"]._replace(record=other)
+    assert compared(run, wanted, {}) == Tally()
+
+
+def test_failed_trials_are_to_run_again(run: Path) -> None:
+    path = run / "trials" / "trial1" / "record.json"
+    path.write_text(path.read_text().replace('"completed"', '"failed"'))
+    assert chaos.outcomes(run).keys() == {"trial2", "trial3"}
+
+
+def test_every_kind_comes_as_often_as_any_other() -> None:
+    order = chaos._order(list(disturbances.KINDS), 50, random.Random(1))
+    counts = Counter(order)
+    assert len(order) == 50
+    assert counts.keys() == disturbances.KINDS.keys()
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_stand_ins_are_what_records_write(tmp_path: Path) -> None:
+    """Thousands are written without the disk's leave: byte by byte what `records.write` writes."""
+    trials = [replace(tiny.trial(tiny.prepare(), seed), id=f"trial{seed}") for seed in (1, 2)]
+    stand_in.write(tmp_path / "fast", trials, 3)
+    made = stand_in.outcome(trials[1], 3)
+    fast = records.read(tmp_path / "fast" / "trials" / "trial2")
+    safe = records.write(tmp_path / "safe", made)
+    assert records.read(safe).model_copy(update={"provenance": fast.provenance}) == fast
+    assert (safe / "history.csv").read_bytes() == (tmp_path / "fast" / "trials" / "trial2" / "history.csv").read_bytes()
+    first = pd.read_parquet(tmp_path / "fast" / "trials" / "trial2" / "predictions.parquet")
+    assert list(first.columns) == list(records.PREDICTION_COLUMNS)

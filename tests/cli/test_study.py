@@ -1,0 +1,192 @@
+"""`resflow study` and `retry` as a user runs them again and again: what stays, what goes, what is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import direct, tiny
+from support.direct import said
+
+from resflow.errors import RecordError, ResflowError
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.records.record import Outcome, Record
+from resflow.report import write as report
+from resflow.runner import execute as runner
+from resflow.runner import stopping
+from resflow.study.trial import Trial
+from resflow.training import train
+
+pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
+STUDY = """
+name: mine
+question: Does the rate matter?
+baseline: slow
+factors: {learning_rate: {slow: 0.01, fast: 0.05}}
+network: {family: cifar, depth: 8, shortcut: zero_pad, width: 0.125}
+data: {source: "folder:photos", image_size: 16}
+recipe: {epochs: 1, batch_size: 8}
+seeds: 1
+execution: {device: cpu}
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a study of ten photos of each of three classes; trials run in this process, without Ray."""
+    tiny.photos(tmp_path / "photos")
+    (tmp_path / "mine.yaml").write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "execute", direct.execute)
+    monkeypatch.setattr(report, "write_report", lambda run: run / "report.html")  # figures take seconds
+    return tmp_path
+
+
+def the_run() -> Path:
+    (run,) = Path("results").iterdir()
+    return run
+
+
+def finished() -> dict[str, Record]:
+    return runs.finished(the_run())
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, status: str, arm: str) -> None:
+    """Let the trials of an arm end with a status."""
+    real = train.run
+
+    def run(trial: Trial, *args: Any, **more: Any) -> Outcome:
+        outcome = real(trial, *args, **more)
+        if trial.arm != arm:
+            return outcome
+        failed = outcome.record.model_copy(update={"status": status, "reason": "by the test", "metrics": {}})
+        return replace(outcome, record=failed)
+
+    monkeypatch.setattr(train, "run", run)
+
+
+def test_an_edited_study_keeps_what_is_unchanged_and_names_what_it_dropped(here: Path) -> None:
+    said("study", "./mine.yaml")
+    before = finished()
+    (here / "mine.yaml").write_text(STUDY.replace("fast: 0.05", "faster: 0.1"))
+    shown = said("study", "./mine.yaml")
+    assert "2 trials, 1 of them done before" in shown
+    dropped = next(record.id for record in before.values() if record.arm == "fast")
+    assert "1 record of trials that this study does not have (any more) left out of the report" in shown
+    assert f"--prune sets them aside: {dropped}" in shown
+    after = finished()
+    assert {record.arm for record in after.values()} == {"slow", "fast", "faster"}
+    slow = next(record for record in before.values() if record.arm == "slow")
+    assert after[slow.id] == slow  # not run again: its times are the same
+
+    pruned = said("study", "./mine.yaml", "--prune")
+    assert "1 record set aside in .resflow/" in pruned
+    assert finished().keys() == after.keys() - {dropped}
+    (aside,) = Path(".resflow").glob("*/set_aside/*/*")
+    assert (aside.name, records.read(aside)) == (dropped, before[dropped])
+    assert "left out" not in said("study", "./mine.yaml")
+
+
+def test_fresh_runs_all_of_it_again_and_loses_nothing() -> None:
+    said("study", "./mine.yaml")
+    before = finished()
+    checkpoints = Path(".resflow") / the_run().name / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    stale = checkpoints / f"{next(iter(before))}.safetensors"
+    stale.write_bytes(b"of an interrupted process")
+    shown = said("study", "./mine.yaml", "--fresh")
+    assert "2 records set aside" in shown
+    assert "0 of them done before" in shown
+    assert not stale.exists()
+    after = finished()
+    assert after.keys() == before.keys()
+    assert all(after[key].metrics == before[key].metrics for key in before)
+    assert {path.name for path in Path(".resflow").glob("*/set_aside/*/*")} == before.keys()
+
+
+def test_fresh_on_a_new_run_is_a_study() -> None:
+    assert "2 completed" in said("study", "./mine.yaml", "--fresh")
+
+
+def test_retry_runs_what_failed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch, "failed", "fast")
+        shown = said("study", "./mine.yaml")
+    assert "fast seed 1 failed: by the test" in shown
+    assert f"Run them again with: resflow retry {the_run()}" in shown
+    before = finished()
+    again = said("retry", the_run().name)
+    assert "1 record set aside" in again
+    assert "2 trials, 1 of them done before" in again
+    assert "2 completed" in again
+    after = finished()
+    assert after.keys() == before.keys()
+    assert [record for record in after.values() if record.arm == "slow"] == [
+        record for record in before.values() if record.arm == "slow"
+    ]
+    command = runs.load(the_run()).study["command"]
+    assert command == "resflow study ./mine.yaml"  # as it was first typed
+    assert "2 of them done before" in said("retry", str(the_run()))
+
+
+def test_retry_takes_diverged_trials_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch, "diverged", "fast")
+        said("study", "./mine.yaml")
+    assert "1 diverged" in said("retry", the_run().name)
+    assert "2 completed" in said("retry", the_run().name, "--diverged")
+
+
+def test_a_run_that_another_process_runs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    said("study", "./mine.yaml")
+    with stopping.alone(the_run()):
+        note = json.loads((the_run() / stopping.DRIVER).read_text())
+        for words in (("study", "./mine.yaml"), ("retry", the_run().name)):
+            with pytest.raises(RecordError, match=f"is being run by process {note['pid']} on {note['host']}"):
+                direct.raised(*words)
+
+
+def test_why_a_run_stopped_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(
+        run: Path, trials: list[Trial], folders: Any, state: Path, show: Any, stop: Any, *where: Any
+    ) -> list[Record]:
+        done = direct.execute(run, trials[:1], folders, state, show)
+        stop.failures = 3
+        assert stop.due()
+        return done
+
+    monkeypatch.setattr(runner, "execute", stopped)
+    shown = said("study", "./mine.yaml", "--max-failures", "3", code=1)
+    assert "Stopped: 3 trials failed or diverged, which --max-failures allows. 1 trial without a record yet" in shown
+    assert "Report: " in shown
+
+
+def test_stopping_now_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*args: Any) -> list[Record]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "execute", killed)
+    assert "Stopped. Go on with: resflow" in said("study", "./mine.yaml", code=130)
+    with stopping.alone(the_run()):  # nobody holds it
+        pass
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("study", "./mine.yaml", "--time-budget", "soon"), "'soon' is no time budget"),
+        (("study", "./mine.yaml", "--dry-run", "--time-budget", "3 weeks"), "'3 weeks' is no time budget"),
+        (
+            ("study", "./mine.yaml", "--storage", "nonsense://x", "--fresh"),
+            "checkpoints cannot be kept at nonsense://x",
+        ),
+        (("retry", "nothing"), "no results folder at nothing"),
+    ],
+)
+def test_wrong_input_is_told(words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(ResflowError, match=told):
+        direct.raised(*words)

@@ -1,0 +1,175 @@
+"""The decoded cache: whole or not at all, built once, and plain about what is wrong with it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.oxford_layout import drawn
+
+from resflow.data import cache
+from resflow.data.dataset import fingerprint, load
+from resflow.data.decode import Decoded
+from resflow.errors import DataError
+
+SIZE, COUNT = 8, 12
+NAMES = [f"{i}.png" for i in range(COUNT)]
+PARTS = ["train", "validation", "test"] * 4
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def contents(order: list[int] | None = None, before: Callable[[int], None] = lambda i: None) -> cache.Contents:
+    def images() -> Iterator[Decoded]:
+        for i in order or range(COUNT):
+            before(i)
+            yield Decoded.drawn(NAMES[i], drawn(i, SIZE, SIZE))
+
+    labels = [i % 2 for i in range(COUNT)]
+    return cache.Contents(NAMES, labels, ("a", "b"), images(), {"given": PARTS}, ["LICENSE.txt"])
+
+
+def build(make: Callable[[], cache.Contents] = contents, identity: str = "1") -> Path:
+    return cache.build("drawn", identity, SIZE, make, progress=False)
+
+
+def leftovers(own_cache: Path) -> list[str]:
+    return [path.name for path in (own_cache / "data").iterdir() if path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("order", [None, list(reversed(range(COUNT)))])
+def test_images_come_back_whatever_their_order(order: list[int] | None) -> None:
+    data = load(build(lambda: contents(order)))
+    assert np.array_equal(data.images, np.stack([drawn(i, SIZE, SIZE) for i in range(COUNT)]))
+    assert isinstance(data.images, np.memmap)
+    assert not data.images.flags.writeable
+    assert data.labels.dtype == data.train.dtype == np.int64
+    assert data.labels.tolist() == [i % 2 for i in range(COUNT)]
+    assert (data.names, data.class_names, data.classes) == (tuple(NAMES), ("a", "b"), 2)
+    assert (data.train % 3 == 0).all()
+    assert (data.test % 3 == 2).all()
+    assert len(data.train) + len(data.validation) + len(data.test) == COUNT
+
+
+def test_key_changes_with_identity_size_and_source() -> None:
+    folders = {
+        cache.folder_of("a", "1", 8), cache.folder_of("a", "2", 8),
+        cache.folder_of("a", "1", 9), cache.folder_of("b", "1", 8),
+    }  # fmt: skip
+    assert len(folders) == 4
+    assert cache.folder_of("folder:../x y", "1", 8).parent == cache.root() / "data"
+
+
+def test_built_once_by_many() -> None:
+    calls = []
+
+    def slow() -> cache.Contents:
+        calls.append(1)
+        time.sleep(0.2)
+        return contents()
+
+    threads = [threading.Thread(target=build, args=(slow,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [1]
+    build(slow)
+    assert calls == [1]
+
+
+def test_nothing_stays_of_a_build_that_failed(own_cache: Path) -> None:
+    def fail(i: int) -> None:
+        if i == 5:
+            raise DataError("bad photo")
+
+    with pytest.raises(DataError, match="bad photo"):
+        build(lambda: contents(before=fail))
+    assert leftovers(own_cache) == []
+    assert load(build()).classes == 2
+
+
+def test_draft_of_a_killed_process_is_swept_away(own_cache: Path) -> None:
+    final = cache.folder_of("drawn", "1", SIZE)
+    (final.parent / f".{final.name}.deadbeef").mkdir(parents=True)
+    build()
+    assert leftovers(own_cache) == [final.name]
+
+
+def test_full_disk_is_one_clear_message(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match="the disk is full"):
+        build()
+    assert leftovers(own_cache) == []
+
+
+def test_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match="RESFLOW_CACHE"):
+        build()
+
+
+def test_incomplete_source_is_a_bug_not_a_cache() -> None:
+    with pytest.raises(ValueError, match="1 images"):
+        build(lambda: contents(list(range(COUNT - 1))))
+
+
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy", "meta.json"])
+def test_damaged_cache_says_which_folder_to_remove(file: str) -> None:
+    folder = build()
+    content = (folder / file).read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"{}"):
+        (folder / file).write_bytes(damaged)
+        with pytest.raises(DataError, match="Remove that folder"):
+            load(folder)
+    (folder / file).unlink()
+    with pytest.raises(DataError, match="Remove that folder"):
+        load(folder)
+
+
+def test_unknown_split_names_the_nearest() -> None:
+    with pytest.raises(DataError, match="Did you mean 'given'"):
+        load(build(), "givn")
+
+
+class Drawn:
+    name = "drawn"
+
+    def __init__(self, identity: str, splits: tuple[str, ...]) -> None:
+        self.splits, self._identity = splits, identity
+
+    def identity(self) -> str:
+        return self._identity
+
+    def prepare(self, image_size: int, *, progress: bool = True) -> Path:
+        raise AssertionError("a fingerprint decodes nothing")
+
+
+def test_fingerprint_changes_with_what_a_trial_sees_and_with_nothing_else() -> None:
+    given, drawn_split = Drawn("1", ("given", "stratified")), Drawn("1", ("stratified",))
+    base = fingerprint(given, 8, "given", 0)
+    assert len(base) == 64
+    assert base == fingerprint(given, 8, "auto", 0) == fingerprint(given, 8, "given", 7)
+    others = [
+        fingerprint(Drawn("2", ("given",)), 8, "given", 0),
+        fingerprint(given, 9, "given", 0),
+        fingerprint(drawn_split, 8, "auto", 0),
+        fingerprint(drawn_split, 8, "auto", 1),
+    ]
+    assert len({base, *others}) == 5
+    with pytest.raises(DataError, match="split"):
+        fingerprint(given, 8, "official", 0)

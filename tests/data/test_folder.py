@@ -1,0 +1,232 @@
+"""folder:PATH: a user's own photos, and everything that such folders are known to hold."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.oxford_layout import drawn, encoded
+
+from resflow.data.dataset import fingerprint, load
+from resflow.data.info import describe
+from resflow.data.sources.open import open_source
+from resflow.errors import DataError
+
+FLOWERS5 = Path(__file__).parents[3] / "shared" / "data" / "flowers5" / "flowers5_128.tgz"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of ten images in several formats."""
+    folder = tmp_path / "photos"
+    forms = [("PNG", "png"), ("JPEG", "JPG"), ("BMP", "bmp"), ("GIF", "gif"), ("WEBP", "webp")]
+    for label, name in enumerate(("rose", "tulip")):
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            form, ending = forms[i % 5]
+            (folder / name / f"{i}.{ending}").write_bytes(encoded(drawn(100 * label + i), form))
+    return folder
+
+
+def prepare(folder: Path) -> Path:
+    return open_source(f"folder:{folder}").prepare(8, progress=False)
+
+
+def test_a_folder_becomes_a_dataset(photos: Path) -> None:
+    source = open_source(f"folder:{photos}")
+    data = load(source.prepare(8, progress=False))
+    assert (data.source, data.class_names, data.split) == ("folder:photos", ("rose", "tulip"), "stratified")
+    assert str(photos) not in "".join(data.names)
+    assert all(
+        data.class_names[label] == name.split("/")[0] for label, name in zip(data.labels, data.names, strict=True)
+    )
+    assert (len(data.train), len(data.validation), len(data.test)) == (12, 4, 4)
+    assert data.split_hash != load(source.prepare(8), split_seed=1).split_hash
+
+
+def test_identity_is_of_the_content_wherever_it_lies(photos: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere" / "photos"
+    shutil.copytree(photos, copy)
+    first, second = open_source(f"folder:{photos}"), open_source(f"folder:{copy}")
+    assert first.identity() == second.identity()
+    assert fingerprint(first, 8, "auto", 0) == fingerprint(second, 8, "auto", 0)
+    assert first.prepare(8, progress=False) == second.prepare(8, progress=False)
+    (copy / "rose" / "0.png").write_bytes(encoded(drawn(999), "PNG"))
+    assert open_source(f"folder:{copy}").identity() != first.identity()
+    assert prepare(copy) != prepare(photos)
+
+
+def test_moving_a_photo_to_another_class_changes_the_identity(photos: Path) -> None:
+    before = open_source(f"folder:{photos}").identity()
+    (photos / "rose" / "0.png").rename(photos / "tulip" / "x.png")
+    assert open_source(f"folder:{photos}").identity() != before
+
+
+def test_split_does_not_depend_on_the_image_size(photos: Path) -> None:
+    source = open_source(f"folder:{photos}")
+    assert load(source.prepare(8, progress=False)).split_hash == load(source.prepare(16, progress=False)).split_hash
+
+
+def test_copies_stay_on_one_side_and_are_counted(photos: Path) -> None:
+    for name in ("rose/copy.png", "tulip/copy.png"):
+        shutil.copy(photos / "rose" / "0.png", photos / name)
+    found = describe(prepare(photos))
+    assert found.copies == found.across_classes == (("rose/0.png", "rose/copy.png", "tulip/copy.png"),)
+    assert found.across_parts == ()
+
+
+def test_litter_is_passed_over_and_other_files_are_reported(photos: Path) -> None:
+    (photos / ".DS_Store").write_bytes(b"x")
+    (photos / "__MACOSX").mkdir()
+    (photos / "rose" / "Thumbs.db").write_bytes(b"x")
+    (photos / "rose" / "._0.png").write_bytes(b"x")
+    (photos / "LICENSE.txt").write_text("facts")
+    found = describe(prepare(photos))
+    assert found.totals == (12, 4, 4)
+    assert found.ignored == ("LICENSE.txt",)
+
+
+def test_name_does_not_matter_content_does(photos: Path) -> None:
+    (photos / "rose" / "0.png").rename(photos / "rose" / "photo.jpg")
+    (photos / "rose" / "2.bmp").rename(photos / "rose" / "no_ending")
+    assert describe(prepare(photos)).totals == (12, 4, 4)
+
+
+def test_every_bad_file_is_named_at_once(photos: Path) -> None:
+    (photos / "rose" / "text.jpg").write_text("no image")
+    (photos / "rose" / "empty.jpg").touch()
+    whole = (photos / "tulip" / "1.JPG").read_bytes()
+    (photos / "tulip" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "tulip" / "notes.txt").write_text("no image either")
+    with pytest.raises(DataError) as raised:
+        prepare(photos)
+    message = str(raised.value)
+    assert "4 files are not usable" in message
+    assert "rose/text.jpg: not a JPEG" in message
+    assert "rose/empty.jpg: empty file" in message
+    assert "tulip/cut.jpg: damaged" in message
+    assert "tulip/notes.txt" in message
+
+
+def test_photo_that_changes_after_it_was_hashed_is_noticed(photos: Path) -> None:
+    source = open_source(f"folder:{photos}")
+    source.identity()
+    (photos / "rose" / "0.png").write_bytes(encoded(drawn(999), "PNG"))
+    with pytest.raises(DataError, match=r"rose/0\.png: changed"):
+        source.prepare(8, progress=False)
+
+
+def empty_class(photos: Path) -> None:
+    (photos / "lily").mkdir()
+
+
+def only_one_class(photos: Path) -> None:
+    shutil.rmtree(photos / "rose")
+
+
+def no_class(photos: Path) -> None:
+    shutil.rmtree(photos / "rose")
+    shutil.rmtree(photos / "tulip")
+
+
+def nested(photos: Path) -> None:
+    (photos / "rose" / "more").mkdir()
+
+
+def loop_of_folders(photos: Path) -> None:
+    (photos / "again").symlink_to(photos)
+
+
+def loop_of_links(photos: Path) -> None:
+    (photos / "rose" / "loop.jpg").symlink_to(photos / "rose" / "loop.jpg")
+
+
+def broken_link(photos: Path) -> None:
+    (photos / "rose" / "gone.jpg").symlink_to("nowhere.jpg")
+
+
+def image_outside(photos: Path) -> None:
+    shutil.copy(photos / "rose" / "0.png", photos / "stray.png")
+
+
+def parts_of_a_split(photos: Path) -> None:
+    (photos / "rose").rename(photos / "train")
+    (photos / "tulip").rename(photos / "test")
+
+
+def name_that_is_no_text(photos: Path) -> None:
+    (photos / "rose" / "0.png").rename(os.fsdecode(os.fsencode(photos / "rose") + b"/\xff.png"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (empty_class, "lily is empty"),
+        (only_one_class, "only one, 'tulip'"),
+        (no_class, "holds none"),
+        (nested, "holds the folder 'more'"),
+        (loop_of_folders, "again holds the folder"),
+        (loop_of_links, r"loop\.jpg is a broken link, a loop"),
+        (broken_link, r"gone\.jpg is a broken link"),
+        (image_outside, r"outside the class folders, such as 'stray\.png'"),
+        (parts_of_a_split, "look like parts of a split"),
+        (name_that_is_no_text, "not valid UTF-8"),
+    ],
+)
+def test_wrong_layouts(photos: Path, spoil, message: str) -> None:
+    spoil(photos)
+    with pytest.raises(DataError, match=message):
+        prepare(photos)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_folder_that_may_not_be_read(photos: Path) -> None:
+    (photos / "rose").chmod(0)
+    with pytest.raises(DataError, match="cannot read"):
+        prepare(photos)
+    (photos / "rose").chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("folder:/no/such/place", "no folder"),
+        ("folder:", "lacks its path"),
+        ("oxford_flower102", "Did you mean 'oxford_flowers102'"),
+        ("synthetics", "Did you mean 'synthetic'"),
+    ],
+)
+def test_unknown_sources(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_source(name)
+
+
+def test_path_without_prefix_and_data_dir_without_use(photos: Path) -> None:
+    with pytest.raises(DataError, match="Did you mean 'folder:"):
+        open_source(str(photos))
+    with pytest.raises(DataError, match="takes no data folder"):
+        open_source(f"folder:{photos}", photos)
+
+
+@pytest.mark.skipif(not FLOWERS5.is_file(), reason="the real photos of shared/data/flowers5 are not here")
+def test_real_flowers(tmp_path: Path) -> None:
+    shutil.unpack_archive(FLOWERS5, tmp_path / "flowers5", filter="data")
+    found = describe(prepare(tmp_path / "flowers5"))
+    assert sum(found.totals) == 4317
+    assert list(found.counts) == ["daisy", "dandelion", "rose", "sunflower", "tulip"]
+    assert found.originals["largest"] == (128, 128)
+    assert len(found.copies) == 6
+    crossed = Counter(tuple(sorted({name.split("/")[0] for name in group})) for group in found.across_classes)
+    assert crossed[("rose", "tulip")] >= 3
+    assert found.across_parts == ()
+    share = np.array(list(found.counts.values())) / np.sum(list(found.counts.values()), axis=1, keepdims=True)
+    assert np.abs(share - (0.6, 0.2, 0.2)).max() < 0.005

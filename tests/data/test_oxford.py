@@ -1,0 +1,215 @@
+"""Oxford Flowers from a folder that holds the three files, whole and spoiled."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+from support.oxford_layout import COUNT, drawn, encoded, make_layout, members, write_archive
+
+from resflow.data.dataset import fingerprint, load
+from resflow.data.info import describe
+from resflow.data.sources.open import open_source
+from resflow.data.sources.oxford import OFFICIAL, Oxford, class_names
+from resflow.errors import DataError
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "oxford102"
+real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real photos of shared/data/oxford102 are not here")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("oxford")
+    make_layout(folder)
+    return folder
+
+
+@pytest.fixture
+def files(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "files"))
+
+
+def prepare(folder: Path) -> Path:
+    return open_source("oxford_flowers102", folder).prepare(8, progress=False)
+
+
+def test_official_split_and_classes(files: Path) -> None:
+    data = load(prepare(files))
+    assert (data.source, data.split, data.classes) == ("oxford_flowers102", "official", 102)
+    assert data.images.shape == (COUNT, 8, 8, 3)
+    assert data.names[0] == "image_00001.jpg"
+    assert data.class_names[:2] == ("pink primrose", "hard-leaved pocket orchid")
+    assert np.array_equal(data.labels, np.arange(COUNT) // 3)
+    assert np.array_equal(data.train, np.arange(0, COUNT, 3))
+    assert np.array_equal(data.validation, np.arange(1, COUNT, 3))
+    assert np.array_equal(data.test, np.arange(2, COUNT, 3))
+
+
+def test_each_image_lies_at_its_number_whatever_the_order_of_the_archive(files: Path) -> None:
+    before = np.array(load(prepare(files)).images)
+    write_archive(files / "102flowers.tgz", dict(reversed(members().items())))
+    assert np.array_equal(load(prepare(files)).images, before)
+
+
+def test_identity_is_of_the_files_wherever_they_lie(files: Path, made: Path) -> None:
+    first, second = (open_source("oxford_flowers102", folder) for folder in (files, made))
+    assert first.identity() == second.identity()
+    assert first.identity() != open_source("oxford_flowers10", files).identity()
+    shutil.copy(files / "setid.mat", files / "imagelabels.mat")
+    assert open_source("oxford_flowers102", files).identity() != second.identity()
+
+
+def test_official_identity_is_known_without_a_download() -> None:
+    source = open_source("oxford_flowers102")
+    assert source.identity() == Oxford("oxford_flowers102", registry=OFFICIAL).identity()
+    assert len(fingerprint(source, 64, "auto", 0)) == 64
+
+
+def test_102_class_names() -> None:
+    assert len(set(class_names())) == 102
+
+
+def spoil_archive(folder: Path, change) -> None:
+    content = members()
+    change(content)
+    write_archive(folder / "102flowers.tgz", content)
+
+
+def truncated(folder: Path) -> None:
+    content = (folder / "102flowers.tgz").read_bytes()
+    (folder / "102flowers.tgz").write_bytes(content[: len(content) // 2])
+
+
+def not_an_archive(folder: Path) -> None:
+    (folder / "102flowers.tgz").write_text("<html>Sign in to this network</html>")
+
+
+def image_missing(folder: Path) -> None:
+    spoil_archive(folder, lambda content: content.pop("jpg/image_00007.jpg"))
+
+
+def image_too_many(folder: Path) -> None:
+    spoil_archive(folder, lambda content: content.update({"jpg/image_00307.jpg": b"x"}))
+
+
+def path_that_climbs(folder: Path) -> None:
+    spoil_archive(folder, lambda content: content.update({"../../escape.jpg": b"x"}))
+
+
+def image_damaged(folder: Path) -> None:
+    spoil_archive(folder, lambda content: content.update({"jpg/image_00007.jpg": encoded(drawn(7))[:300]}))
+
+
+def labels_not_matlab(folder: Path) -> None:
+    (folder / "imagelabels.mat").write_text("no matrix")
+
+
+def labels_empty(folder: Path) -> None:
+    (folder / "imagelabels.mat").write_bytes(b"")
+
+
+def labels_out_of_range(folder: Path) -> None:
+    savemat(folder / "imagelabels.mat", {"labels": np.array([[1, 103]])})
+
+
+def labels_without_field(folder: Path) -> None:
+    savemat(folder / "imagelabels.mat", {"classes": np.array([[1, 2]])})
+
+
+def labels_of_text(folder: Path) -> None:
+    savemat(folder / "imagelabels.mat", {"labels": "rose"})
+
+
+def split_without_test(folder: Path) -> None:
+    savemat(folder / "setid.mat", {"trnid": np.array([[1]]), "valid": np.array([[2]])})
+
+
+def split_of_more_images(folder: Path) -> None:
+    savemat(
+        folder / "setid.mat",
+        {name: np.array([[i + 400]]) for i, name in enumerate(("trnid", "valid", "tstid"))},
+    )
+
+
+def split_that_overlaps(folder: Path) -> None:
+    savemat(folder / "setid.mat", {name: np.array([[1, 2]]) for name in ("trnid", "valid", "tstid")})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (truncated, "truncated or no gzipped tar"),
+        (not_an_archive, "truncated or no gzipped tar"),
+        (image_missing, r"1 missing, such as jpg/image_00007\.jpg"),
+        (image_too_many, r"unexpected or repeated, such as 'jpg/image_00307\.jpg'"),
+        (path_that_climbs, r"unexpected or repeated, such as '\.\./\.\./escape\.jpg'"),
+        (image_damaged, r"image_00007\.jpg: damaged"),
+        (labels_not_matlab, r"imagelabels\.mat is no readable MATLAB file"),
+        (labels_empty, r"imagelabels\.mat is no readable MATLAB file"),
+        (labels_out_of_range, "expected 1 to 102"),
+        (labels_without_field, "'labels', got no such field"),
+        (labels_of_text, "expected one row of numbers in 'labels'"),
+        (split_without_test, "'tstid', got no such field"),
+        (split_of_more_images, "do not belong together"),
+        (split_that_overlaps, "in another part too"),
+    ],
+)
+def test_spoiled_files(files: Path, tmp_path: Path, spoil, message: str) -> None:
+    spoil(files)
+    with pytest.raises(DataError, match=message):
+        prepare(files)
+    assert not list(tmp_path.rglob("escape.jpg"))
+    assert not list(tmp_path.rglob("images.npy"))
+
+
+def test_data_dir_that_lacks_files(files: Path, tmp_path: Path) -> None:
+    (files / "setid.mat").unlink()
+    with pytest.raises(DataError, match=r"lacks setid\.mat"):
+        open_source("oxford_flowers102", files)
+    with pytest.raises(DataError, match="no folder"):
+        open_source("oxford_flowers102", tmp_path / "nowhere")
+
+
+def test_article_split_needs_the_official_images(files: Path) -> None:
+    with pytest.raises(DataError, match="article's split is of 522 images"):
+        open_source("oxford_flowers10", files).prepare(8, progress=False)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real photos, decoded once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESFLOW_CACHE", str(tmp_path_factory.mktemp("real")))
+        return open_source("oxford_flowers102", SHARED).prepare(64, progress=False)
+
+
+@real
+def test_real_photos_with_the_official_split(photos: Path) -> None:
+    found = describe(photos)
+    assert found.totals == (1020, 1020, 6149)
+    assert {row[:2] for row in found.counts.values()} == {(10, 10)}
+    assert len(found.copies) == 5
+    assert found.across_classes == ()
+    assert found.split_hash.startswith("c11e121bccd06c39")
+
+
+@real
+def test_real_photos_with_the_articles_split(photos: Path) -> None:
+    source = open_source("oxford_flowers10", SHARED)
+    folder = source.prepare(64, progress=False)
+    article = load(folder, "article")
+    assert (len(article.train), len(article.validation), len(article.test)) == (427, 43, 52)
+    assert article.classes == 10
+    assert len(load(folder).train) == 100
+    assert article.split_hash != load(folder).split_hash
+    # the same pixels as in the source of all classes
+    whole = load(photos)
+    assert np.array_equal(article.images[0], whole.images[whole.names.index(article.names[0])])

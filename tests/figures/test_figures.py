@@ -1,0 +1,215 @@
+"""Figures show what the frames hold, in forms that repeat, for studies of any shape."""
+
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from support.fake_run import degrading, write_run
+
+from resflow.analysis.analyse import analyse
+from resflow.figures import accuracy, confusion, costs, curves, forest
+from resflow.figures.costs import pareto
+from resflow.figures.style import GRID, INK, MUTED, NARROW, PALETTE, VERDICTS, WIDE, settle, standalone, to_png, to_svg
+from resflow.report.figure_list import OURS, draw
+
+HOSTILE = {"<b>&": {"$x_1$": 1, "_hidden": 2, 'a "b", c': 3}, "花": {"x" * 80: 1, "y": 2}}
+HEADS = {"head": {"linear": 1, "wide": 2}}
+
+
+def good(levels):
+    return 0.8, 0.9
+
+
+SHAPES = {
+    "depth": {},
+    "one seed": {"seeds": (1,)},
+    "one factor": {"factors": HEADS, "truth": good},
+    "one numeric factor": {"factors": {"rate": {"1e-2": 1, "0.1": 2}}, "truth": good},
+    "one arm": {"factors": {"head": {"linear": 1}}, "truth": good},
+    "hostile": {"factors": HOSTILE, "truth": good},
+    "a loss": {"factors": HEADS, "truth": good, "metric": "test_loss"},
+}
+
+
+def legend_texts(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.fixture(scope="module")
+def depth(tmp_path_factory):
+    return analyse(write_run(tmp_path_factory.mktemp("depth"), epochs=4))
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_of_study_is_drawn(tmp_path, shape, width):
+    a = analyse(write_run(tmp_path, **{"seeds": (1, 2), "epochs": 3, **SHAPES[shape]}))
+    drawn = [
+        accuracy.accuracy(a.trials, a.arms, a.design, a.chance, width),
+        costs.cost(a.trials, a.arms, a.design, width),
+        curves.curves(a.histories, a.design, "train_top1", panel_by_scale=True, width=width),
+        curves.curves(a.histories, a.design, "validation_top1", panel_by_scale=False, width=width),
+    ]
+    drawn += [forest.effect_forest(a.effects, a.design, width)] if len(a.effects) else []
+    for figure in drawn:
+        assert figure.get_figwidth() == width
+        assert any(axes.has_data() for axes in figure.axes)
+
+
+def test_the_accuracy_figure_shows_every_seed_interval_and_chance(depth):
+    figure = accuracy.accuracy(depth.trials, depth.arms, depth.design, depth.chance)
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in figure.axes[0].lines])
+    for value in 100 * depth.trials["test_top1"]:
+        assert np.isclose(drawn, value).any()
+    for value in 100 * depth.arms["mean"]:
+        assert np.isclose(drawn, value).any()
+    ends = np.concatenate([np.concatenate(c.get_segments())[:, 1] for c in figure.axes[0].collections])
+    for value in 100 * depth.arms[["low", "high"]].to_numpy().ravel():
+        assert np.isclose(ends, value).any()
+    assert legend_texts(figure) == ["plain", "residual", "chance 10 %"]
+
+
+def test_chance_far_below_all_arms_is_named_but_does_not_flatten_them(tmp_path):
+    a = analyse(write_run(tmp_path, HEADS, good))
+    figure = accuracy.accuracy(a.trials, a.arms, a.design, a.chance)
+    assert "chance 10 %, off this axis" in legend_texts(figure)
+    assert figure.axes[0].get_xlim()[0] > 50
+
+
+def test_one_seed_draws_no_interval(tmp_path):
+    a = analyse(write_run(tmp_path, seeds=(1,), epochs=3))
+    assert not accuracy.accuracy(a.trials, a.arms, a.design, a.chance).axes[0].collections
+
+
+def test_curves_come_by_depth_and_by_shortcut(depth):
+    by_depth = curves.curves(depth.histories, depth.design, "train_top1", panel_by_scale=True)
+    assert [axes.get_title("left") for axes in by_depth.axes] == [f"depth {d}" for d in (18, 34, 50, 101)]
+    assert legend_texts(by_depth) == ["plain", "residual"]
+    by_shortcut = curves.curves(depth.histories, depth.design, "train_top1", panel_by_scale=False)
+    assert [axes.get_title("left") for axes in by_shortcut.axes] == ["plain", "residual"]
+    assert legend_texts(by_shortcut) == ["18", "34", "50", "101"]
+    for figure in (by_depth, by_shortcut):  # a line a seed and one for the mean of each arm
+        assert sum(len(axes.lines) for axes in figure.axes) == 8 * (3 + 1)
+
+
+def test_curves_show_error_and_the_mean_of_completed_seeds_only(tmp_path):
+    heads = {"head": {"linear": 1}}
+    a = analyse(write_run(tmp_path, heads, good, statuses={("linear", 2): "diverged"}))
+    lines = curves.curves(a.histories, a.design, "train_top1", panel_by_scale=True).axes[0].lines
+    done = a.histories[a.histories["status"] == "completed"]
+    expected = 100 * (1 - done.groupby("epoch")["train_top1"].mean())
+    assert len(lines) == 4
+    assert np.asarray(lines[-1].get_ydata()) == pytest.approx(expected.to_numpy())
+
+
+def test_a_contrast_without_pairs_is_shown_as_such(tmp_path):
+    statuses = {("plain-101", seed): "failed" for seed in (1, 2, 3)}
+    a = analyse(write_run(tmp_path, truth=degrading, statuses=statuses, epochs=3))
+    figure = forest.effect_forest(a.effects, a.design)
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert texts.count("no pair of seeds") == a.effects["difference"].isna().sum() == 4
+
+
+def test_svg_follows_the_page_and_its_text_is_text(depth):
+    figure = accuracy.accuracy(depth.trials, depth.arms, depth.design, depth.chance)
+    svg = to_svg(figure, "accuracy")
+    assert not any(color in svg for color in (INK, MUTED, GRID))
+    assert "currentColor" in svg
+    assert ">residual</text>" in svg
+    assert "dc:date" not in svg
+    alone = ET.fromstring(standalone(svg))
+    assert "prefers-color-scheme: dark" in next(alone.iter("{http://www.w3.org/2000/svg}style")).text
+    identifiers = re.findall(r'\bid="([^"]+)"', svg)
+    assert len(set(identifiers)) == len(identifiers)
+    assert set(re.findall(r"url\(#([^)]+)\)", svg)) <= set(identifiers)
+    assert all(name.startswith("accuracy-") for name in identifiers)
+
+
+def test_hostile_labels_are_escaped_in_svg(tmp_path):
+    a = analyse(write_run(tmp_path, HOSTILE, good, seeds=(1, 2), epochs=2))
+    root = ET.fromstring(to_svg(accuracy.accuracy(a.trials, a.arms, a.design, a.chance), "a"))
+    texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert any(text.startswith("$x_1$") for text in texts)
+    assert any(text.lstrip().startswith("_hidden") for text in texts)
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path):
+    a = analyse(write_run(tmp_path, HEADS, good, seeds=(1, 2), epochs=3))
+    first, second = {one.name: one for one in draw(a)}, costs.cost(a.trials, a.arms, a.design)
+    settle(second)
+    assert standalone(to_svg(second, "cost")).encode() == first["cost"].files["svg"]
+    assert to_png(second) == first["cost"].files["png"]
+    assert all(OURS.fullmatch(f"{figure.name}.{kind}") for figure in first.values() for kind in figure.files)
+
+
+def test_png_is_on_white(depth):
+    png = to_png(costs.cost(depth.trials, depth.arms, depth.design))
+    assert png.startswith(b"\x89PNG")
+    assert Image.open(io.BytesIO(png)).convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
+
+
+def luminance(color):
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return np.dot((0.2126, 0.7152, 0.0722), linear)
+
+
+@pytest.mark.parametrize("color", [*PALETTE, *(color for color, _ in VERDICTS.values())])
+@pytest.mark.parametrize("page", ["#ffffff", "#0d1117"])
+def test_every_colour_stands_out_on_light_and_dark_pages(color, page):
+    light, dark = sorted((luminance(color), luminance(page)), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 3  # WCAG 2.2, 1.4.11: graphical objects
+
+
+costs_and_gains = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=9)
+
+
+@given(costs_and_gains, st.booleans())
+def test_the_pareto_front_is_what_no_arm_beats(points, higher):
+    names = [f"arm-{n}" for n in range(len(points))]
+    cost, gain = (pd.Series([p[i] for p in points], names) for i in (0, 1))
+    front = pareto(cost, gain, higher_is_better=higher)
+    better = (lambda a, b: a > b) if higher else (lambda a, b: a < b)
+    for name in names:
+        cheaper = [o for o in names if cost[o] < cost[name] and not better(gain[name], gain[o])]
+        beaten = cheaper or [o for o in names if cost[o] <= cost[name] and better(gain[o], gain[name])]
+        same = [o for o in names if (cost[o], gain[o]) == (cost[name], gain[name])]
+        assert any(o in front for o in same) == (not beaten)
+
+
+def test_what_is_drawn_names_itself(depth):
+    svg = to_svg(accuracy.accuracy(depth.trials, depth.arms, depth.design, depth.chance), "accuracy")
+    titles = re.findall(r"<title>([^<]*)</title>", svg)
+    done = depth.trials[depth.trials["status"] == "completed"]
+    seeds = [title for title in titles if ", seed " in title]
+    assert len(seeds) == len(done) == len(set(seeds))
+    assert "hover-" not in svg
+
+
+def test_a_confusion_matrix_says_its_shares(tmp_path):
+    table = np.array([[0.75, 0.25, 0.0], [0.0, 1.0, 0.0], [0.5, 0.125, 0.375]])
+    figure = confusion.confusion(table, ["rose", "tulip", "lily"])
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert sorted(texts) == sorted(["75", "25", "100", "50", "12", "38"])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["rose", "tulip", "lily"]
+
+
+def test_arms_that_are_changes_of_a_baseline_are_called_by_their_change(tmp_path):
+    factors = {"head": {"wide": 1, "narrow": 2}, "rate": {"0.1": 0.1, "0.01": 0.01}, "views": {"raw": 1, "clean": 2},
+               "epochs": {"5": 5}}  # fmt: skip
+    run = write_run(tmp_path, factors, lambda levels: (0.8, 0.95), seeds=(1, 2), epochs=2)
+    kept = ["wide-0.1-raw-5", "narrow-0.1-raw-5", "wide-0.01-raw-5", "wide-0.1-clean-5"]
+    plan = pd.read_csv(run / "plan.csv", dtype=str)
+    plan[plan["arm"].isin(kept)].to_csv(run / "plan.csv", index=False)
+    study = (run / "study.yaml").read_text(encoding="utf-8")
+    arms = study[study.index("arms:") : study.index("settings:")]
+    (run / "study.yaml").write_text(study.replace(arms, "arms:\n" + "".join(f"- {arm}\n" for arm in kept)), "utf-8")
+    design = analyse(run).design
+    assert [design.called(arm) for arm in kept] == ["baseline", "head narrow", "rate 0.01", "views clean"]
+    assert design.scale is None

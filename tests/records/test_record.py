@@ -1,0 +1,142 @@
+"""The reader of records takes what was written, and refuses everything else with one clear error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import tiny, work
+
+from resflow.errors import RecordError
+from resflow.records import record as records
+from resflow.records import run as runs
+from resflow.records.record import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
+
+EPOCHS = 3
+TRIAL = "0123456789ab"
+FILES = ("record.json", "history.csv", "predictions.parquet")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of one record."""
+    run = tmp_path_factory.mktemp("run")
+    made = work.outcome(replace(tiny.trial(tiny.prepare()), id=TRIAL))
+    history = pd.DataFrame([[float(epoch)] * len(HISTORY_COLUMNS) for epoch in range(EPOCHS)], columns=HISTORY_COLUMNS)
+    predicted = pd.DataFrame([["a.jpg", 1, 1, 0.5, 0]], columns=PREDICTION_COLUMNS)
+    record = made.record.model_copy(update={"epochs_run": EPOCHS})
+    folder = records.write(run, Outcome(record, history, predicted))
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def written(place: Path, files: dict[str, bytes], name: str = TRIAL) -> Path:
+    folder = place / name
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def read(folder: Path) -> Record | None:
+    try:
+        return records.read(folder)
+    except RecordError:
+        return None
+
+
+@given(data=st.data())
+def test_any_file_that_is_cut_short_is_found_out(
+    data: st.DataObject, whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = data.draw(st.sampled_from(FILES))
+    kept = data.draw(st.integers(0, len(whole[name]) - 1))
+    folder = written(tmp_path_factory.mktemp("cut"), {**whole, name: whole[name][:kept]})
+    record = read(folder)
+    if name == "record.json" and kept == len(whole[name]) - 1:  # its last line feed says nothing
+        assert record is not None
+    else:
+        assert record is None
+
+
+def test_what_was_written_is_read(whole: dict[str, bytes], tmp_path: Path) -> None:
+    folder = written(tmp_path, whole)
+    assert records.read(folder).epochs_run == EPOCHS
+    (folder / "history.csv").unlink()
+    with pytest.raises(RecordError, match=f"{folder}.* has 0 whole rows, its record is of 3 epochs"):
+        records.read(folder)
+
+
+def test_a_record_in_another_trials_folder_is_told(whole: dict[str, bytes], tmp_path: Path) -> None:
+    """Ids become paths: one that climbs out of the run must not."""
+    said = json.loads(whole["record.json"])
+    folder = written(tmp_path, {**whole, "record.json": json.dumps({**said, "id": "../../secret"}).encode()})
+    with pytest.raises(RecordError, match=r"the record of another trial, '../../secret'"):
+        records.read(folder)
+
+
+@given(data=st.data())
+def test_any_value_in_a_record_is_understood_or_refused(
+    data: st.DataObject, whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    said: dict[str, Any] = json.loads(whole["record.json"])
+    for name in data.draw(st.lists(st.sampled_from(sorted(said)), max_size=3)):
+        said[name] = data.draw(JSON)
+    for name in data.draw(st.lists(st.sampled_from(sorted(said)), max_size=2)):
+        said.pop(name, None)
+    folder = written(tmp_path_factory.mktemp("odd"), {**whole, "record.json": json.dumps(said).encode()})
+    record = read(folder)
+    assert record is None or record.epochs_run == EPOCHS
+
+
+@given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_are_understood_or_refused(
+    content: bytes, whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert read(written(tmp_path_factory.mktemp("bytes"), {**whole, "record.json": content})) is None
+
+
+@given(content=st.binary(max_size=100))
+def test_a_table_of_nonsense_is_told(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("table") / "predictions.parquet"
+    path.write_bytes(b"PAR1" + content + b"PAR1")
+    with pytest.raises(RecordError, match="cannot be read as a table"):
+        runs._table(pd.read_parquet, path)
+
+
+def test_a_broken_record_is_one_message_and_the_others_are_read(whole: dict[str, bytes], tmp_path: Path) -> None:
+    trials = tmp_path / "run" / "trials"
+    written(trials, whole)
+    written(trials, {**whole, "history.csv": whole["history.csv"][:-5]}, "cut")
+    other = json.loads(whole["record.json"]) | {"id": "cut"}
+    (trials / "cut" / "record.json").write_text(json.dumps(other))
+    run = runs.load(tmp_path / "run")
+    assert len(run.records) == 1
+    assert run.broken.keys() == {"cut"}
+    assert len(run.histories()) == EPOCHS
+
+
+def test_a_record_of_the_same_trial_is_taken_over_under_its_new_names(tmp_path: Path) -> None:
+    trial = tiny.trial(tiny.prepare())
+    frame = pd.DataFrame({name: [0.1 + 0.2, 1 / 3] for name in HISTORY_COLUMNS})
+    made = work.outcome(trial)
+    made = replace(made, record=made.record.model_copy(update={"epochs_run": 2}), history=frame)
+    folder = records.write(tmp_path / "old", made)
+    renamed = replace(trial, study="other", arm="mine-untuned", levels={"x": "mine"})
+    taken = records.take_over(tmp_path / "new", renamed, folder)
+    before, after = records.read(folder), records.read(taken)
+    assert (after.study, after.arm, after.levels) == ("other", "mine-untuned", {"x": "mine"})
+    assert after.provenance == {**before.provenance, "taken_over": "old"}
+    same = {"study", "arm", "levels", "provenance"}
+    assert after.model_dump(exclude=same) == before.model_dump(exclude=same)
+    assert (taken / "history.csv").read_bytes() == (folder / "history.csv").read_bytes()

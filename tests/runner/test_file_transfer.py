@@ -1,0 +1,127 @@
+"""Images and weights reach a machine that lacks them, whole or not at all. Ray's calls are made in this process."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support import tiny
+
+from resflow.data import cache, dataset
+from resflow.errors import DataError
+from resflow.runner import file_transfer as courier
+from resflow.weights import files
+from resflow.weights import load as weights
+
+pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
+
+
+class Here:
+    """An actor whose methods run at once."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def remote(*arguments: Any) -> Any:
+            self.calls.append((name, *arguments))
+            return getattr(self.actor, name)(*arguments)
+
+        return SimpleNamespace(remote=remote)
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier.ray, "get", lambda came: came)
+
+
+@pytest.fixture
+def folder() -> Path:
+    return tiny.prepare()
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, place: Path) -> Path:
+    """Another machine: its cache has nothing."""
+    monkeypatch.setenv("RESFLOW_CACHE", str(place))
+    return place
+
+
+def test_images_and_weights_are_brought_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tiny.pretrained(tmp_path / "backbone.safetensors").path
+    file.with_name(f"{file.name}.json").write_text('{"bn_eps": 1e-5}')
+    given = weights.find(str(file), "cifar", 8)
+    trial = tiny.trial(folder, pretrained=given, finetune="frozen")
+    actor = Here(courier.Courier(courier.parcels([trial], {trial.id: folder})))
+    before = dataset.load(folder)
+    monkeypatch.setattr(courier, "PIECE", 1000)
+    monkeypatch.setattr(courier, "_is_here", lambda weights: False)
+    elsewhere(monkeypatch, tmp_path / "node")
+    there, images = courier.at_hand(trial, folder, actor)
+    after = dataset.load(images)
+    assert images.is_relative_to(tmp_path / "node")
+    assert (after.images == before.images).all()
+    assert after.split_hash == before.split_hash
+    assert there.pretrained is not None
+    assert there.pretrained.path.is_relative_to(tmp_path / "node")
+    assert files.digest(there.pretrained.path) == given.digest  # the text beside it came along
+    assert (there.id, there.pretrained.origin) == (trial.id, given.origin)
+    assert any(call[0] == "piece" and call[-1] > 0 for call in actor.calls)
+    actor.calls.clear()
+    assert courier.at_hand(trial, folder, actor) == (there, images)
+    assert actor.calls == []
+
+
+def test_what_is_here_is_not_brought(folder: Path, tmp_path: Path) -> None:
+    given = tiny.pretrained(tmp_path / "backbone.safetensors")
+    trial = tiny.trial(folder, pretrained=given, finetune="frozen")
+    actor = Here(courier.Courier({}))
+    assert courier.at_hand(trial, folder, actor) == (trial, folder)
+    assert courier.at_hand(trial, folder, None) == (trial, folder)
+    assert actor.calls == []
+
+
+def test_nothing_else_is_handed_out(folder: Path) -> None:
+    trial = tiny.trial(folder)
+    actor = courier.Courier(courier.parcels([trial], {trial.id: folder}))
+    (parcel,) = actor.parcels
+    for asked in ((parcel, "../../secret"), ("data/other", "images.npy")):
+        with pytest.raises(KeyError):
+            actor.piece(*asked, 0)
+
+
+def test_a_file_that_changes_on_its_way_is_told_and_leaves_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = tiny.trial(folder)
+    actor = courier.Courier(courier.parcels([trial], {trial.id: folder}))
+    actor.digests = dict.fromkeys(next(iter(actor.parcels.values())).values(), "0" * 64)
+    node = elsewhere(monkeypatch, tmp_path / "node")
+    with pytest.raises(DataError, match="changed while it was sent"):
+        courier.at_hand(trial, folder, Here(actor))
+    assert [path.name for path in (node / "data").iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_two_processes_of_a_node_bring_it_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = tiny.trial(folder)
+    actor = Here(courier.Courier(courier.parcels([trial], {trial.id: folder})))
+    elsewhere(monkeypatch, tmp_path / "node")
+    both = [threading.Thread(target=courier.at_hand, args=(trial, folder, actor)) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert sum(call[0] == "contents" for call in actor.calls) == 1
+
+
+def test_a_full_disk_of_a_node_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = tiny.trial(folder)
+    actor = Here(courier.Courier(courier.parcels([trial], {trial.id: folder})))
+    (tmp_path / "node").write_text("no folder can be made of this")
+    elsewhere(monkeypatch, tmp_path / "node")
+    with pytest.raises(DataError, match="cannot store what the driver sends of data/"):
+        courier.at_hand(trial, folder, actor)
+    assert cache.root() == tmp_path / "node"
