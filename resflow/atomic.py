@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 
-def replace(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Put a file in place whole; one that already holds these bytes is left alone."""
     if path.is_file() and path.read_bytes() == content:
         return

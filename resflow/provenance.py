@@ -1,4 +1,4 @@
-"""Where and with what a trial ran: versions, commit, hardware."""
+"""Where and with what a trial runs: versions, commit, hardware; and whether it can run here at all."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import functools
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from resflow.errors import MissingExtraError
 
 PACKAGES = ("resflow", "tensorflow", "keras", "ray", "numpy", "pandas")
 
@@ -72,13 +78,13 @@ def git_commit() -> str | None:
     return commit.stdout.strip() + ("-dirty" if dirty else "")
 
 
-def processors() -> int:
+def count_processors() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
-def gpus() -> int:
+def count_gpus() -> int:
     """NVIDIA GPUs of this machine, as the driver lists them; CUDA_VISIBLE_DEVICES narrows it."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
@@ -88,3 +94,30 @@ def gpus() -> int:
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+
+
+def require_training() -> None:
+    """Raise MissingExtraError where this installation can plan and report only."""
+    missing = [name for name in ("tensorflow", "keras", "ray") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"training needs {' and '.join(missing)}, which this installation lacks: it can plan and report only. "
+            "Install the rest with: pip install 'resflow[train]', or '.[train]' in a clone ([gpu] for NVIDIA GPUs)."
+        )
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keep an import of TensorFlow off the screen, whose C++ says a few lines of itself whatever its log level is.
+
+    What is written to the process' standard error is lost; an import that fails raises as ever.
+    """
+    sys.stderr.flush()
+    screen, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
+        os.close(nowhere)

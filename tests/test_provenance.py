@@ -6,19 +6,19 @@ import os
 
 import pytest
 
-from resflow import silence
+from resflow import provenance
 
 
 def test_standard_error_is_silent_inside_alone(capfd: pytest.CaptureFixture[str]) -> None:
     os.write(2, b"before ")
-    with silence.importing():
+    with provenance.quiet_import():
         os.write(2, b"inside ")
     os.write(2, b"after")
     assert capfd.readouterr().err == "before after"
 
 
 def test_an_import_that_fails_raises_and_the_screen_is_there_again(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"), silence.importing():
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"), provenance.quiet_import():
         import no_such_module  # noqa: F401
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"

@@ -9,10 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from resflow.analysis import design as designs
-from resflow.analysis import effects, predictions
-from resflow.analysis import verdicts as judge
+from resflow.analysis import effects, predictions, verdicts
 from resflow.records import record as records
-from resflow.records import run as runs
+from resflow.records.run import Run, load_run
 from resflow.study import search_space as space
 from resflow.tuning import phase as tuning
 
@@ -24,7 +23,7 @@ LANDSCAPE = "landscape.csv"  # in a run's folder, of `resflow landscape`: arm, s
 class Analysis:
     """One run's frames: a row a trial, an arm, a contrast, an epoch; `left_out` says what none holds."""
 
-    run: runs.Run
+    run: Run
     design: designs.Design
     chance: designs.Chance
     trials: pd.DataFrame
@@ -57,13 +56,13 @@ class Analysis:
     @cached_property
     def tuning(self) -> tuning.Phase | None:
         """The tuning phase; None of a run that has none."""
-        return tuning.phase(self.run.folder)
+        return tuning.read_phase(self.run.folder)
 
     @cached_property
     def space(self) -> dict[str, space.Parameter]:
         """What the tuning phase searched; empty where study.yaml does not say."""
         tune = self.run.study.get("tune")
-        return space.read(tune.get("space")) if isinstance(tune, dict) else {}
+        return space.read_space(tune.get("space")) if isinstance(tune, dict) else {}
 
     @cached_property
     def landscape(self) -> pd.DataFrame | None:
@@ -88,7 +87,7 @@ class Label:
 
 def analyse(folder: Path) -> Analysis:
     """Read a results folder and compute every table. Raises RecordError where it is none."""
-    run = runs.load(folder)
+    run = load_run(folder)
     design = designs.design(run)
     trials, left_out = designs.trials(run, design)
     chance = designs.chance(run, design)
@@ -144,7 +143,7 @@ def _tuning(analysis: Analysis) -> list[Label]:
     if phase is None:
         return []
     found = [Label("unfairly tuned", f"{'; '.join(unfair)}.")] if (unfair := phase.unfair()) else []
-    near = tuning.at_ends(phase, analysis.space)
+    near = tuning.winners_at_ends(phase, analysis.space)
     ends = [f"{name} of {arm} ({end} end)" for arm, some in near.items() for name, end in some.items()]
     if ends:
         text = "Better values may lie outside of what was searched."
@@ -165,13 +164,13 @@ def _quality(analysis: Analysis) -> list[Label]:
     if not len(arms):
         return found
     for word, text in (
-        (judge.AT, "No skill is shown, and none of these arms can be called a winner."),
-        (judge.UNRESOLVED, "More seeds are needed before any of these arms can be called a winner."),
+        (verdicts.AT, "No skill is shown, and none of these arms can be called a winner."),
+        (verdicts.UNRESOLVED, "More seeds are needed before any of these arms can be called a winner."),
     ):
         these = list(arms.loc[arms["chance"] == word, "arm"])
         if these:
             found.append(Label(word, f"{join([*map(called, these)])}. {text}"))
-    if analysis.completed and (arms["chance"] == judge.UNKNOWN).all():
+    if analysis.completed and (arms["chance"] == verdicts.UNKNOWN).all():
         found.append(Label("chance unknown", f"Chance is {analysis.chance.why}; it is not drawn or tested."))
     alone = list(arms.loc[arms["n"] == 1, "arm"])
     if alone:

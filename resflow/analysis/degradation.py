@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from resflow.analysis import seed_statistics as stats
+from resflow.analysis import seed_statistics
 from resflow.analysis.design import Design, by_seed
 
 DEPTH = "depth"
@@ -21,17 +21,17 @@ class Step:
     family: str
     depth: str
     shallower: str
-    difference: stats.Mean
+    difference: seed_statistics.Mean
     p_holm: float
 
     @property
     def worse(self) -> bool:
         """Whether the deeper net trains worse, by the verdict rule's own test."""
-        return self.p_holm < stats.ALPHA and self.difference.low > 0
+        return self.p_holm < seed_statistics.ALPHA and self.difference.low > 0
 
     @property
     def better(self) -> bool:
-        return self.p_holm < stats.ALPHA and self.difference.high < 0
+        return self.p_holm < seed_statistics.ALPHA and self.difference.high < 0
 
 
 def families(design: Design) -> dict[str, list[str]]:
@@ -59,9 +59,11 @@ def steps(trials: pd.DataFrame, design: Design) -> list[Step]:
     errors = [-paired(wide, deep, shallow) for _, deep, shallow in pairs]
     if not pairs:
         return []
-    adjusted = stats.holm([stats.t_test(one) for one in errors])
+    adjusted = seed_statistics.holm([seed_statistics.t_test(one) for one in errors])
     return [
-        Step(family, design.arms[deep][DEPTH], design.arms[shallow][DEPTH], stats.mean_interval(one), float(p))
+        Step(
+            family, design.arms[deep][DEPTH], design.arms[shallow][DEPTH], seed_statistics.mean_interval(one), float(p)
+        )
         for (family, deep, shallow), one, p in zip(pairs, errors, adjusted, strict=True)
     ]
 

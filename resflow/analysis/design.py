@@ -20,7 +20,7 @@ from resflow.errors import RecordError
 from resflow.records.metrics import Metric, metric
 from resflow.records.record import Record
 from resflow.records.run import PLAN_KEYS, PLAN_NUMBERS, Run
-from resflow.study import contrast_families as families
+from resflow.study import contrast_families
 
 NOT_RUN, UNREADABLE = "not run", "unreadable"
 OUTCOMES = ("completed", "diverged", "failed", "pruned", UNREADABLE, NOT_RUN)
@@ -61,7 +61,7 @@ class Design:
     def others(self, factor: str | None) -> tuple[str, ...]:
         return tuple(name for name in self.varied if name != factor)
 
-    def called(self, arm: str) -> str:
+    def display_name(self, arm: str) -> str:
         """An arm's name for readers: without the levels that never vary, and by what was changed where that is little.
 
         Where at least three factors vary and each arm differs from the baseline in one alone, the arm is that change.
@@ -97,7 +97,7 @@ class Chance:
 
 def design(run: Run) -> Design:
     """Read the design from study.yaml, the plan and the records, in that order of trust."""
-    study, plan = families.with_tuning(run.study), run.plan
+    study, plan = contrast_families.with_tuning(run.study), run.plan
     declared = study.get("factors") or {}
     names = [str(name) for name in declared] if isinstance(declared, Mapping) else []
     known = {*PLAN_KEYS, *PLAN_NUMBERS}

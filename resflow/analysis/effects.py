@@ -9,13 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resflow import architectures
-from resflow.analysis import image_statistics as sampling
-from resflow.analysis import missing
-from resflow.analysis import mixed_model as mixed
-from resflow.analysis import seed_statistics as stats
+from resflow.analysis import image_statistics, missing, mixed_model, seed_statistics
 from resflow.analysis.contrasts import Contrast, contrasts
 from resflow.analysis.design import NOT_RUN, OUTCOMES, Chance, Design, by_seed
-from resflow.analysis.verdicts import ABOVE, AT, UNKNOWN, UNRESOLVED, Judge
+from resflow.analysis.verdicts import ABOVE, AT, UNKNOWN, UNRESOLVED, Verdicts
 from resflow.study.contrast_families import TUNING
 
 BUDGET_LIMIT = 0.5  # training top-1 below which a residual arm was not trained to the end
@@ -28,8 +25,8 @@ def arm_table(trials: pd.DataFrame, design: Design, chance: Chance) -> pd.DataFr
 
 def _arm(mine: pd.DataFrame, arm: str, design: Design, chance: Chance) -> dict[str, object]:
     done = mine[mine["status"] == "completed"]
-    mean = stats.mean_interval(done[design.metric.column])
-    judged = stats.mean_interval(done[chance.judged_by]) if chance.judged_by in done else mean
+    mean = seed_statistics.mean_interval(done[design.metric.column])
+    judged = seed_statistics.mean_interval(done[chance.judged_by]) if chance.judged_by in done else mean
     train = done["train_top1"].mean() if "train_top1" in done else np.nan
     return {
         "arm": arm,
@@ -54,7 +51,7 @@ def _first(values: pd.Series) -> object:
     return int(known.iloc[0]) if len(known) else pd.NA
 
 
-def beside_chance(mean: stats.Mean, chance: Chance) -> str:
+def beside_chance(mean: seed_statistics.Mean, chance: Chance) -> str:
     """Is an arm above chance? ABOVE needs a mean above it and an interval that excludes it.
 
     With one seed, or no spread between seeds, the interval is Wilson's, of the test images. An arm that
@@ -65,7 +62,7 @@ def beside_chance(mean: stats.Mean, chance: Chance) -> str:
         return UNKNOWN
     if mean.mean <= chance.level:
         return AT
-    if chance.images and sampling.wilson(mean.mean, chance.images)[0] <= chance.level:
+    if chance.images and image_statistics.wilson(mean.mean, chance.images)[0] <= chance.level:
         return AT
     return UNRESOLVED if mean.includes(chance.level) else ABOVE
 
@@ -94,12 +91,12 @@ def effect_table(
     if not declared:
         return pd.DataFrame()
     arms = arms.set_index("arm")
-    judge = Judge(declared, arms, design)
+    judge = Verdicts(declared, arms, design)
     wide = by_seed(trials, design, design.metric.column)
     results = [judge.test(_combined(wide, pair)) for pair in declared]
     adjusted = judge.holm([result.p for result in results])
     gaps = missing.Gaps(trials, wide, judge, chance, [result.p for result in results])
-    mixed_rows = mixed.estimates(trials, design, declared)
+    mixed_rows = mixed_model.estimates(trials, design, declared)
     rows = []
     for place, (pair, result, p) in enumerate(zip(declared, results, adjusted, strict=True)):
         twin = (pair.arm, pair.reference) in twins and pair.less is None
@@ -117,7 +114,7 @@ def _unpaired(pair: Contrast, arms: pd.DataFrame) -> str:
     return "" if sizes.isna().any() else architectures.unpaired(*(int(size) for size in sizes))
 
 
-def _effect(pair: Contrast, result: stats.Paired, p_holm: float, judge: Judge) -> dict[str, object]:
+def _effect(pair: Contrast, result: seed_statistics.Paired, p_holm: float, judge: Verdicts) -> dict[str, object]:
     difference, design = result.difference, judge.design
     word = judge.verdict(pair, result, p_holm)
     return {

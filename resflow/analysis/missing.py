@@ -9,7 +9,7 @@ import pandas as pd
 
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Chance
-from resflow.analysis.verdicts import Judge
+from resflow.analysis.verdicts import Verdicts
 
 
 class Gaps:
@@ -20,7 +20,7 @@ class Gaps:
     """
 
     def __init__(
-        self, trials: pd.DataFrame, wide: pd.DataFrame, judge: Judge, chance: Chance, p: Sequence[float]
+        self, trials: pd.DataFrame, wide: pd.DataFrame, judge: Verdicts, chance: Chance, p: Sequence[float]
     ) -> None:
         self.wide, self.judge, self.p = wide, judge, p
         planned = trials.assign(planned=True).pivot_table(index="arm", columns="seed", values="planned", aggfunc="any")

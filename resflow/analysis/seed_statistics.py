@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special  # scipy.stats has the same, for a second more of import
 
-from resflow.analysis import image_statistics as sampling
+from resflow.analysis import image_statistics
 
 Verdict = Literal["helps", "hurts", "equivalent", "undecided"]
 
@@ -188,7 +188,7 @@ def signs(differences: ArrayLike, *, higher_is_better: bool = True) -> Signs:
     better = int(np.sum((apart > 0) == higher_is_better))
     if len(apart) == 0:
         return Signs(0, 0, np.nan, np.nan)
-    return Signs(better, len(apart), *sampling.clopper_pearson(better, len(apart)))
+    return Signs(better, len(apart), *image_statistics.clopper_pearson(better, len(apart)))
 
 
 def welch(first: ArrayLike, second: ArrayLike, confidence: float = CONFIDENCE) -> Mean:

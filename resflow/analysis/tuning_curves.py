@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from resflow.tuning.phase import Phase, Tried
+from resflow.tuning.phase import Phase, TriedCandidate
 
 CONFIDENCE = 0.95
 FEWEST = 3  # candidates of a curve
@@ -60,5 +60,5 @@ def scatter(phase: Phase, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "name", "value", "score", "won"])
 
 
-def _row(one: Tried, name: str, won: bool) -> tuple[str, str, object, float, bool]:
+def _row(one: TriedCandidate, name: str, won: bool) -> tuple[str, str, object, float, bool]:
     return one.arm, name, one.values[name], one.score, won

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from resflow.analysis import seed_statistics as stats
+from resflow.analysis import seed_statistics
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
 
 ABOVE, AT, UNRESOLVED, UNKNOWN = "above chance", "at chance", "interval includes chance", "chance unknown"
 
 
-class Judge:
+class Verdicts:
     """`arms` is effects.arm_table by arm: whether each stands above chance, and its mean."""
 
     def __init__(self, declared: Sequence[Contrast], arms: pd.DataFrame, design: Design) -> None:
@@ -22,18 +22,18 @@ class Judge:
         self.above = dict(zip(arms.index, arms["chance"].isin((ABOVE, UNKNOWN)), strict=True))
         self.means = dict(zip(arms.index, arms["mean"], strict=True))
 
-    def test(self, differences: ArrayLike) -> stats.Paired:
+    def test(self, differences: ArrayLike) -> seed_statistics.Paired:
         higher = self.design.metric.higher_is_better
-        return stats.paired(differences, self.design.margin, higher_is_better=higher)
+        return seed_statistics.paired(differences, self.design.margin, higher_is_better=higher)
 
     def holm(self, p: Sequence[float]) -> list[float]:
         """Adjust over all declared contrasts; one that several families ask for counts once."""
         once = dict(zip((pair.key for pair in self.declared), p, strict=True))
-        adjusted = dict(zip(once, stats.holm(list(once.values())), strict=True))
+        adjusted = dict(zip(once, seed_statistics.holm(list(once.values())), strict=True))
         return [float(adjusted[pair.key]) for pair in self.declared]
 
-    def verdict(self, pair: Contrast, result: stats.Paired, p_holm: float) -> stats.Verdict:
-        return stats.verdict(
+    def verdict(self, pair: Contrast, result: seed_statistics.Paired, p_holm: float) -> seed_statistics.Verdict:
+        return seed_statistics.verdict(
             result.difference,
             p_holm,
             result.p_equivalence,
@@ -42,7 +42,7 @@ class Judge:
             both_above_chance=all(self.above[arm] for arm in pair.terms),
         )
 
-    def _better(self, pair: Contrast, difference: stats.Mean) -> list[str]:
+    def _better(self, pair: Contrast, difference: seed_statistics.Mean) -> list[str]:
         """The better arm of each pair: no difference is named where a winner has no skill."""
         higher = self.design.metric.higher_is_better
         if pair.less is None:
@@ -50,7 +50,7 @@ class Judge:
         pairs = ((pair.arm, pair.reference), pair.less)
         return [one if (self.means[one] > self.means[other]) == higher else other for one, other in pairs]
 
-    def why(self, pair: Contrast, difference: stats.Mean, word: str) -> str:
+    def why(self, pair: Contrast, difference: seed_statistics.Mean, word: str) -> str:
         """What kept the verdict from being clearer, in a few words; empty where nothing but the numbers did."""
         if difference.n == 0:
             return "no seed completed in " + ("both arms" if pair.less is None else "all four arms")

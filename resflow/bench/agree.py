@@ -14,23 +14,23 @@ import tensorflow as tf
 from resflow.bench import process
 from resflow.bench.contenders.keras_step import network
 from resflow.data import pipeline
-from resflow.data.dataset import Dataset, load
-from resflow.models import build as models
+from resflow.data.dataset import Dataset, load_dataset
+from resflow.models.build import initialise
 from resflow.study.trial import Trial
-from resflow.training import learner as learners
 from resflow.training import train
+from resflow.training.learner import prepare_learner
 from resflow.training.schedule import learning_rate
-from resflow.workflow import plan as planning
+from resflow.workflow.plan import make_plan
 
 NUDGE = 1e-7  # of each initial kernel value, up or down: about a float32's last bit
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
     """The loss of every step of the first epoch of each arm's first trial: resflow, its nudged twin, the script."""
-    plan = planning.make(spec["study"], settings=spec["settings"])
+    plan = make_plan(spec["study"], settings=spec["settings"])
     first = [t for t in plan.trials if t.seed == plan.study.seeds[0]]
     train.configure(first[0].execution)
-    return {t.arm: losses(t, load(plan.folders[t.id], t.data.split, t.split_seed)) for t in first}
+    return {t.arm: losses(t, load_dataset(plan.folders[t.id], t.data.split, t.split_seed)) for t in first}
 
 
 def losses(trial: Trial, dataset: Dataset) -> dict[str, list[float]]:
@@ -40,14 +40,14 @@ def losses(trial: Trial, dataset: Dataset) -> dict[str, list[float]]:
     rates = [learning_rate(recipe, step, len(batches)) for step in range(len(batches))]
     found: dict[str, list[float]] = {}
     for name, nudge in (("resflow", 0.0), ("twin", NUDGE)):
-        learner = learners.learner(trial, mean, deviation)
+        learner = prepare_learner(trial, mean, deviation)
         for variable in (v for v in learner.model.trainable_variables if v.name == "kernel"):
             signs = np.random.default_rng(0).choice((-nudge, nudge), variable.shape)
             variable.assign(variable.numpy() * (1 + signs).astype(np.float32))
         steps = zip(batches, rates, strict=True)
         found[name] = [float(learner.step(x, y, tf.constant(rate)).numpy()) for (x, y), rate in steps]
     model = network(trial.architecture, dataset.image_size, dataset.classes, recipe.weight_decay / 2)
-    models.initialise(model, trial.seed)
+    initialise(model, trial.seed)
     entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     metric = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="entropy")
     model.compile(keras.optimizers.SGD(rates[0], momentum=recipe.momentum), entropy, metrics=[metric])

@@ -28,9 +28,8 @@ from resflow.bench import process
 from resflow.bench.contest import Say
 from resflow.bench.disturbances import CLOCK, KINDS, MARK, RECORD_CUT, CannotError, Running, marked
 from resflow.errors import RecordError, ResflowError
-from resflow.records import record as records
 from resflow.records import run as runs
-from resflow.records.record import Record
+from resflow.records.record import Record, read_record, trial_folder
 
 STUDY = Path(__file__).with_name("chaos.yaml")
 MAIN = "from resflow.cli.main import main; main()"
@@ -218,7 +217,7 @@ class Contest:
 def _why(run: Path, trial_id: str) -> str:
     """What there is in place of a trial's record."""
     try:
-        record = records.read(records.trial_folder(run, trial_id))
+        record = read_record(trial_folder(run, trial_id))
     except RecordError as error:
         return str(error)
     return f"{record.status}, {record.reason}"
@@ -238,13 +237,13 @@ def _end(running: Running) -> int:
 def outcomes(run: Path) -> dict[str, Kept]:
     """Every record that can be read, with its history and its tables; failed ones are none: they run again."""
     try:
-        found = runs.load(run)
+        found = runs.load_run(run)
     except RecordError:
         return {}
     read = {}
     for record in found.records:
         if record.status != "failed":
-            folder = records.trial_folder(run, record.id)
+            folder = trial_folder(run, record.id)
             history = pd.read_csv(folder / "history.csv").drop(columns="seconds")
             tables = (folder / f"{name}.parquet" for name in ("predictions", "diagnostics"))
             read[record.id] = Kept(

@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from resflow.analysis import image_statistics as sampling
-from resflow.analysis import mixed_model as mixed
-from resflow.analysis import seed_statistics as stats
+from resflow.analysis import image_statistics, mixed_model, seed_statistics
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
 from resflow.bench.contest import Say
@@ -85,15 +83,17 @@ def run(draws: int, say: Say) -> dict[str, Any]:
 
 
 def _rates(samples: NDArray[np.float64]) -> dict[str, float]:
-    means = [stats.mean_interval(row) for row in samples]
-    smallest = stats.smallest_sign_flip(samples.shape[1])
-    level = max(stats.ALPHA, smallest)
+    means = [seed_statistics.mean_interval(row) for row in samples]
+    smallest = seed_statistics.smallest_sign_flip(samples.shape[1])
+    level = max(seed_statistics.ALPHA, smallest)
     return {
         "t_interval_covers": _share([mean.includes(0.0) for mean in means]),
-        "t_test_wrong": _share([stats.t_test(row) < stats.ALPHA for row in samples]),
-        "sign_flip_wrong": _share([stats.sign_flip(row) <= level for row in samples[: len(samples) // 4]]),
+        "t_test_wrong": _share([seed_statistics.t_test(row) < seed_statistics.ALPHA for row in samples]),
+        "sign_flip_wrong": _share([seed_statistics.sign_flip(row) <= level for row in samples[: len(samples) // 4]]),
         "sign_flip_level": level,
-        "tost_wrong_at_margin": _share([stats.tost(row + MARGIN, MARGIN) < stats.ALPHA for row in samples]),
+        "tost_wrong_at_margin": _share(
+            [seed_statistics.tost(row + MARGIN, MARGIN) < seed_statistics.ALPHA for row in samples]
+        ),
     }
 
 
@@ -106,8 +106,8 @@ def _false_verdicts(sampler: Sampler, draw: np.random.Generator, studies: int, n
     values = 0.01 * sampler(draw, (studies, n, ARMS))
     wrong = 0
     for study in values:
-        p = [stats.t_test(study[:, arm] - study[:, 0]) for arm in range(1, ARMS)]
-        wrong += bool((stats.holm(p) < stats.ALPHA).any())
+        p = [seed_statistics.t_test(study[:, arm] - study[:, 0]) for arm in range(1, ARMS)]
+        wrong += bool((seed_statistics.holm(p) < seed_statistics.ALPHA).any())
     return round(wrong / studies, 4)
 
 
@@ -121,7 +121,7 @@ def _mixed(n: int, draws: int) -> dict[str, float]:
     for _ in range(draws):
         values = np.repeat((0.5, 0.53, 0.5), n) + np.tile(draw.normal(0, 0.02, n), 3) + draw.normal(0, 0.01, 3 * n)
         values[[n, 2 * n + 1]] = np.nan  # b's first seed and c's second
-        row = mixed.estimates(pd.DataFrame({"arm": names, "seed": seeds, "test_top1": values}), design, pair)[0]
+        row = mixed_model.estimates(pd.DataFrame({"arm": names, "seed": seeds, "test_top1": values}), design, pair)[0]
         if row["mixed_note"] == "":
             fitted += 1
             covered += bool(float(str(row["mixed_low"])) <= 0.03 <= float(str(row["mixed_high"])))
@@ -133,9 +133,9 @@ def _images(n: int, draws: int) -> dict[str, float]:
     draw = np.random.default_rng(n)
     shares = draw.uniform(0.02, 0.98, draws)
     seen = draw.binomial(n, shares)
-    limits = {int(count): sampling.wilson(count / n, n) for count in np.unique(seen)}
+    limits = {int(count): image_statistics.wilson(count / n, n) for count in np.unique(seen)}
     covered = [limits[int(k)][0] <= p <= limits[int(k)][1] for k, p in zip(seen, shares, strict=True)]
     apart = draw.binomial(n, 0.2, draws)
     first = draw.binomial(apart, 0.5)
-    p = [sampling.mcnemar(int(one), int(other)) for one, other in zip(first, apart - first, strict=True)]
-    return {"images": n, "wilson_covers": _share(covered), "mcnemar_wrong": _share(np.array(p) < stats.ALPHA)}
+    p = [image_statistics.mcnemar(int(one), int(other)) for one, other in zip(first, apart - first, strict=True)]
+    return {"images": n, "wilson_covers": _share(covered), "mcnemar_wrong": _share(np.array(p) < seed_statistics.ALPHA)}

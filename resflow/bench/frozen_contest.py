@@ -18,8 +18,7 @@ from resflow.data import cache
 from resflow.errors import ResflowError
 from resflow.study import costs
 from resflow.study.trial import Trial
-from resflow.workflow import plan as planning
-from resflow.workflow.plan import Plan
+from resflow.workflow.plan import Plan, make_plan
 
 STUDY = Path(__file__).with_name("frozen.yaml")
 VARIANTS = ("augmented", "clean")  # profiles of the study
@@ -112,7 +111,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
 
 def _checked(spec: Mapping[str, Any], but: str = "") -> Plan:
     """The plan, its images decoded. Raises ResflowError for a study that the script's few lines do not cover."""
-    plan = planning.make(spec["study"], spec["profile"], settings=spec["settings"])
+    plan = make_plan(spec["study"], spec["profile"], settings=spec["settings"])
     for trial in plan.trials:
         recipe = trial.recipe
         wanted = {"finetune": "frozen", "bn": "inference", "weight_decay": 0.0, "label_smoothing": 0.0}
@@ -209,7 +208,7 @@ def passes_of(trials: Sequence[Trial]) -> dict[str, int]:
         train, validation, test = trial.counts
         fitted = train // trial.recipe.batch_size * trial.recipe.batch_size
         script += trial.recipe.epochs * (fitted + train + validation) + test
-        views |= costs.views(trial)
+        views |= costs.feature_views(trial)
     return {"resflow": sum(views.values()), "script": script}
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from resflow import atomic as files
-from resflow import provenance
+from resflow import atomic, provenance
 from resflow.bench import page
 from resflow.errors import RecordError
 
@@ -23,7 +22,7 @@ def complete(result: Mapping[str, Any], command: str) -> dict[str, Any]:
     """A result with its command, machine and versions."""
     known = provenance.environment()
     versions = {**known["versions"], **result.get("versions", {})}
-    where = {**known, "versions": versions, "finished": provenance.now(), "usable_cores": provenance.processors()}
+    where = {**known, "versions": versions, "finished": provenance.now(), "usable_cores": provenance.count_processors()}
     return {"schema_version": SCHEMA_VERSION, "command": command, **result, "provenance": where}
 
 
@@ -51,8 +50,8 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
     path = folder / f"{name(result)}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.replace(path, (json.dumps(result, indent=1) + "\n").encode())
-        files.replace(folder / "README.md", readme(folder).encode())
+        atomic.write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
+        atomic.write_bytes(folder / "README.md", readme(folder).encode())
     except (OSError, ValueError, KeyError) as error:
         raise RecordError(
             f"cannot write into {folder}: {error}. Choose a folder with --out that holds benchmarks only."

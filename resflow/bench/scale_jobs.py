@@ -19,14 +19,14 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plan(spec: dict[str, Any]) -> Any:
-    from resflow.workflow import plan as planning
+    from resflow.workflow.plan import make_plan
 
-    return planning.make(spec["study"], settings={"seeds": spec["seeds"]}, out=Path(spec["run"]), prepare=False)
+    return make_plan(spec["study"], settings={"seeds": spec["seeds"]}, out=Path(spec["run"]), prepare=False)
 
 
 def plan(spec: dict[str, Any]) -> dict[str, Any]:
     """Expand a study into trials; seconds without importing."""
-    from resflow.workflow import plan as planning  # noqa: F401
+    from resflow.workflow.plan import make_plan, write_plan  # noqa: F401
 
     start = time.perf_counter()
     return {"trials": len(_plan(spec).trials), "seconds": time.perf_counter() - start}
@@ -34,10 +34,10 @@ def plan(spec: dict[str, Any]) -> dict[str, Any]:
 
 def records(spec: dict[str, Any]) -> dict[str, Any]:
     """Make a run to report on."""
-    from resflow.workflow import plan as planning
+    from resflow.workflow.plan import write_plan
 
     made = _plan(spec)
-    planning.write(made)
+    write_plan(made)
     stand_in.write(made.run, made.trials, spec["epochs"])
     return {"records": len(made.trials)}
 
@@ -57,14 +57,14 @@ def report(spec: dict[str, Any]) -> dict[str, Any]:
 
 def idle(spec: dict[str, Any]) -> dict[str, Any]:
     """Run trials that do nothing through Ray: when each ended, and this process's memory then."""
-    from resflow.runner import execute as runner
+    from resflow.runner import execute
 
     made = _plan(spec)
     trials = made.trials[: spec["trials"]]
     ends: list[float] = []
     memory: list[float] = []
 
-    def show(progress: runner.Progress) -> None:
+    def show(progress: execute.Progress) -> None:
         while len(ends) < len(progress.done):
             ends.append(time.perf_counter() - start)
             memory.append(_resident())
@@ -72,7 +72,7 @@ def idle(spec: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         folders = {trial.id: Path(place) for trial in trials}
-        done = runner.execute(made.run, trials, folders, Path(place), show, work=stand_in.idle)
+        done = execute.execute(made.run, trials, folders, Path(place), show, work=stand_in.idle)
     if any(record.provenance.get("tensorflow") for record in done):
         raise RuntimeError("a worker imported TensorFlow for a trial that does nothing")
     return {"ends": ends, "rss_mb": memory, "wall_s": time.perf_counter() - start, "records": len(done)}

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from resflow import provenance
-from resflow.records import record as records
-from resflow.records.record import HISTORY_COLUMNS, Outcome, record_of
+from resflow.records.record import HISTORY_COLUMNS, Outcome, make_record, trial_folder, write_record
 from resflow.study.trial import Trial
 
 SCORES = ("train_top1", "validation_top1")
@@ -31,7 +30,7 @@ def outcome(trial: Trial, epochs: int) -> Outcome:
     history = pd.DataFrame({**shown, "seconds": np.ones(epochs)})[list(HISTORY_COLUMNS)]
     last: dict[str, float] = {name: float(history[name].iloc[-1]) for name in (*curves, *losses)}
     test = round(last["validation_top1"] * TEST_IMAGES) / TEST_IMAGES
-    record = record_of(
+    record = make_record(
         trial,
         status="completed",
         data={"source": trial.data.source, "fingerprint": trial.fingerprint, "classes": trial.classes},
@@ -65,10 +64,10 @@ def write(run: Path, trials: list[Trial], epochs: int) -> None:
 
     All have the predictions of the first; no report reads more than one.
     """
-    first = records.write(run, outcome(trials[0], epochs))
+    first = write_record(run, outcome(trials[0], epochs))
     predictions = (first / "predictions.parquet").read_bytes()
     for trial in trials[1:]:
-        made, folder = outcome(trial, epochs), records.trial_folder(run, trial.id)
+        made, folder = outcome(trial, epochs), trial_folder(run, trial.id)
         folder.mkdir()
         made.history.to_csv(folder / "history.csv", index=False)
         (folder / "predictions.parquet").write_bytes(predictions)

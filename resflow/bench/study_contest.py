@@ -16,10 +16,9 @@ from typing import Any
 from resflow.bench import process
 from resflow.bench.contest import Contender, Say, in_turn, median, ratio
 from resflow.errors import ResflowError
-from resflow.records import run as runs
-from resflow.records.run import Run
+from resflow.records.run import Run, load_run
 from resflow.study.trial import Trial
-from resflow.workflow import plan as planning
+from resflow.workflow.plan import make_plan
 
 STUDY = Path(__file__).with_name("depth.yaml")
 EARLY_STEPS = 2
@@ -32,7 +31,7 @@ def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict
     Raises StudyError for a bad study, ResflowError for one that the script cannot run or where a trial fails.
     """
     study = study.absolute()
-    plan = planning.make(str(study), settings=settings)  # decodes the images: neither of the two has to
+    plan = make_plan(str(study), settings=settings)  # decodes the images: neither of the two has to
     for trial in plan.trials:
         _check(trial)
     spec = {"study": str(study), "settings": dict(settings)}
@@ -125,7 +124,7 @@ def resflow_study(
         wall = time.perf_counter() - start
         if done.returncode:
             raise ResflowError(f"benchmark: resflow study failed: {process.last_line(done.stderr or done.stdout)}")
-        return {"wall_s": wall, **_measured(runs.load(Path(folder) / "run"), wall, began)}
+        return {"wall_s": wall, **_measured(load_run(Path(folder) / "run"), wall, began)}
 
 
 def _measured(run: Run, wall: float, began: datetime) -> dict[str, Any]:

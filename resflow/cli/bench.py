@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from resflow import provenance
+
 app = typer.Typer(help="Measure resflow on this machine, beside stock Keras and PyTorch.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON on standard output, and nothing else")]
@@ -121,7 +123,7 @@ def study(
 ) -> None:
     """A small depth study, beside a plain script that loops over arms and seeds; resflow's own overhead."""
     from resflow.bench import study_contest
-    from resflow.study.yaml_source import settings as parsed
+    from resflow.study.yaml_source import parse_settings as parsed
 
     _require()
     settings = parsed(set_)
@@ -142,7 +144,7 @@ def frozen(
 ) -> None:
     """Six heads on a frozen ResNet-50, beside a script that computes the whole network in every epoch."""
     from resflow.bench import frozen_contest
-    from resflow.study.yaml_source import settings as parsed
+    from resflow.study.yaml_source import parse_settings as parsed
 
     _require()
     settings = parsed(set_)
@@ -197,21 +199,20 @@ def coverage(
 
 
 def _require() -> None:
-    from resflow.workflow import plan as planning
 
-    planning.require_training()
+    provenance.require_training()
 
 
 def _cores() -> int:
     from resflow import provenance
 
-    return provenance.processors()
+    return provenance.count_processors()
 
 
 def _say(text: str) -> None:
-    from resflow.cli import console as screens
+    from resflow.cli.console import errors
 
-    screens.errors.print(text, markup=False, highlight=False)
+    errors.print(text, markup=False, highlight=False)
 
 
 def _command(name: str, options: dict[str, Any], words: list[str] | None = None) -> str:
@@ -221,13 +222,13 @@ def _command(name: str, options: dict[str, Any], words: list[str] | None = None)
 
 def _show(result: dict[str, Any], command: str, as_json: bool, out: Path | None) -> None:
     from resflow.bench import page, saving
-    from resflow.cli import console as screens
+    from resflow.cli.console import console, table
 
     result = saving.complete(result, command)
     if as_json:
         print(json.dumps(result, indent=1))
     else:
-        screens.console.print(page.title(result), markup=False, highlight=False)
-        screens.console.print(screens.table(page.COLUMNS, page.rows(result)))
+        console.print(page.title(result), markup=False, highlight=False)
+        console.print(table(page.COLUMNS, page.rows(result)))
     if out is not None:
         _say(f"Kept: {saving.write(out, result)}")

@@ -17,7 +17,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from resflow.data.info import Description
-    from resflow.report import tables as report_tables
+    from resflow.report import tables
     from resflow.runner.execute import Progress
     from resflow.study.trial import Trial
 
@@ -52,7 +52,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence
     return made
 
 
-def printed(made: report_tables.Table) -> Group:
+def render_table(made: tables.Table) -> Group:
     """A table of a report, with its title and note."""
     right = [name for place, name in enumerate(made.header) if place and name not in made.text]
     parts: list[Any] = [Text(f"\n{made.title}", style="bold")]
@@ -101,7 +101,7 @@ def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table(columns, cells, right=("depth", "parameters", "multiply-adds"))
 
 
-def statuses(counts: Mapping[str, int]) -> Text:
+def status_text(counts: Mapping[str, int]) -> Text:
     """`5 completed, 1 failed` with colours."""
     colours = {"completed": "green", "failed": "red", "diverged": "red", "pruned": "yellow"}
     text = Text()
@@ -113,7 +113,7 @@ def statuses(counts: Mapping[str, int]) -> Text:
 
 
 @contextmanager
-def watching(total: int) -> Iterator[Callable[[Progress], None]]:
+def watch_run(total: int) -> Iterator[Callable[[Progress], None]]:
     """Give a function that shows a run's Progress: live in a terminal, a line a finished trial elsewhere."""
     if not console.is_terminal:
         reported: set[str] = set()
@@ -160,7 +160,7 @@ class _View:
         done, running = dict(progress.done), dict(progress.running)
         counts: Counter[str] = Counter(record.status for record in done.values())
         waiting = self.total - len(done) - len(running)
-        head = Text.assemble(statuses({**counts, "running": len(running), "waiting": waiting}))
+        head = Text.assemble(status_text({**counts, "running": len(running), "waiting": waiting}))
         head.append(f" · {duration(time.monotonic() - self.started)} so far · {duration(progress.seconds_left())} left")
         trials = progress.trials
         rows = [
@@ -183,11 +183,11 @@ def _percent(value: float | None) -> str:
     return "starting" if value is None else f"{value:.1%}"
 
 
-def status_of(folder: Path) -> tuple[list[Any], Table]:
+def run_status(folder: Path) -> tuple[list[Any], Table]:
     """One run, or its candidates, for `resflow status`: how many trials in which states, and a row for each."""
-    from resflow.records import run as runs
+    from resflow.records.run import load_run
 
-    run = runs.load(folder)
+    run = load_run(folder)
     known = {record.id: record for record in run.records}
     plan = run.plan if len(run.plan) else run.frame()
     part = "validation" if any(record.candidate for record in run.records) else "test"
@@ -200,7 +200,7 @@ def status_of(folder: Path) -> tuple[list[Any], Table]:
         rows.append([row["id"], row["arm"], row["seed"], state, shown, record.reason if record else ""])
     counts = Counter(str(row[3]) for row in rows)
     columns = ("trial", "arm", "seed", "state", f"{part} top-1", "reason")
-    return [len(rows), statuses(counts)], table(columns, rows, right=("seed",))
+    return [len(rows), status_text(counts)], table(columns, rows, right=("seed",))
 
 
 def data_page(facts: Description) -> Group:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from resflow import provenance
+
 app = typer.Typer()
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
@@ -33,13 +35,13 @@ def maps(
     data_dir: DataDir = None,
 ) -> None:
     """Draw activation maps by stage and Grad-CAM, arm beneath arm, for some images."""
-    from resflow.inspection import inspect_run as looking
-    from resflow.workflow import plan as planning
+    from resflow.inspection.inspect_run import check_photos, choose_networks, draw_maps
+    from resflow.workflow.plan import run_folder
 
-    planning.require_training()
-    chosen = looking.choose(planning.folder_of(run), arms, seed)
-    photos = looking.photos(images) if images else None
-    for path in looking.draw_maps(chosen, photos, count, out, data_dir):
+    provenance.require_training()
+    chosen = choose_networks(run_folder(run), arms, seed)
+    photos = check_photos(images) if images else None
+    for path in draw_maps(chosen, photos, count, out, data_dir):
         print(f"Wrote {path}")
 
 
@@ -55,13 +57,13 @@ def landscape(
     data_dir: DataDir = None,
 ) -> None:
     """Measure the loss around trained networks, along one direction and over two; the report then shows it."""
-    from resflow.cli import console as screens
-    from resflow.inspection import inspect_run as looking
-    from resflow.workflow import plan as planning
+    from resflow.cli import console
+    from resflow.inspection.inspect_run import choose_networks, measure_landscape
+    from resflow.workflow.plan import run_folder
 
-    planning.require_training()
-    chosen = looking.choose(planning.folder_of(run), arms, seed)
+    provenance.require_training()
+    chosen = choose_networks(run_folder(run), arms, seed)
     passes = len(chosen.networks) * (points + grid**2) * images
     work = sum(record.network.get("multiply_adds") or 0 for record, _ in chosen.networks) * (points + grid**2) * images
-    print(f"{len(chosen.networks)} networks, {passes:,} forward passes, {screens.count(work)} multiply-adds.")
-    print(f"Wrote {looking.measure_landscape(chosen, points, grid, images, reach, data_dir)}")
+    print(f"{len(chosen.networks)} networks, {passes:,} forward passes, {console.count(work)} multiply-adds.")
+    print(f"Wrote {measure_landscape(chosen, points, grid, images, reach, data_dir)}")

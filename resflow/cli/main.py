@@ -8,12 +8,7 @@ from typing import Annotated
 
 import typer
 
-from resflow.cli import bench as bench_cli
-from resflow.cli import inspect as inside_cli
-from resflow.cli import networks as models_cli
-from resflow.cli import plan as plan_cli
-from resflow.cli import report as report_cli
-from resflow.cli import study as study_cli
+from resflow.cli import bench, inspect, networks, plan, report, study
 from resflow.cli.options import DataDir
 from resflow.errors import ResflowError, StudyError
 
@@ -27,13 +22,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
-app.add_typer(study_cli.app)
-app.add_typer(plan_cli.app)
-app.add_typer(report_cli.app)
+app.add_typer(study.app)
+app.add_typer(plan.app)
+app.add_typer(report.app)
 app.add_typer(data_app, name="data")
-app.add_typer(bench_cli.app, name="bench")
-app.add_typer(models_cli.app)
-app.add_typer(inside_cli.app)
+app.add_typer(bench.app, name="bench")
+app.add_typer(networks.app)
+app.add_typer(inspect.app)
 
 
 def main() -> None:
@@ -61,14 +56,14 @@ def _root(
 @app.command("list", epilog="Example: resflow list")
 def list_() -> None:
     """List the built-in studies."""
-    from resflow.cli import console as screens
-    from resflow.study import load as studies
+    from resflow.cli.console import console, table
+    from resflow.study.load import builtin_studies, load_study, open_document
 
     rows = []
-    for name in studies.builtin():
-        loaded, profiles = studies.load(name), studies.open_document(name).values.get("profiles", {})
+    for name in builtin_studies():
+        loaded, profiles = load_study(name), open_document(name).values.get("profiles", {})
         rows.append([name, len(loaded.arms), loaded.baseline.name, ", ".join(profiles), loaded.file.question])
-    screens.console.print(screens.table(("study", "arms", "baseline", "profiles", "question"), rows, right=("arms",)))
+    console.print(table(("study", "arms", "baseline", "profiles", "question"), rows, right=("arms",)))
 
 
 @app.command(epilog="Example: resflow models --family imagenet")
@@ -78,7 +73,7 @@ def models(
 ) -> None:
     """List every network: trainable parameters, multiply-adds at its native size."""
     from resflow import architectures
-    from resflow.cli import console as screens
+    from resflow.cli.console import console, models_table
     from resflow.errors import one_of
 
     for value, known, what in ((format_, ("table", "json"), "format"), (family, architectures.FAMILIES, "family")):
@@ -90,7 +85,7 @@ def models(
 
         print(json.dumps(rows, indent=1))
     else:
-        screens.console.print(screens.models_table(rows))
+        console.print(models_table(rows))
 
 
 @app.command(epilog="Example: resflow init mine.yaml && resflow study ./mine.yaml --dry-run")
@@ -135,9 +130,9 @@ def doctor(
     start_ray: Annotated[bool, typer.Option("--ray/--no-ray", help="start Ray to ask what it sees")] = True,
 ) -> None:
     """Say what this machine offers: versions, GPUs, caches."""
-    from resflow.workflow import doctor as upkeep
+    from resflow.workflow.doctor import examine
 
-    for line in upkeep.examine(start_ray):
+    for line in examine(start_ray):
         print(line)
 
 
@@ -152,12 +147,12 @@ def clean(
 
     Kept networks go with `--what kept` alone: only training makes them again.
     """
-    from resflow.cli import console as screens
-    from resflow.workflow import doctor as upkeep
+    from resflow.cli.console import count
+    from resflow.workflow.doctor import removable_places
 
-    places = upkeep.places(what)
+    places = removable_places(what)
     for place in places:
-        print(f"{place.path}  {screens.count(place.size)}B  {place.what}")
+        print(f"{place.path}  {count(place.size)}B  {place.what}")
     if not places:
         print("Nothing to remove.")
     elif yes or typer.confirm("Remove these?"):
@@ -189,15 +184,15 @@ def info(
     ] = None,
 ) -> None:
     """Show counts a class and a split, the split's hash, image sizes and copies."""
-    from resflow.cli import console as screens
+    from resflow.cli.console import console, data_page
     from resflow.data import info as facts
-    from resflow.data.dataset import load, resolve_split
+    from resflow.data.dataset import load_dataset, resolve_split
     from resflow.data.sources.open import open_source
 
     opened = open_source(source, data_dir)
     resolve_split(split, opened.splits, source)  # an unknown one is told before anything is decoded
     folder = opened.prepare(image_size)
-    screens.console.print(screens.data_page(facts.describe(folder, split, split_seed)))
+    console.print(data_page(facts.describe(folder, split, split_seed)))
     if contact_sheet is not None:
-        facts.contact_sheet(load(folder, split, split_seed), contact_sheet)
+        facts.contact_sheet(load_dataset(folder, split, split_seed), contact_sheet)
         print(f"Contact sheet: {contact_sheet}")

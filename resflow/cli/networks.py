@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from resflow import provenance
+
 app = typer.Typer()
 
 Set = Annotated[
@@ -33,18 +35,17 @@ def pretrain(
     set_: Set = None,
 ) -> None:
     """Train one network for other studies to start from: `weights: FILE`."""
-    from resflow.cli import console as screens
-    from resflow.study import yaml_source as document
-    from resflow.workflow import plan as planning
-    from resflow.workflow import pretrain as pretraining
+    from resflow.cli.console import console, watch_run
+    from resflow.study.yaml_source import parse_settings
+    from resflow.workflow.pretrain import plan_pretraining, run_pretraining
 
-    planning.require_training()
+    provenance.require_training()
     own = {"network.family": family, "network.width": width}
-    settings = {**{key: value for key, value in own.items() if value is not None}, **document.settings(set_)}
-    plan = pretraining.plan(data, data_dir, depth, seed, settings, out)
-    with screens.watching(1) as show:
-        record = pretraining.run(plan, out, show)
-    screens.console.print(
+    settings = {**{key: value for key, value in own.items() if value is not None}, **parse_settings(set_)}
+    plan = plan_pretraining(data, data_dir, depth, seed, settings, out)
+    with watch_run(1) as show:
+        record = run_pretraining(plan, out, show)
+    console.print(
         f"Validation top-1 {record.metrics['validation_top1']:.1%}, test top-1 {record.metrics['test_top1']:.1%}. "
         f"Record: {plan.run}/\nWrote {out}. A study starts from it with: --set weights={out}",
         markup=False,
@@ -70,9 +71,11 @@ def export(
     if format_ not in formats:
         raise ResflowError(f"--format: {one_of(format_, formats, 'format')}")
     kept = _kept(model)
-    from resflow.inspection import network as exporting  # TensorFlow takes seconds: what is wrong was told before
+    from resflow.inspection.network import (  # TensorFlow takes seconds: what is wrong was told before
+        export_network,
+    )
 
-    for path in exporting.write(kept, out or Path("exported") / kept.path.stem, formats[format_]):
+    for path in export_network(kept, out or Path("exported") / kept.path.stem, formats[format_]):
         print(f"Wrote {path}")
 
 
@@ -86,7 +89,7 @@ def predict(
     format_: Annotated[str, typer.Option("--format", "-f", help="table or json")] = "table",
 ) -> None:
     """Say which classes photos show, with probabilities."""
-    from resflow.cli import console as screens
+    from resflow.cli.console import console, table
     from resflow.data import decode
     from resflow.errors import ResflowError, one_of
 
@@ -94,9 +97,9 @@ def predict(
         raise ResflowError(f"--format: {one_of(format_, ('table', 'json'), 'format')}")
     kept = _kept(model)
     decoded = list(decode.decode_all(((str(path), path.read_bytes) for path in images), kept.about.image_size))
-    from resflow.inspection import network as exporting
+    from resflow.inspection.network import predict_photos, rebuild_network
 
-    rows = exporting.predict(exporting.rebuild(kept), decoded, top)
+    rows = predict_photos(rebuild_network(kept), decoded, top)
     if format_ == "json":
         import json
 
@@ -107,13 +110,13 @@ def predict(
         for row in rows
         for rank, found in enumerate(row["classes"], start=1)
     ]
-    screens.console.print(screens.table(("image", "class", "probability"), cells, right=("probability",)))
+    console.print(table(("image", "class", "probability"), cells, right=("probability",)))
 
 
 def _kept(model: str) -> Any:
     """Find a trained network and read what it says of itself; nothing heavy is imported yet."""
     from resflow.weights import saved as kept
-    from resflow.workflow import plan as planning
+    from resflow.workflow.plan import RESULTS, STATE
 
-    planning.require_training()
-    return kept.read(kept.locate(model, planning.RESULTS, planning.STATE))
+    provenance.require_training()
+    return kept.read_network(kept.locate_network(model, RESULTS, STATE))

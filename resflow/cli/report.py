@@ -17,35 +17,35 @@ def status(
     run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
 ) -> None:
     """Show what has run and what has not."""
-    from resflow.cli import console as screens
-    from resflow.workflow import plan as planning
+    from resflow.cli import console
+    from resflow.workflow.plan import RESULTS, run_folder
 
     if run is None:
         found = [place for folder in _runs() for place in (folder, *_candidates(folder))]
-        rows = [[place.relative_to(planning.RESULTS), *screens.status_of(place)[0]] for place in found]
-        screens.console.print(screens.table(("run", "trials", "state"), rows, right=("trials",)))
+        rows = [[place.relative_to(RESULTS), *console.run_status(place)[0]] for place in found]
+        console.console.print(console.table(("run", "trials", "state"), rows, right=("trials",)))
         return
-    folder = planning.folder_of(run)
-    (_, states), listed = screens.status_of(folder)
-    screens.console.print(listed)
-    screens.console.print(states)
+    folder = run_folder(run)
+    (_, states), listed = console.run_status(folder)
+    console.console.print(listed)
+    console.console.print(states)
     for place in _candidates(folder):
-        (_, states), _ = screens.status_of(place)
-        screens.console.print("Candidates: ", states, f"; `resflow status {run}/{place.name}` lists them", sep="")
+        (_, states), _ = console.run_status(place)
+        console.console.print("Candidates: ", states, f"; `resflow status {run}/{place.name}` lists them", sep="")
 
 
 def _candidates(run: Path) -> list[Path]:
     """The folder of a run's candidates; none before the first of them has ended."""
-    from resflow.tuning import phase as tuning
+    from resflow.tuning.phase import FOLDER
 
-    return [run / tuning.FOLDER] if (run / tuning.FOLDER / "trials").is_dir() else []
+    return [run / FOLDER] if (run / FOLDER / "trials").is_dir() else []
 
 
 def _runs() -> list[Path]:
     """Every run below results/. Raises RecordError where there is none."""
-    from resflow.workflow import plan as planning
+    from resflow.workflow.plan import RESULTS
 
-    found = sorted(path.parent for path in planning.RESULTS.glob("*/study.yaml"))
+    found = sorted(path.parent for path in RESULTS.glob("*/study.yaml"))
     if not found:
         raise RecordError("no run below results/ yet: start one, such as `resflow study depth --profile demo`.")
     return found
@@ -71,19 +71,19 @@ def report(
 ) -> None:
     """Turn records into reports; several runs get an index page."""
     from resflow.report import exports
-    from resflow.report import write as reports
-    from resflow.workflow import plan as planning
+    from resflow.report.write import write_index, write_report
+    from resflow.workflow.plan import run_folder
 
-    folders = [planning.folder_of(run) for run in runs] if runs else _runs()
+    folders = [run_folder(run) for run in runs] if runs else _runs()
     for folder in folders:
         if formats:
             place = out / folder.name if out and len(folders) > 1 else out
-            for path in exports.write(folder, formats, place, width):
+            for path in exports.write_exports(folder, formats, place, width):
                 print(path)
         else:
-            print(f"Report: {reports.write_report(folder)}")
+            print(f"Report: {write_report(folder)}")
     if len(folders) > 1 and not formats:
-        print(f"Index: {reports.write_index(folders)}")
+        print(f"Index: {write_index(folders)}")
 
 
 @app.command(epilog="Example: resflow compare depth-cpu-oxford_flowers102 depth-paper-oxford_flowers102")
@@ -93,13 +93,13 @@ def compare(
 ) -> None:
     """Show what differs between two runs: studies, arms, effects."""
     from resflow.analysis.analyse import analyse
-    from resflow.cli import console as screens
+    from resflow.cli import console
     from resflow.report.compare import compare as compared
-    from resflow.workflow import plan as planning
+    from resflow.workflow.plan import run_folder
 
-    analyses = [analyse(planning.folder_of(run)) for run in (first, second)]
+    analyses = [analyse(run_folder(run)) for run in (first, second)]
     for table in compared(*analyses):
-        screens.console.print(screens.printed(table))
+        console.console.print(console.render_table(table))
 
 
 @app.command(epilog="Example: resflow show depth-demo-synthetic/1a2b3c4d5e6f")
@@ -107,14 +107,13 @@ def show(
     trial: Annotated[str, typer.Argument(metavar="[RUN/]TRIAL", help="a trial's id, or how it begins")],
 ) -> None:
     """Show one trial: settings, outcome, its last epochs, where its log and network lie."""
-    from resflow.cli import console as screens
-    from resflow.cli import show_trial as showing
-    from resflow.workflow import plan as planning
+    from resflow.cli import console, show_trial
+    from resflow.workflow.plan import run_folder
 
     run, _, begin = trial.rpartition("/")
-    folders = [planning.folder_of(run)] if run else _runs()
-    for part in showing.trial(folders, begin):
-        screens.console.print(part)
+    folders = [run_folder(run)] if run else _runs()
+    for part in show_trial.trial(folders, begin):
+        console.console.print(part)
 
 
 @app.command("open", epilog="Example: resflow open depth-demo-synthetic")
@@ -124,13 +123,13 @@ def open_(
     """Open a run's report in the browser; without one, say where it is."""
     import webbrowser
 
-    from resflow.report import write as reports
-    from resflow.workflow import plan as planning
+    from resflow.report.write import write_report
+    from resflow.workflow.plan import run_folder
 
-    folder = planning.folder_of(run) if run else max(_runs(), key=lambda path: path.stat().st_mtime)
+    folder = run_folder(run) if run else max(_runs(), key=lambda path: path.stat().st_mtime)
     page = folder / "report.html"
     if not page.is_file():
-        page = reports.write_report(folder)
+        page = write_report(folder)
     print(f"Report: {page}")
     if not webbrowser.open(page.resolve().as_uri()):
         print("No browser was found here: open that file in yours.")

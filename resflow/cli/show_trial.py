@@ -8,23 +8,21 @@ from typing import Any
 
 from rich.table import Table
 
-from resflow.cli import console as screens
+from resflow.cli.console import table
 from resflow.errors import RecordError
-from resflow.records import record as records
-from resflow.records import run as runs
 from resflow.records.metrics import METRICS
-from resflow.records.record import Record
-from resflow.records.run import Run
+from resflow.records.record import Record, trial_folder
+from resflow.records.run import Run, load_run
 from resflow.report.formatting import count, duration
-from resflow.weights import saved as kept
-from resflow.workflow import plan as planning
+from resflow.weights.saved import network_path
+from resflow.workflow.plan import STATE
 
 LAST = 5  # epochs
 
 
 def trial(folders: Sequence[Path], begin: str) -> Iterator[Table]:
     """Tables of the one trial below these runs whose id begins so. Raises RecordError where there is none, or more."""
-    read = [runs.load(folder) for folder in folders]
+    read = [load_run(folder) for folder in folders]
     found = [(run, record) for run in read for record in run.records if begin and record.id.startswith(begin)]
     if not found:
         broken = [message for run in read for name, message in run.broken.items() if begin and name.startswith(begin)]
@@ -37,12 +35,12 @@ def trial(folders: Sequence[Path], begin: str) -> Iterator[Table]:
         ids = ", ".join(sorted({record.id for _, record in found})[:8])
         raise RecordError(f"'{begin}' begins the ids of several trials: {ids}. Give more of it.")
     run, record = found[0]
-    yield screens.table(("", ""), list(_facts(run, record)))
+    yield table(("", ""), list(_facts(run, record)))
     history = run.histories([record.id])
     if len(history):
         shown = history.drop(columns=["id", "arm", "seed"]).tail(LAST)
         rows = [[f"{value:.4g}" for value in row] for row in shown.itertuples(index=False)]
-        yield screens.table(list(shown.columns), rows, right=list(shown.columns))
+        yield table(list(shown.columns), rows, right=list(shown.columns))
 
 
 def _names(folders: Sequence[Path]) -> str:
@@ -50,7 +48,7 @@ def _names(folders: Sequence[Path]) -> str:
 
 
 def _facts(run: Run, record: Record) -> Iterator[tuple[str, str]]:
-    state = planning.STATE / run.folder.resolve().name
+    state = STATE / run.folder.resolve().name
     yield "trial", f"{run.folder.name}/{record.id}"
     yield "arm", f"{record.arm}, seed {record.seed}, split seed {record.split_seed}"
     yield "status", record.status + (f": {record.reason}" if record.reason else "")
@@ -66,8 +64,8 @@ def _facts(run: Run, record: Record) -> Iterator[tuple[str, str]]:
     yield "execution", _line(record.execution)
     ran = record.provenance
     yield "ran", " ".join(str(ran[key]) for key in ("started", "host", "device", "git_commit") if ran.get(key))
-    places = {"record": records.trial_folder(run.folder, record.id), "log": state / "logs" / f"{record.id}.log"}
-    places["network"] = kept.path_of(state, record.id)
+    places = {"record": trial_folder(run.folder, record.id), "log": state / "logs" / f"{record.id}.log"}
+    places["network"] = network_path(state, record.id)
     for name, place in places.items():
         if place.exists():
             yield name, str(place)

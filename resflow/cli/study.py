@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from resflow import provenance
 from resflow.cli import plan as plan_cli
 from resflow.cli.options import (
     Address,
@@ -52,22 +53,22 @@ def study(
     address: Address = None,
 ) -> None:
     """Run what a study has no record of yet, then write its report."""
-    from resflow.records import run as runs
-    from resflow.runner import stopping
-    from resflow.workflow import plan as planning
+    from resflow.records.run import load_run
+    from resflow.runner.stopping import Stop, exclusive_run, parse_duration
+    from resflow.workflow.plan import make_plan, run_folder
 
-    stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), max_failures)
+    stop = Stop(None if time_budget is None else parse_duration(time_budget), max_failures)
     if not dry_run:
-        planning.require_training()
+        provenance.require_training()
     gpus = _gpus(address)
-    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=not dry_run, gpus=gpus)
+    plan = make_plan(name, profile, data, data_dir, seeds, _settings(set_), out, prepare=not dry_run, gpus=gpus)
     if dry_run:
         plan_cli.show(plan)
         return
-    with stopping.alone(plan.run):
+    with exclusive_run(plan.run):
         if plan.searches:
             plan = _tune(plan, stop, storage, address, fresh)
-        known = runs.load(plan.run).folders if (plan.run / "trials").is_dir() else ()
+        known = load_run(plan.run).folders if (plan.run / "trials").is_dir() else ()
         if fresh:
             _set_aside(plan, [trial.id for trial in plan.trials if trial.id in known])
             _forget(plan, storage)
@@ -80,7 +81,7 @@ def study(
                 f"report; --prune sets them aside: {', '.join(strangers[:5])}{' …' if len(strangers) > 5 else ''}"
             )
         for other in reuse or ():
-            _reuse(plan, planning.folder_of(other))
+            _reuse(plan, run_folder(other))
         _run(plan, stop, storage, address)
 
 
@@ -99,59 +100,59 @@ def tune(
     address: Address = None,
 ) -> None:
     """Search each arm's settings with one budget for all, on validation images alone; `study` goes on from there."""
-    from resflow.runner import stopping
-    from resflow.study import load as studies
-    from resflow.workflow import plan as planning
+    from resflow.runner.stopping import Stop, exclusive_run, parse_duration
+    from resflow.study.load import load_study
+    from resflow.workflow.plan import make_plan
 
-    stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), None)
-    planning.require_training()
-    if studies.load(name, profile, _settings(set_)).file.tune is None:
+    stop = Stop(None if time_budget is None else parse_duration(time_budget), None)
+    provenance.require_training()
+    if load_study(name, profile, _settings(set_)).file.tune is None:
         raise StudyError(
             f"the study {name} has no `tune`: expected a section that says what is searched, such as tune: "
             "{space: {learning_rate: {low: 0.001, high: 1.0, sampling: log}}, candidates: 12}."
         )
-    plan = planning.make(name, profile, data, data_dir, seeds, _settings(set_), out, gpus=_gpus(address))
-    with stopping.alone(plan.run):
+    plan = make_plan(name, profile, data, data_dir, seeds, _settings(set_), out, gpus=_gpus(address))
+    with exclusive_run(plan.run):
         plan = _tune(plan, stop, storage, address, fresh)
     _say(f"Go on with: {shlex.join(['resflow', 'study', *[w for w in sys.argv[2:] if w != '--fresh']])}")
 
 
 def _tune(plan: Any, stop: Any, storage: str | None, address: str | None, fresh: bool = False) -> Any:
     """Run the candidates that have no record, say who won, and return the plan with the tuned trials."""
-    from resflow import atomic as files
-    from resflow.cli import console as screens
-    from resflow.records import run as runs
+    from resflow import atomic
+    from resflow.cli.console import console, render_table, watch_run
+    from resflow.records.run import load_run
     from resflow.report import tuning as tuned
-    from resflow.tuning import phase as tuning
-    from resflow.workflow import plan as planning
+    from resflow.tuning.phase import FOLDER, LEDGER
+    from resflow.workflow.plan import tuning_phase, with_tuned_trials, write_plan
 
-    place = plan.run / tuning.FOLDER
-    planning.write(plan)
+    place = plan.run / FOLDER
+    write_plan(plan)
     if fresh and (place / "trials").is_dir():
-        _set_aside(plan, [record.id for record in runs.load(place).records], place)
-    phase = planning.phase(plan)
+        _set_aside(plan, [record.id for record in load_run(place).records], place)
+    phase = tuning_phase(plan)
     if phase.unfinished:
-        from resflow.runner import execute as runner
+        from resflow.runner.execute import execute_search
 
         table, tune = plan.searches.table(), plan.searches.tune
         allotted = int(table["allotted"].sum()) * len(tune.chosen_seeds)
-        screens.console.print(
+        console.print(
             f"[bold]{plan.study.name}[/]: tuning {_many(len(table), 'arm')}, "
             f"{table['allotted'].iloc[0]} candidates each ({tune.oracle}), {', '.join(tune.space)}. Records: {place}/",
             highlight=False,
         )
         try:
-            with screens.watching(allotted) as show:
-                runner.search(place, plan.searches, plan.folders, plan.state, show, stop, storage, address)
+            with watch_run(allotted) as show:
+                execute_search(place, plan.searches, plan.folders, plan.state, show, stop, storage, address)
         except KeyboardInterrupt:
             _say(f"Stopped. Go on with: {_same_command()}")
             raise typer.Exit(130) from None
-        phase = planning.phase(plan)
-        plan = planning.tuned(plan, phase)
-        planning.write(plan)
-    files.replace(plan.run / tuning.LEDGER, files.csv(phase.ledger()))
+        phase = tuning_phase(plan)
+        plan = with_tuned_trials(plan, phase)
+        write_plan(plan)
+    atomic.write_bytes(plan.run / LEDGER, atomic.csv(phase.ledger()))
     for made in tuned.tables(phase, plan.searches.tune.space):
-        screens.console.print(screens.printed(made))
+        console.print(render_table(made))
     _say("")
     if phase.unfinished:
         why = f"Stopped: {stop.reason}. " if stop.reason else ""
@@ -171,20 +172,20 @@ def retry(
     address: Address = None,
 ) -> None:
     """Run the failed trials of a run again, and what it has no record of yet."""
-    from resflow.records import run as runs
-    from resflow.runner import stopping
-    from resflow.workflow import plan as planning
+    from resflow.records.run import load_run
+    from resflow.runner.stopping import Stop, exclusive_run, parse_duration
+    from resflow.workflow.plan import plan_of_run, run_folder
 
-    stop = stopping.Stop(None if time_budget is None else stopping.seconds_of(time_budget), max_failures)
-    folder = planning.folder_of(run)
-    found = runs.load(folder)
+    stop = Stop(None if time_budget is None else parse_duration(time_budget), max_failures)
+    folder = run_folder(run)
+    found = load_run(folder)
     if not (folder / "study.yaml").is_file():
         raise RecordError(f"{folder} has no study.yaml: run its study by name, `resflow study NAME --out {folder}`.")
-    planning.require_training()
-    plan = planning.again(folder, str(found.study.get("command", "")), data_dir, _gpus(address))
+    provenance.require_training()
+    plan = plan_of_run(folder, str(found.study.get("command", "")), data_dir, _gpus(address))
     statuses = ("failed", "diverged") if diverged else ("failed",)
     mine = {trial.id for trial in plan.trials}
-    with stopping.alone(folder):
+    with exclusive_run(folder):
         _set_aside(plan, [record.id for record in found.records if record.status in statuses and record.id in mine])
         if plan.searches:
             plan = _tune(plan, stop, storage, address)
@@ -195,31 +196,30 @@ def _gpus(address: str | None) -> int | None:
     """How many GPUs a cluster has; None where trials run on this machine."""
     if address is None:
         return None
-    from resflow.workflow import plan as planning
 
-    planning.require_training()
-    from resflow.runner import execute as runner
+    provenance.require_training()
+    from resflow.runner import ray_session
 
-    return int(runner.visible(address).get("GPU", 0))
+    return int(ray_session.visible_resources(address).get("GPU", 0))
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    from resflow.study import yaml_source as document
+    from resflow.study.yaml_source import parse_settings
 
-    return document.settings(pairs)
+    return parse_settings(pairs)
 
 
 def _reuse(plan: Any, other: Path) -> None:
     """Take over what another run has completed of this plan's trials."""
-    from resflow.records import record as records
-    from resflow.records import run as runs
-    from resflow.workflow import plan as planning
+    from resflow.records.record import take_over, trial_folder
+    from resflow.records.run import finished_records
+    from resflow.workflow.plan import write_plan
 
-    planning.write(plan)
-    there, mine = runs.finished(other), runs.finished(plan.run)
+    write_plan(plan)
+    there, mine = finished_records(other), finished_records(plan.run)
     same = [t for t in plan.trials if t.id in there and t.id not in mine and there[t.id].status == "completed"]
     for trial in same:
-        records.take_over(plan.run, trial, records.trial_folder(other, trial.id))
+        take_over(plan.run, trial, trial_folder(other, trial.id))
     _say(f"{_many(len(same), 'record')} taken over from {other}")
 
 
@@ -227,29 +227,29 @@ def _forget(plan: Any, storage: str | None) -> None:
     """Remove the checkpoints of a plan's trials."""
     from resflow.training import checkpoints
 
-    place = checkpoints.place_of(plan.run, plan.state, storage)
+    place = checkpoints.checkpoint_place(plan.run, plan.state, storage)
     checkpoints.Storage(place).sweep({trial.id for trial in plan.trials})
 
 
 def _set_aside(plan: Any, ids: Collection[str], run: Path | None = None) -> None:
-    from resflow.records import record as records
+    from resflow.records.record import set_aside
 
     if ids:
-        place = records.set_aside(run or plan.run, ids, plan.state / "set_aside")
+        place = set_aside(run or plan.run, ids, plan.state / "set_aside")
         _say(f"{_many(len(ids), 'record')} set aside in {place}")
 
 
 def _run(plan: Any, stop: Any, storage: str | None, address: str | None) -> None:
     """Run what has no record, and write the report."""
-    from resflow.cli import console as screens
-    from resflow.records import run as runs
-    from resflow.weights import saved as kept
-    from resflow.workflow import plan as planning
+    from resflow.cli.console import console, watch_run
+    from resflow.records.run import finished_records
+    from resflow.weights.saved import trials_to_run, trials_without_network
+    from resflow.workflow.plan import write_plan
 
-    planning.write(plan)
-    known = runs.finished(plan.run)
-    waiting, again = (chosen(plan.trials, known, plan.state) for chosen in (kept.waiting, kept.lacking))
-    screens.console.print(
+    write_plan(plan)
+    known = finished_records(plan.run)
+    waiting, again = (chosen(plan.trials, known, plan.state) for chosen in (trials_to_run, trials_without_network))
+    console.print(
         f"[bold]{plan.study.name}[/]: {_many(len(plan.study.arms), 'arm')} × {_many(len(plan.study.seeds), 'seed')} = "
         f"{len(plan.trials)} trials, {len(plan.trials) - len(waiting)} of them done before. Records: {plan.run}/",
         highlight=False,
@@ -257,11 +257,11 @@ def _run(plan: Any, stop: Any, storage: str | None, address: str | None) -> None
     if again:
         _say(f"{_many(len(again), 'trial')} of them ran before without keeping this network: trained again for it")
     if waiting:
-        from resflow.runner import execute as runner
+        from resflow.runner.execute import execute
 
         try:
-            with screens.watching(len(waiting)) as show:
-                runner.execute(plan.run, waiting, plan.folders, plan.state, show, stop, storage, address)
+            with watch_run(len(waiting)) as show:
+                execute(plan.run, waiting, plan.folders, plan.state, show, stop, storage, address)
         except KeyboardInterrupt:
             _say(f"Stopped. Go on with: {_same_command()}")
             raise typer.Exit(130) from None
@@ -273,9 +273,9 @@ def _many(number: int, thing: str) -> str:
 
 
 def _say(text: str) -> None:
-    from resflow.cli import console as screens
+    from resflow.cli.console import console
 
-    screens.console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _same_command() -> str:
@@ -285,15 +285,15 @@ def _same_command() -> str:
 
 def _finish(plan: Any, stopped: str) -> None:
     """Write the report and say what came of the run; `stopped` is why it ended early, if it did."""
-    from resflow.cli import console as screens
-    from resflow.records import run as runs
-    from resflow.report import write as report
-    from resflow.weights import saved as kept
+    from resflow.cli.console import console, status_text
+    from resflow.records.run import finished_records
+    from resflow.report.write import write_report
+    from resflow.weights.saved import trials_without_network
 
-    path = report.write_report(plan.run)
-    known = runs.finished(plan.run)
+    path = write_report(plan.run)
+    known = finished_records(plan.run)
     mine = [known[t.id] for t in plan.trials if t.id in known]
-    screens.console.print(screens.statuses(Counter(record.status for record in mine)))
+    console.print(status_text(Counter(record.status for record in mine)))
     failed = [record for record in mine if record.status in ("failed", "diverged")]
     for record in failed:
         log = plan.state / "logs" / f"{record.id}.log"
@@ -301,7 +301,7 @@ def _finish(plan: Any, stopped: str) -> None:
     if failed:
         _say(f"Run them again with: resflow retry {shlex.quote(str(plan.run))}")
     missing = len(plan.trials) - len(mine)
-    lacking = kept.lacking(plan.trials, known, plan.state)
+    lacking = trials_without_network(plan.trials, known, plan.state)
     if lacking:
         _say(
             f"{_many(len(lacking), 'trial')} kept no network: the logs in {plan.state / 'logs'} say why. The same "

@@ -59,7 +59,7 @@ class Dataset:
         return len(self.train), len(self.validation), len(self.test)
 
 
-def fingerprint(source: Source, image_size: int, split: str = "auto", split_seed: int = 0) -> str:
+def data_fingerprint(source: Source, image_size: int, split: str = "auto", split_seed: int = 0) -> str:
     """Return 64 hex digits that change with anything a trial sees of its data. Decodes nothing.
 
     `split_seed` takes part only where the split is drawn from it. Raises DataError for an unknown split.
@@ -86,7 +86,7 @@ def resolve_split(split: str, legal: Sequence[str], source: str) -> str:
     return split
 
 
-def load(folder: Path, split: str = "auto", split_seed: int = 0) -> Dataset:
+def load_dataset(folder: Path, split: str = "auto", split_seed: int = 0) -> Dataset:
     """Open a prepared cache folder; images stay on disk until they are used.
 
     Raises DataError for an unknown split, or where the folder is damaged.

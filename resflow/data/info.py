@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from resflow.data import cache
 from resflow.data import split as splitting
-from resflow.data.dataset import Dataset, fingerprint_of, load
+from resflow.data.dataset import Dataset, fingerprint_of, load_dataset
 from resflow.errors import DataError
 
 NAME_WIDTH, GAP, ROWS = 150, 2, 26  # of the contact sheet: pixels, pixels, classes in one column
@@ -52,7 +52,7 @@ class Description:
 
 def describe(folder: Path, split: str = "auto", split_seed: int = 0) -> Description:
     """Describe a prepared cache folder under one split. Raises DataError as `load` does."""
-    data, meta = load(folder, split, split_seed), cache.read_meta(folder)
+    data, meta = load_dataset(folder, split, split_seed), cache.read_meta(folder)
     indices = (data.train, data.validation, data.test)
     per_part = [np.bincount(data.labels[index], minlength=data.classes) for index in indices]
     parts = [""] * len(data.names)

@@ -34,7 +34,7 @@ from resflow.figures.style import (
 def series(design: Design) -> dict[str, list[str]]:
     """Series -> its arms in order: the levels beside the scale, or each arm alone."""
     if design.scale is None:
-        return {design.called(arm): [arm] for arm in design.arms}
+        return {design.display_name(arm): [arm] for arm in design.arms}
     found: dict[str, list[str]] = {}
     for arm in sorted(design.arms, key=lambda arm: _position(design, arm)):
         found.setdefault(design.label(arm, design.others(design.scale)), []).append(arm)
@@ -112,7 +112,7 @@ def _dots(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chan
                 (dot,) = axes.plot([value], [place + 0.22], "o", color=style.color, alpha=0.55, ms=3.5, mew=0)
                 hover(dot, said)
         _interval(axes, np.array([place]), arms.loc[[arm]], scale, style, upright=False)
-    names = [short(design.called(arm), width) + (" *" if arm == design.baseline else "") for arm in arms.index]
+    names = [short(design.display_name(arm), width) + (" *" if arm == design.baseline else "") for arm in arms.index]
     axes.set_yticks(range(len(arms)), names)
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.set_xlabel(design.metric.axis_label)
@@ -132,7 +132,7 @@ def _seeds(trials: pd.DataFrame, arm: str, design: Design) -> Iterator[tuple[flo
     mine = trials[trials["arm"] == arm].dropna(subset=[design.metric.column])
     for seed, raw in zip(mine["seed"], mine[design.metric.column], strict=True):
         value = design.metric.scale * float(raw)
-        yield value, f"{design.called(arm)}, seed {seed}: {value:.4g} {design.metric.unit}".rstrip()
+        yield value, f"{design.display_name(arm)}, seed {seed}: {value:.4g} {design.metric.unit}".rstrip()
 
 
 def _values(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance) -> np.ndarray:

@@ -75,7 +75,7 @@ def _series_of(
     for arm, place, value in zip(rows.index, x, y, strict=True):
         if np.isfinite(place) and np.isfinite(value):
             (dot,) = axes.plot([place], [value], style.marker, color=style.color, ms=6)
-            hover(dot, f"{design.called(arm)}: {value:.1f} {design.metric.unit} at {place:.3g}")
+            hover(dot, f"{design.display_name(arm)}: {value:.1f} {design.metric.unit} at {place:.3g}")
             if design.scale:
                 label = short(design.arms[arm][design.scale])
                 axes.annotate(label, (place, value), (4, 4), textcoords="offset points", fontsize=7.5, color=MUTED)

@@ -33,7 +33,7 @@ def curves(
             design,
             list(design.arms),
             lambda axes, arm, style: (
-                draw(axes, of_arm[arm], column, style, design.called(arm)) if arm in of_arm else None
+                draw(axes, of_arm[arm], column, style, design.display_name(arm)) if arm in of_arm else None
             ),
             ("epoch", ERRORS[column]),
             (width, 2.35),
@@ -84,7 +84,7 @@ def _split(design: Design, panel_by_scale: bool) -> tuple[dict[str, str], dict[s
     """Arm -> panel title, and arm -> label of its colour."""
     factor = design.main
     rest = design.others(factor) if factor else ()
-    of_factor = {arm: design.label(arm, (factor,)) if factor else design.called(arm) for arm in design.arms}
+    of_factor = {arm: design.label(arm, (factor,)) if factor else design.display_name(arm) for arm in design.arms}
     of_rest = {arm: design.label(arm, rest) for arm in design.arms}
     if not rest:
         return dict.fromkeys(design.arms, ""), of_factor

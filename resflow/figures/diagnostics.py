@@ -35,7 +35,7 @@ def inside(diagnostics: pd.DataFrame, design: Design, kind: str, width: float = 
         figure, grid = by_panel(
             design,
             arms,
-            lambda axes, arm, style: _line(axes, mine[mine["arm"] == arm], kind, style, design.called(arm)),
+            lambda axes, arm, style: _line(axes, mine[mine["arm"] == arm], kind, style, design.display_name(arm)),
             ("block" if kind == "shortcut_share" else "layer, from the input on", LABELS[kind]),
             (width, 2.2),
         )

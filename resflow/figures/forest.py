@@ -71,7 +71,7 @@ def _forest_row(axes: Axes, place: int, row: pd.Series, scale: float, said: str)
 
 def _contrast_name(row: pd.Series, family: str, design: Design, width: float, longest: int = 0) -> str:
     if family == BASELINE:
-        return short(design.called(row["arm"]), width, longest)
+        return short(design.display_name(row["arm"]), width, longest)
     factor = family if family in design.varied else family.split(TIMES)[0]
     level, reference = (design.arms[row[side]][factor] for side in ("arm", "reference"))
     context = design.label(row["arm"], design.others(family))
@@ -82,7 +82,7 @@ def _contrast_name(row: pd.Series, family: str, design: Design, width: float, lo
 
 def _family_title(family: str, design: Design) -> str:
     if family == BASELINE:
-        return f"against {design.called(design.baseline or '')}"
+        return f"against {design.display_name(design.baseline or '')}"
     if family in design.varied:
         return f"{family}, the rest equal"
     return "{} by {}".format(*family.split(TIMES))
@@ -90,7 +90,11 @@ def _family_title(family: str, design: Design) -> str:
 
 def _said(row: pd.Series, family: str, design: Design) -> str:
     """The whole name, the difference and the verdict: what a label may have no room for."""
-    name = design.called(row["arm"]) if family == BASELINE else _contrast_name(row, family, design, WIDE, longest=200)
+    name = (
+        design.display_name(row["arm"])
+        if family == BASELINE
+        else _contrast_name(row, family, design, WIDE, longest=200)
+    )
     limits = "" if not np.isfinite(row["low"]) else f" ({design.metric.scale * row['low']:+.1f} to "
     limits += f"{design.metric.scale * row['high']:+.1f})" if limits else ""
     return f"{name}: {design.metric.scale * row['difference']:+.1f}{limits}, {row['verdict']}"

@@ -21,7 +21,7 @@ def landscape_line(table: pd.DataFrame, design: Design, width: float = WIDE) -> 
         figure, grid = by_panel(
             design,
             arms,
-            lambda axes, arm, style: _line(axes, table[table["arm"] == arm], style, design.called(arm)),
+            lambda axes, arm, style: _line(axes, table[table["arm"] == arm], style, design.display_name(arm)),
             ("step along a filter-normalised direction", "loss (nats)"),
             (width, 2.3),
         )
@@ -56,7 +56,7 @@ def landscape_plane(table: pd.DataFrame, design: Design, width: float = WIDE) ->
             heights = np.ma.masked_invalid(wide.to_numpy(dtype=float))
             axes.contour(wide.columns, wide.index, heights, levels=levels, cmap="viridis", linewidths=1)
             axes.plot([0], [0], "+", color=INK, ms=8)
-            axes.set_title(short(design.called(arm)), loc="left")
+            axes.set_title(short(design.display_name(arm)), loc="left")
             axes.set_aspect("equal")
             finish(axes)
     return figure

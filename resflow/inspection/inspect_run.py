@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from resflow import atomic as files
+from resflow import atomic
 from resflow.analysis.analyse import LANDSCAPE, Analysis, analyse
-from resflow.data import dataset as data
+from resflow.data.dataset import load_dataset
 from resflow.data.decode import Decoded
 from resflow.errors import RecordError, WeightsError, one_of
 from resflow.records.record import Record
-from resflow.weights import saved as kept
-from resflow.weights.saved import Kept
-from resflow.workflow import plan as planning
+from resflow.weights.saved import SavedNetwork, network_path, read_network, retrain_command
+from resflow.workflow.plan import STATE, plan_of_run
 
 if TYPE_CHECKING:
     from resflow.data.dataset import Dataset
@@ -30,14 +29,14 @@ class Chosen:
 
     analysis: Analysis
     seed: int
-    networks: list[tuple[Record, Kept]]
+    networks: list[tuple[Record, SavedNetwork]]
 
     @property
     def state(self) -> Path:
-        return planning.STATE / self.analysis.run.folder.resolve().name
+        return STATE / self.analysis.run.folder.resolve().name
 
 
-def choose(run: Path, arms: Sequence[str] | None, seed: int | None) -> Chosen:
+def choose_networks(run: Path, arms: Sequence[str] | None, seed: int | None) -> Chosen:
     """Find the kept networks. Raises RecordError for what the run does not have, WeightsError where none was kept."""
     analysis = analyse(run)
     for arm in arms or ():
@@ -49,38 +48,39 @@ def choose(run: Path, arms: Sequence[str] | None, seed: int | None) -> Chosen:
         raise RecordError(
             f"no completed trial of seed {seed} in {run}: {', '.join(map(str, seeds)) or 'there is none'}."
         )
-    chosen, state = seed if seed is not None else seeds[0], planning.STATE / run.resolve().name
+    chosen, state = seed if seed is not None else seeds[0], STATE / run.resolve().name
     mine = {record.arm: record for record in done if record.seed == chosen}
     wanted = [mine[arm] for arm in analysis.design.arms if arm in mine and (not arms or arm in arms)]
-    networks = [(record, path) for record in wanted if (path := kept.path_of(state, record.id)).is_file()]
+    networks = [(record, path) for record in wanted if (path := network_path(state, record.id)).is_file()]
     if not networks:
         raise WeightsError(
             f"run {run.name} has kept no network of seed {chosen}. Train them again, and keep them, with:\n  "
-            f"{kept.again(analysis.run.study)}\nWhat has a record already keeps it: on a CPU the same numbers come out."
+            f"{retrain_command(analysis.run.study)}\n"
+            "What has a record already keeps it: on a CPU the same numbers come out."
         )
-    found = [(record, kept.read(path)) for record, path in networks]
+    found = [(record, read_network(path)) for record, path in networks]
     if len({source.about.image_size for _, source in found}) > 1:
         raise RecordError(f"the arms of {run.name} see images of several sizes: choose those of one with --arm.")
     return Chosen(analysis, chosen, found)
 
 
-def photos(paths: Sequence[Path]) -> Sequence[Path]:
+def check_photos(paths: Sequence[Path]) -> Sequence[Path]:
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise RecordError(f"no photo at {', '.join(missing)}: --images takes files.")
     return paths
 
 
-def dataset(chosen: Chosen, data_dir: Path | None) -> Dataset:
+def run_dataset(chosen: Chosen, data_dir: Path | None) -> Dataset:
     """The images that the run was trained on, prepared where they are not yet."""
-    plan = planning.again(chosen.analysis.run.folder, "", data_dir)
+    plan = plan_of_run(chosen.analysis.run.folder, "", data_dir)
     record = chosen.networks[0][0]
     if record.id not in plan.folders:
         raise RecordError(
             f"trial {record.id} is not in the plan of {chosen.analysis.run.folder}: its study was edited."
         )
     trial = next(trial for trial in plan.trials if trial.id == record.id)
-    return data.load(plan.folders[record.id], trial.data.split, trial.split_seed)
+    return load_dataset(plan.folders[record.id], trial.data.split, trial.split_seed)
 
 
 def draw_maps(
@@ -89,25 +89,25 @@ def draw_maps(
     """Write a picture an image; returns the paths."""
     from resflow.figures.maps import maps as draw_image
     from resflow.figures.style import to_file
-    from resflow.inspection import activation_maps as maps
-    from resflow.inspection import network as export
+    from resflow.inspection.activation_maps import look
+    from resflow.inspection.network import rebuild_network
 
     size = chosen.networks[0][1].about.image_size
-    decoded = _given(given, size) if given else _own(dataset(chosen, data_dir), count)
+    decoded = _given(given, size) if given else _own(run_dataset(chosen, data_dir), count)
     images = np.stack([photo.pixels for photo in decoded])
     rows = {}
     for record, source in chosen.networks:
-        network = export.rebuild(source)
-        rows[record.arm] = (network.classes, maps.look(network, images))
+        network = rebuild_network(source)
+        rows[record.arm] = (network.classes, look(network, images))
     folder, written = out or chosen.state / "maps", []
     for place, photo in enumerate(decoded):
         table = {}
         for arm, (classes, seen) in rows.items():
             answer = f"{classes[seen.answer[place]]} {100 * seen.probability[place]:.0f} %"
             shown = [(name, values[place]) for name, values in seen.stages.items()]
-            table[chosen.analysis.design.called(arm)] = [*shown, (answer, seen.cam[place])]
+            table[chosen.analysis.design.display_name(arm)] = [*shown, (answer, seen.cam[place])]
         path = folder / f"{place + 1:02d}-{Path(photo.name).stem}.png"  # photos of two folders may share a name
-        files.replace(path, to_file(draw_image(photo.pixels, table), "png"))
+        atomic.write_bytes(path, to_file(draw_image(photo.pixels, table), "png"))
         written.append(path)
     return written
 
@@ -127,19 +127,19 @@ def _own(images: Dataset, count: int) -> list[Decoded]:
 
 def measure_landscape(chosen: Chosen, points: int, grid: int, images: int, reach: float, data_dir: Path | None) -> Path:
     """Measure and write landscape.csv into the run's folder; the rows of other seeds and arms stay."""
-    from resflow.inspection import loss_landscape as landscape
-    from resflow.inspection import network as export
+    from resflow.inspection import loss_landscape
+    from resflow.inspection.network import rebuild_network
 
-    given = dataset(chosen, data_dir)
+    given = run_dataset(chosen, data_dir)
     index = given.train[np.linspace(0, len(given.train) - 1, min(images, len(given.train))).round().astype(int)]
     pictures, labels = given.images[np.sort(index)], given.labels[np.sort(index)]
-    steps = landscape.line(points + 1 - points % 2, reach)
-    plane = landscape.plane(grid + 1 - grid % 2, reach) if grid else []
+    steps = loss_landscape.line(points + 1 - points % 2, reach)
+    plane = loss_landscape.plane(grid + 1 - grid % 2, reach) if grid else []
     rows = []
     for record, source in chosen.networks:
-        network = export.rebuild(source)
+        network = rebuild_network(source)
         places = [*steps, *plane]
-        found = landscape.losses(network, pictures, labels, places, chosen.seed)
+        found = loss_landscape.losses(network, pictures, labels, places, chosen.seed)
         rows += [
             (record.arm, record.seed, place[0], place[1] if len(place) > 1 else np.nan, loss)
             for place, loss in zip(places, found, strict=True)
@@ -152,7 +152,7 @@ def measure_landscape(chosen: Chosen, points: int, grid: int, images: int, reach
         stale = [pair in fresh for pair in zip(before["arm"], before["seed"], strict=True)]
         table = pd.concat([before[~np.array(stale, dtype=bool)], table], ignore_index=True)
     try:
-        files.replace(path, files.csv(table))
+        atomic.write_bytes(path, atomic.csv(table))
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error}. Free space or make the folder writable.") from error
     return path

@@ -16,12 +16,21 @@ import tensorflow as tf  # isort: skip
 
 from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.errors import WeightsError
-from resflow.models import build as models
+from resflow.models.build import build_network
 from resflow.training import scoring
-from resflow.weights import load as weights
-from resflow.weights import saved as kept
+from resflow.weights import load
 from resflow.weights.description import Described
-from resflow.weights.saved import ABOUT, KEPT, KERAS, MODEL, Kept
+from resflow.weights.saved import (
+    ABOUT,
+    KEPT,
+    KERAS,
+    MODEL,
+    SavedNetwork,
+    read_description,
+    whole,
+    write_network,
+    writing,
+)
 
 BATCH = 32  # photos in a forward pass
 PREPROCESSING = (
@@ -46,7 +55,7 @@ class Network:
     prepared: Callable[[Any], Any]
 
 
-def rebuild(source: Kept) -> Network:
+def rebuild_network(source: SavedNetwork) -> Network:
     """Build the network of a file. Raises WeightsError where the file does not hold the network that it describes."""
     model = _loaded(source) if source.path.suffix == KERAS else _built(source)
     # Variables, as in training: of constants TensorFlow would make other sums, with other last bits.
@@ -66,18 +75,18 @@ def rebuild(source: Kept) -> Network:
     return Network(model, source.about.classes, logits, prepared)
 
 
-def _built(source: Kept) -> keras.Model:
+def _built(source: SavedNetwork) -> keras.Model:
     about = source.about
     with _policy(about.computed.precision):
-        model = models.build(
+        model = build_network(
             about.network, about.image_size, len(about.classes), about.computed.lowering, head=about.head
         )
-    found = weights.find(str(source.path.absolute()), about.network.family, about.network.depth)
-    weights.load(model, found, head=True)
+    found = load.find_weights(str(source.path.absolute()), about.network.family, about.network.depth)
+    load.load_weights(model, found, head=True)
     return model
 
 
-def _loaded(source: Kept) -> keras.Model:
+def _loaded(source: SavedNetwork) -> keras.Model:
     try:
         model = keras.models.load_model(source.path, compile=False)
     except Exception as error:  # of a damaged file Keras, zipfile, json and h5py raise what they like
@@ -103,7 +112,7 @@ def _policy(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def write(source: Kept, folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def export_network(source: SavedNetwork, folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Write the network in each form, and last model.json: each file whole or not at all; return them all.
 
     A form that an export of another network left in the folder goes: a folder holds one network. Raises WeightsError
@@ -111,20 +120,20 @@ def write(source: Kept, folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """
     if source.path.suffix == KERAS:
         raise WeightsError(f"{source.path} is exported already: expected RUN/TRIAL or a {KEPT} file.")
-    model = rebuild(source).model
+    model = rebuild_network(source).model
     described = Described(**dict(source.about), normalisation=source.normalisation)
     _clear(folder, described)
     paths = [folder / f"{MODEL}{suffix}" for suffix in suffixes]
     for path in paths:
         if path.suffix == KEPT:
-            kept.write(path, model, source.about, source.normalisation)
+            write_network(path, model, source.about, source.normalisation)
         else:
-            with kept.whole(path) as draft:
+            with whole(path) as draft:
                 model.save(draft)
     rules = {"preprocessing": PREPROCESSING, "output": OUTPUT, "decode_version": DECODE_VERSION}
     text = json.dumps({"format": "resflow", **described.model_dump(mode="json"), **rules}, indent=1, ensure_ascii=False)
     paths.append(folder / f"{MODEL}{ABOUT}")
-    with kept.whole(paths[-1]) as draft:
+    with whole(paths[-1]) as draft:
         draft.write_text(f"{text}\n", encoding="utf-8")
     return paths
 
@@ -132,14 +141,14 @@ def write(source: Kept, folder: Path, suffixes: Sequence[str]) -> list[Path]:
 def _clear(folder: Path, described: Described) -> None:
     files = [folder / f"{MODEL}{suffix}" for suffix in (KEPT, KERAS)]
     with suppress(WeightsError):
-        if kept.described(folder / f"{MODEL}{ABOUT}") == described:
+        if read_description(folder / f"{MODEL}{ABOUT}") == described:
             return
     for path in files:
-        with kept.writing(path):
+        with writing(path):
             path.unlink(missing_ok=True)
 
 
-def predict(network: Network, photos: Sequence[Decoded], top: int) -> list[dict[str, Any]]:
+def predict_photos(network: Network, photos: Sequence[Decoded], top: int) -> list[dict[str, Any]]:
     """Return a row a photo: its name, and its `top` most probable classes with their 0-based index."""
     rows = []
     for start in range(0, len(photos), BATCH):

@@ -27,7 +27,7 @@ BATCH_NORM = {
 }  # as in the public PyTorch nets; 0.99 is too slow for short runs
 
 
-def build(
+def build_network(
     arch: Architecture,
     image_size: int,
     classes: int,

@@ -9,7 +9,7 @@ import keras
 import keras_tuner
 
 from resflow.errors import StudyError, one_of
-from resflow.models import build as models
+from resflow.models.build import build_network, initialise
 from resflow.study.settings import Head, Network
 
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay", "label_smoothing", "dropout", "hidden")
@@ -43,8 +43,8 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         widths = {"none": (), "512": (512,), "2048": (2048,)}
         hidden = hp.Choice("hidden", list(widths), default="none") if "hidden" in self.tune else "none"
         head = Head(hidden=widths[hidden], dropout=self._float(hp, "dropout", 0.0, 0.5, 0.0))
-        model = models.build(arch, self.image_size, self.classes, head=head)
-        models.initialise(model, seed=0)
+        model = build_network(arch, self.image_size, self.classes, head=head)
+        initialise(model, seed=0)
         model.compile(
             optimizer=keras.optimizers.SGD(
                 learning_rate=self._log(hp, "learning_rate", 1e-3, 1.0, 0.05),

@@ -103,7 +103,7 @@ class Record(BaseModel):
         return value or None
 
 
-def record_of(trial: Trial, **facts: Any) -> Record:
+def make_record(trial: Trial, **facts: Any) -> Record:
     """A trial's record: what was asked for, and the `facts` of what came of it."""
     same = {name: getattr(trial, name) for name in ("id", "study", "arm", "levels", "seed", "split_seed")}
     told = trial.candidate and CandidateFacts.model_validate(trial.candidate, from_attributes=True)
@@ -124,7 +124,7 @@ def trial_folder(run: Path, trial_id: str) -> Path:
     return run / "trials" / trial_id
 
 
-def write(run: Path, outcome: Outcome) -> Path:
+def write_record(run: Path, outcome: Outcome) -> Path:
     """Write one record, whole or not at all, and return its folder. Replaces an older one."""
     with _whole(run, outcome.record) as draft:
         outcome.history.to_csv(draft / "history.csv", index=False)
@@ -140,7 +140,7 @@ def take_over(run: Path, trial: Trial, folder: Path) -> Path:
 
     Its id says that nothing else differs; the record says where it came from. Raises RecordError.
     """
-    found = read(folder)
+    found = read_record(folder)
     names = {"study": trial.study, "arm": trial.arm, "levels": trial.levels}
     came = {**found.provenance, "taken_over": folder.resolve().parents[1].name}
     with _whole(run, found.model_copy(update={**names, "provenance": came})) as draft:
@@ -195,7 +195,7 @@ def set_aside(run: Path, ids: Iterable[str], place: Path) -> Path:
     return target
 
 
-def read(folder: Path) -> Record:
+def read_record(folder: Path) -> Record:
     """Read one record folder. Raises RecordError where it is not a whole, known record."""
     path = folder / "record.json"
     try:

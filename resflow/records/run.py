@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 
 from resflow.errors import RecordError
-from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, Record, read, trial_folder
+from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, Record, read_record, trial_folder
 
 PLAN_KEYS = ("id", "arm", "seed")
 PLAN_NUMBERS = ("seed", "parameters", "multiply_adds", "epochs")
 _PLAN_AGAIN = "Remove it and run the study again: finished trials are kept."
 
 
-def finished(run: Path) -> dict[str, Record]:
+def finished_records(run: Path) -> dict[str, Record]:
     """Return every readable record of a run by trial id; broken ones are left out (see `load`)."""
-    return {record.id: record for record in load(run).records}
+    return {record.id: record for record in load_run(run).records}
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _row(record: Record) -> dict[str, Any]:
     }
 
 
-def load(run: Path) -> Run:
+def load_run(run: Path) -> Run:
     """Read a results folder, whole or partial, ours or foreign. Raises RecordError if it is none."""
     if not run.is_dir():
         raise RecordError(f"no results folder at {run}. `resflow status` lists the runs below results/.")
@@ -136,7 +136,7 @@ def load(run: Path) -> Run:
         if folder.name.startswith(".") or not folder.is_dir():
             continue
         try:
-            records.append(read(folder))
+            records.append(read_record(folder))
         except RecordError as error:
             broken[folder.name] = str(error)
     return Run(

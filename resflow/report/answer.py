@@ -56,8 +56,8 @@ def _against_baseline(analysis: Analysis) -> str:
     design, arms, table = analysis.design, analysis.arms, analysis.effects
     mean = level(design.metric, float(arms.loc[arms["arm"] == design.baseline, "mean"].iloc[0]))
     unit = f" {design.metric.unit}" if design.metric.unit else ""
-    said = _named(table[table["family"] == BASELINE], design, lambda row: design.called(row["arm"]))
-    return f"Against {design.called(design.baseline or '')} ({design.metric.label} {mean}{unit}), {said}."
+    said = _named(table[table["family"] == BASELINE], design, lambda row: design.display_name(row["arm"]))
+    return f"Against {design.display_name(design.baseline or '')} ({design.metric.label} {mean}{unit}), {said}."
 
 
 def _within(mine: pd.DataFrame, family: str, design: Design) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from resflow.analysis import seed_statistics as stats
+from resflow.analysis import seed_statistics
 from resflow.analysis.analyse import Analysis
 from resflow.report.formatting import interval, level, number
 from resflow.report.tables import Table
@@ -67,11 +67,11 @@ def _arms(first: Analysis, second: Analysis) -> Table | None:
     rows = []
     for arm in shared:
         values = [run.trials.loc[run.trials["arm"] == arm, metric.column].dropna() for run in (first, second)]
-        means = [stats.mean_interval(one) for one in values]
-        apart = stats.welch(values[1], values[0])
+        means = [seed_statistics.mean_interval(one) for one in values]
+        apart = seed_statistics.welch(values[1], values[0])
         rows.append(
             (
-                first.design.called(arm),
+                first.design.display_name(arm),
                 *(text for mean in means for text in (str(mean.n), level(metric, mean.mean))),
                 number(metric.scale * apart.mean, signed=True),
                 interval(metric.scale * apart.low, metric.scale * apart.high, signed=True),

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from resflow import atomic as files
+from resflow import atomic
 from resflow.analysis.analyse import Analysis, analyse
 from resflow.errors import RecordError, one_of
-from resflow.report import figure_list as drawn
-from resflow.report import markdown, tables
-from resflow.report import test_images as images
+from resflow.report import markdown, tables, test_images
+from resflow.report.figure_list import export_figures
 from resflow.report.tables import Table
 
 FRAMES = ("csv", "json", "parquet")  # every number, as fractions
@@ -25,7 +24,7 @@ COLUMN = 3.4  # inches: one column of a two-column paper
 SUFFIXES = {"latex": "tex"}
 
 
-def write(run: Path, formats: Sequence[str], out: Path | None = None, width: float = COLUMN) -> list[Path]:
+def write_exports(run: Path, formats: Sequence[str], out: Path | None = None, width: float = COLUMN) -> list[Path]:
     """Write a run in each of the `formats` into `out` (by default its folder exports/); returns the files.
 
     `width` is of figures, in inches. Raises RecordError for an unknown format, or where nothing can be written.
@@ -37,7 +36,7 @@ def write(run: Path, formats: Sequence[str], out: Path | None = None, width: flo
     made = {name: content for kind in formats for name, content in _files(analysis, kind, width)}
     try:
         for name, content in made.items():
-            files.replace(folder / name, content)
+            atomic.write_bytes(folder / name, content)
     except OSError as error:
         raise RecordError(f"cannot write into {folder}: {error}. Choose another folder with --out.") from error
     return [folder / name for name in made]
@@ -56,7 +55,7 @@ def _files(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, b
             text = markdown.section(table) if kind == "md" else latex(table)
             yield f"{name}.{SUFFIXES.get(kind, kind)}", text.encode()
     else:
-        for name, data in drawn.saved(analysis, kind, width):
+        for name, data in export_figures(analysis, kind, width):
             yield f"{name}.{kind}", data
 
 
@@ -71,7 +70,7 @@ def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
 
 def printed(analysis: Analysis) -> list[Table]:
     found = [tables.arms(analysis), *(tables.effects(analysis) if len(analysis.effects) else [])]
-    hardest = images.hardest(analysis)
+    hardest = test_images.hardest(analysis)
     return [*found, *([hardest] if hardest else [])]
 
 
@@ -79,7 +78,7 @@ def _frame(frame: pd.DataFrame, kind: str) -> bytes:
     if kind == "parquet":
         return frame.to_parquet(index=False)
     if kind == "csv":
-        return files.csv(frame)
+        return atomic.csv(frame)
     rows = json.loads(frame.to_json(orient="records"))  # NaN becomes null, which JSON has
     return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
 

@@ -9,13 +9,13 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from resflow.analysis import tuning_curves as tuned
+from resflow.analysis import tuning_curves
 from resflow.analysis.analyse import Analysis
 from resflow.analysis.design import MANY
 from resflow.figures import accuracy, confusion, costs, curves, diagnostics, forest, landscape, tuning
 from resflow.figures.confusion import MOST_CLASSES
 from resflow.figures.style import NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
-from resflow.report import test_images as images
+from resflow.report import test_images
 
 OURS = re.compile(
     r"(accuracy|effects|cost|confusion|inside_\w+|landscape_\w+|tuning_\w+|(training|validation)(_by_\w+)?)\.(svg|png)"
@@ -23,7 +23,7 @@ OURS = re.compile(
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderedFigure:
     """One figure as a report needs it: SVG texts for wide and for narrow pages, and files by suffix."""
 
     name: str
@@ -34,22 +34,22 @@ class Drawn:
     files: dict[str, bytes]
 
 
-def draw(analysis: Analysis) -> list[Drawn]:
+def draw_figures(analysis: Analysis) -> list[RenderedFigure]:
     return [_render(*figure) for figure in _figures(analysis)]
 
 
-def saved(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, bytes]]:
+def export_figures(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, bytes]]:
     """Each figure's name and file, `kind` svg, png or pdf, so many inches wide: for a paper, on white."""
     for name, _, _, figure in _figures(analysis):
         yield name, to_file(figure(width=width), kind)
 
 
-def _render(name: str, title: str, caption: str, figure: Callable[..., Figure]) -> Drawn:
+def _render(name: str, title: str, caption: str, figure: Callable[..., Figure]) -> RenderedFigure:
     wide, narrow = figure(width=WIDE), figure(width=NARROW)
     settle(wide)
     settle(narrow)
     svg = to_svg(wide, name)
-    return Drawn(
+    return RenderedFigure(
         name=name,
         title=title[:1].upper() + title[1:],
         caption=caption,
@@ -154,7 +154,7 @@ def _tuning(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
     asked = asked if isinstance(asked, dict) else {}
     called = {arm: arm for arm in phase.table["arm"]}
     independent = asked.get("oracle") == "random" and asked.get("pruning") == "none"
-    curve = tuned.expected(phase, independent=independent)
+    curve = tuning_curves.expected(phase, independent=independent)
     if len(curve):
         how = (
             "The expected best of so many random candidates (Dodge et al. 2019), with 95 % bands for the whole curve "
@@ -168,7 +168,7 @@ def _tuning(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
             how,
             partial(tuning.tuning_curves, curve, called),
         )
-    points = tuned.scatter(phase, list(analysis.space))
+    points = tuning_curves.scatter(phase, list(analysis.space))
     if len(points):
         logs = [name for name, one in analysis.space.items() if getattr(one, "sampling", "linear") == "log"]
         text = "Each mark is a candidate; the ring is the one that was chosen. All other settings vary as well."
@@ -178,17 +178,17 @@ def _tuning(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
 
 def _confusion(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
     """The best arm's confusions, of few classes; of more the table of the hardest ones stands alone."""
-    answers, arms = analysis.predictions, images.shown_arms(analysis)
+    answers, arms = analysis.predictions, test_images.shown_arms(analysis)
     if answers is None or not arms or arms[0] not in answers.of_arm:
         return
     table = answers.confusion(arms[0])
     if len(table) <= MOST_CLASSES:
         yield (
             "confusion",
-            f"What {analysis.design.called(arms[0])} answers",
+            f"What {analysis.design.display_name(arms[0])} answers",
             "Per cent of a true class' test images (row) by answer (column), the mean over seeds, of the arm with the "
             "best mean. Blue is right, orange wrong.",
-            partial(confusion.confusion, table, images.class_names(analysis, len(table))),
+            partial(confusion.confusion, table, test_images.class_names(analysis, len(table))),
         )
 
 

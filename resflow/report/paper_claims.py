@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from resflow.analysis import design as designs
-from resflow.analysis import seed_statistics as stats
+from resflow.analysis import seed_statistics
 from resflow.analysis.analyse import Analysis
 from resflow.analysis.degradation import DEPTH, epochs_to, families, paired
 from resflow.report.formatting import interval, known, number, p_value
@@ -40,7 +40,7 @@ def table(analysis: Analysis) -> Table | None:
     found = list(_claims(analysis))
     if not found:
         return None
-    p = stats.holm([stats.t_test(claim.values) for claim in found])
+    p = seed_statistics.holm([seed_statistics.t_test(claim.values) for claim in found])
     rows = tuple(_row(claim, float(adjusted)) for claim, adjusted in zip(found, p, strict=True))
     header = ("Claim", "In the paper", "Measured", "Difference", "95 % interval", "Holm p", "Here")
     note = (
@@ -54,7 +54,7 @@ def table(analysis: Analysis) -> Table | None:
 
 
 def _row(claim: Claim, p: float) -> tuple[str, ...]:
-    mean = stats.mean_interval(claim.values)
+    mean = seed_statistics.mean_interval(claim.values)
     return (
         claim.text,
         claim.where,
@@ -66,10 +66,10 @@ def _row(claim: Claim, p: float) -> tuple[str, ...]:
     )
 
 
-def verdict(claim: Claim, mean: stats.Mean, p: float) -> str:
-    clear = p < stats.ALPHA and not np.isnan(mean.low) and not mean.includes(0.0)
+def verdict(claim: Claim, mean: seed_statistics.Mean, p: float) -> str:
+    clear = p < seed_statistics.ALPHA and not np.isnan(mean.low) and not mean.includes(0.0)
     if claim.margin is not None:
-        if claim.margin > 0 and stats.tost(claim.values, claim.margin) < stats.ALPHA:
+        if claim.margin > 0 and seed_statistics.tost(claim.values, claim.margin) < seed_statistics.ALPHA:
             return "reproduced"
         return "not reproduced" if clear else "undecided"
     return ("reproduced" if mean.mean > 0 else "not reproduced") if clear else "undecided"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from resflow.analysis import image_statistics as sampling
+from resflow.analysis import image_statistics
 from resflow.analysis.analyse import Analysis
 from resflow.analysis.design import BASE
 from resflow.report.formatting import known
@@ -31,7 +31,7 @@ class Published:
 
     @property
     def text(self) -> str:
-        low, high = sampling.wilson(self.share, self.images)
+        low, high = image_statistics.wilson(self.share, self.images)
         return (
             f"{self.correct} of {self.images} ({_percent(self.share)} %, Wilson {_percent(low)} to {_percent(high)} %)"
         )
@@ -106,10 +106,10 @@ def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, str]:
     )
     same = images[0] if images and isinstance(images[0], int) and len(set(images)) == 1 else None
     mean = sum(shares) / len(shares) if shares else math.nan
-    low, high = sampling.wilson(mean, same) if shares and same else (math.nan, math.nan)
+    low, high = image_statistics.wilson(mean, same) if shares and same else (math.nan, math.nan)
     tests = [float(value) for value in mine.get("test_top1", []) if known(value)]
     return {
-        "Arm": analysis.design.called(arm),
+        "Arm": analysis.design.display_name(arm),
         f"{part} images, by seed": f"{counts} of {same}" if same else "–",
         f"Mean (% of {part})": _percent(mean),
         "Wilson interval": f"{_percent(low)} to {_percent(high)}" if same else "–",
@@ -120,7 +120,7 @@ def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, str]:
 
 def beside(mean: float, low: float, high: float, figure: Published) -> str:
     """In words: an arm is told apart from the figure where neither interval holds the other's value."""
-    bounds = sampling.wilson(figure.share, figure.images)
+    bounds = image_statistics.wilson(figure.share, figure.images)
     if low <= figure.share <= high or bounds[0] <= mean <= bounds[1]:
         return "reaches it" if mean >= figure.share else "not told apart"
     return "above" if mean > figure.share else "below"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from resflow.analysis import seed_statistics as stats
+from resflow.analysis import seed_statistics
 from resflow.analysis.analyse import Analysis
 from resflow.analysis.contrasts import contrasts
 from resflow.analysis.degradation import epochs_to, steps
@@ -62,7 +62,7 @@ def _arm(analysis: Analysis, arm: pd.Series, against: pd.DataFrame) -> dict[str,
     unit = f" ({metric.unit})" if metric.unit else ""
     gaps = [f"{arm[name.replace(' ', '_')]} {name}" for name in OUTCOMES[1:] if arm[name.replace(" ", "_")]]
     cells = {
-        "Arm": analysis.design.called(arm["arm"]),
+        "Arm": analysis.design.display_name(arm["arm"]),
         "Seeds": f"{arm['completed']}/{arm['planned']}",
         "Not completed": ", ".join(gaps),
         metric.label.capitalize() + unit: level(metric, arm["mean"]),
@@ -104,7 +104,7 @@ def effects(analysis: Analysis) -> list[Table]:
 
 def _base(design: Design) -> str:
     """The baseline, with its whole name where it is not called by it."""
-    name = design.called(design.baseline or "")
+    name = design.display_name(design.baseline or "")
     return f"{name} ({design.baseline})" if name == BASE else name
 
 
@@ -120,7 +120,7 @@ def title(family: str, design: Design) -> str:
 def pair(row: Mapping[Hashable, Any], design: Design) -> str:
     """A contrast in short: of an interaction the levels, since four arms are too many for a cell."""
     if not row["less"]:
-        return f"{design.called(row['arm'])} − {design.called(row['reference'])}"
+        return f"{design.display_name(row['arm'])} − {design.display_name(row['reference'])}"
     factor = str(row["family"]).split(TIMES)[0]
     return " − ".join(design.arms[str(row[side])][factor] for side in ("arm", "reference"))
 
@@ -187,8 +187,8 @@ def robustness(analysis: Analysis) -> Table:
     note = (
         "The verdicts do not use these. Sign-flip: exact, assumes symmetry only; in brackets the smallest p that so "
         "many seeds allow. P(better): Clopper and Pearson's 95 % interval from the signs. Seeds to resolve it: for a "
-        f"power of {100 * stats.POWER:.0f} % at p < {stats.ALPHA:g}, unadjusted, were the difference and its spread "
-        "as seen."
+        f"power of {100 * seed_statistics.POWER:.0f} % at p < {seed_statistics.ALPHA:g}, unadjusted, were the difference "
+        "and its spread as seen."
     )
     if (analysis.effects["missing"] > 0).any():
         note += (
@@ -201,7 +201,7 @@ def robustness(analysis: Analysis) -> Table:
 def _seeds(needed: float) -> str:
     if not known(needed):
         return "–"
-    return f"{needed:.0f}" if needed <= stats.MOST_SEEDS else f"over {stats.MOST_SEEDS:,}"
+    return f"{needed:.0f}" if needed <= seed_statistics.MOST_SEEDS else f"over {seed_statistics.MOST_SEEDS:,}"
 
 
 def _range(low: float, high: float, scale: float) -> str:
@@ -222,7 +222,9 @@ def seeds(analysis: Analysis) -> Table | None:
             f"seed {seed}": number(design.metric.scale * float(value), signed=True)
             for seed, value in zip(frame.columns, values, strict=True)
         }
-        rows.append(cells | {"Mean": number(design.metric.scale * stats.mean_interval(values).mean, signed=True)})
+        rows.append(
+            cells | {"Mean": number(design.metric.scale * seed_statistics.mean_interval(values).mean, signed=True)}
+        )
     unit = design.metric.difference_unit
     note = f"In {unit}. " if unit else ""
     return _table(
@@ -262,7 +264,7 @@ def convergence(analysis: Analysis) -> Table | None:
     found = {error: epochs_to(analysis.histories, error) for error in ERRORS}
     rows = []
     for arm in analysis.design.arms:
-        cells = {"Arm": analysis.design.called(arm)}
+        cells = {"Arm": analysis.design.display_name(arm)}
         for error, frame in found.items():
             mine = frame.loc[frame["arm"] == arm, "epochs"]
             reached = mine.dropna()
@@ -282,7 +284,7 @@ def trials(analysis: Analysis) -> Table:
     extra = {column: name for column, name in extra.items() if column != metric.column}
     for row in analysis.trials.to_dict("records"):
         cells = {
-            "Arm": analysis.design.called(row["arm"]),
+            "Arm": analysis.design.display_name(row["arm"]),
             "Seed": str(row["seed"]),
             "Status": row["status"],
             metric.axis_label[:1].upper() + metric.axis_label[1:]: level(metric, row[metric.column]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from resflow.analysis import image_statistics as sampling
+from resflow.analysis import image_statistics
 from resflow.analysis.analyse import Analysis
 from resflow.analysis.predictions import Predictions
 from resflow.analysis.verdicts import ABOVE, UNKNOWN
@@ -28,7 +28,7 @@ def sampled(analysis: Analysis) -> Table | None:
         p = dict.fromkeys((p_value(found.p_low), p_value(found.p_high)))
         rows.append(
             (
-                f"{analysis.design.called(arm)} − {analysis.design.called(reference)}",
+                f"{analysis.design.display_name(arm)} − {analysis.design.display_name(reference)}",
                 str(found.seeds),
                 f"{found.first_only:.0f}",
                 f"{found.second_only:.0f}",
@@ -57,8 +57,10 @@ def _note(analysis: Analysis, predictions: Predictions) -> str:
     rights = [predictions.right[trial] for trial in predictions.of_arm.get(baseline or "", {}).values()]
     if rights:
         share = float(np.mean(rights))
-        low, high = sampling.wilson(share, images)
-        text += f" For scale: {analysis.design.called(baseline or '')}'s {100 * share:.1f} % has a Wilson interval"
+        low, high = image_statistics.wilson(share, images)
+        text += (
+            f" For scale: {analysis.design.display_name(baseline or '')}'s {100 * share:.1f} % has a Wilson interval"
+        )
         text += f" of {100 * low:.1f} to {100 * high:.1f} %."
     if predictions.left_out:
         text += f" {len(predictions.left_out)} trials have no predictions on these images and are left out."
@@ -114,9 +116,14 @@ def hardest(analysis: Analysis) -> Table | None:
                 f"{names[taken]} ({100 * wrong[taken]:.0f} %)" if wrong[taken] > 0 else "–",
             )
         )
-    header = ("Class", "Test images", *(f"{analysis.design.called(arm)} (%)" for arm in arms), "Most often taken for")
+    header = (
+        "Class",
+        "Test images",
+        *(f"{analysis.design.display_name(arm)} (%)" for arm in arms),
+        "Most often taken for",
+    )
     note = (
-        f"Test top-1 by class, means over seeds; {analysis.design.called(best)} has the best mean. The hardest of many "
-        "classes are partly the unluckiest: with so few images a class, look at the counts."
+        f"Test top-1 by class, means over seeds; {analysis.design.display_name(best)} has the best mean. The hardest of "
+        "many classes are partly the unluckiest: with so few images a class, look at the counts."
     )
     return Table("Hardest classes", header, tuple(rows), frozenset({"Class", "Most often taken for"}), note)

@@ -11,7 +11,7 @@ from scipy import stats
 from resflow.report.formatting import duration, number
 from resflow.report.tables import Table
 from resflow.study.search_space import Choice, Parameter
-from resflow.tuning.phase import Phase, Tried, at_ends
+from resflow.tuning.phase import Phase, TriedCandidate, winners_at_ends
 
 Called = Callable[[str], str]
 FEWEST = 5  # completed candidates of which a correlation is told
@@ -61,7 +61,7 @@ def ledger(phase: Phase, called: Called = str) -> Table:
 def chosen(phase: Phase, space: Mapping[str, Parameter], called: Called = str) -> Table:
     """A row an arm: its winner, with what lies at an end of its range."""
     names = list(space) or sorted({name for mine in phase.tried.values() for one in mine for name in one.values})
-    rows, at_edge, ends = [], [], at_ends(phase, space)
+    rows, at_edge, ends = [], [], winners_at_ends(phase, space)
     for arm in phase.table["arm"]:
         won = phase.winner(arm)
         if won is None:
@@ -113,7 +113,7 @@ def sensitivity(phase: Phase, space: Mapping[str, Parameter], called: Called = s
     )
 
 
-def scores(tried: list[Tried], name: str) -> pd.DataFrame:
+def scores(tried: list[TriedCandidate], name: str) -> pd.DataFrame:
     """`value` and `score` of the candidates for which a hyperparameter counted, and whose score is known."""
     rows = [(one.values[name], one.score) for one in tried if name in one.values and np.isfinite(one.score)]
     return pd.DataFrame(rows, columns=["value", "score"])

@@ -17,16 +17,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from resflow import atomic as files
+from resflow import atomic
 from resflow.analysis.analyse import Analysis, analyse, labels
 from resflow.errors import RecordError
-from resflow.report import answer, markdown, published, tables
-from resflow.report import figure_list as drawn
-from resflow.report import paper_claims as claims
-from resflow.report import run_details as how
-from resflow.report import test_images as images
-from resflow.report import tuning as tuned
-from resflow.report.figure_list import Drawn
+from resflow.report import answer, markdown, paper_claims, published, run_details, tables, test_images, tuning
+from resflow.report.figure_list import OURS, RenderedFigure, draw_figures
 from resflow.tuning.phase import LEDGER
 
 SCRIPT = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
@@ -43,21 +38,21 @@ def write_report(run_folder: Path) -> Path:
     Raises RecordError where the folder holds no run or cannot be written.
     """
     analysis = analyse(run_folder)
-    figures = drawn.draw(analysis)
+    figures = draw_figures(analysis)
     page = _page(analysis, figures)
     made = {f"figures/{figure.name}.{kind}": data for figure in figures for kind, data in figure.files.items()}
     made |= {
-        "trials.csv": files.csv(analysis.trials),
-        "effects.csv": files.csv(analysis.effects),
-        **({LEDGER: files.csv(analysis.tuning.ledger())} if analysis.tuning else {}),
+        "trials.csv": atomic.csv(analysis.trials),
+        "effects.csv": atomic.csv(analysis.effects),
+        **({LEDGER: atomic.csv(analysis.tuning.ledger())} if analysis.tuning else {}),
         "README.md": _render("README.md.j2", **page),
         "report.html": _render("report.html.j2", **page),
     }
     try:
         for name, content in made.items():
-            files.replace(run_folder / name, content)
+            atomic.write_bytes(run_folder / name, content)
         for path in (run_folder / "figures").glob("*"):  # of an earlier report, when other arms had completed
-            if drawn.OURS.fullmatch(path.name) and f"figures/{path.name}" not in made:
+            if OURS.fullmatch(path.name) and f"figures/{path.name}" not in made:
                 path.unlink()
     except OSError as error:
         raise RecordError(
@@ -78,7 +73,7 @@ def write_index(run_folders: Sequence[Path], root: Path | None = None) -> Path:
         link = os.path.relpath(path / "report.html", root).replace(os.sep, "/")
         runs.append({**_head(analyse(path)), "folder": path.name, "link": quote(link)})
     try:
-        files.replace(root / "index.html", _render("index.html.j2", runs=runs))
+        atomic.write_bytes(root / "index.html", _render("index.html.j2", runs=runs))
     except OSError as error:
         raise RecordError(f"cannot write {root / 'index.html'}: {error}. Make the folder writable.") from error
     return root / "index.html"
@@ -96,7 +91,7 @@ def _head(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _page(analysis: Analysis, figures: list[Drawn]) -> dict[str, Any]:
+def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
     compared = len(analysis.effects) > 0 and bool(analysis.effects["n"].any())
     return {
         **_head(analysis),
@@ -105,18 +100,18 @@ def _page(analysis: Analysis, figures: list[Drawn]) -> dict[str, Any]:
         "curves": [figure for figure in figures if figure.name.startswith(("training", "validation"))],
         "training": [t for t in (tables.degradation(analysis), tables.convergence(analysis)) if t],
         "inside": [figure for figure in figures if figure.name.startswith(("inside", "landscape"))],
-        "claims": claims.table(analysis) if analysis.completed else None,
+        "claims": paper_claims.table(analysis) if analysis.completed else None,
         "tuning": [figure for figure in figures if figure.name.startswith("tuning")],
-        "tuned": tuned.tables(analysis.tuning, analysis.space) if analysis.tuning else [],
+        "tuned": tuning.tables(analysis.tuning, analysis.space) if analysis.tuning else [],
         "costs": [figure for figure in figures if figure.name == "cost"],
         "confusions": [figure for figure in figures if figure.name == "confusion"],
         "arms": tables.arms(analysis),
         "published": published.table(analysis),
         "effects": tables.effects(analysis) if compared else [],
         "beside": [table for table in _beside(analysis) if table] if compared else [],
-        "hardest": images.hardest(analysis),
+        "hardest": test_images.hardest(analysis),
         "trials": tables.trials(analysis),
-        "how": how.how(analysis),
+        "how": run_details.how(analysis),
         "limits": LIMITS,
         "words": tables.WORDS,
         "script": SCRIPT,
@@ -126,7 +121,7 @@ def _page(analysis: Analysis, figures: list[Drawn]) -> dict[str, Any]:
 
 def _beside(analysis: Analysis) -> list[tables.Table | None]:
     """What stands beside the verdicts and takes no part in them."""
-    return [tables.robustness(analysis), images.sampled(analysis), tables.seeds(analysis)]
+    return [tables.robustness(analysis), test_images.sampled(analysis), tables.seeds(analysis)]
 
 
 def _render(template: str, **values: Any) -> bytes:

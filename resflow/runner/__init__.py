@@ -14,3 +14,7 @@
 The state of a run is its records, and a checkpoint of each trial that runs: what has a record is never run again,
 what was cut off goes on.
 """
+
+from resflow.environment import prepare_ray
+
+prepare_ray()

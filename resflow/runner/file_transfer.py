@@ -27,28 +27,28 @@ from resflow.weights import files, metadata
 PIECE = 32 * 2**20  # bytes that are sent at a time
 
 
-def parcels(trials: Iterable[Trial], folders: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+def list_parcels(trials: Iterable[Trial], folders: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     """What the trials of a run need: the path of each file by its name, by the parcel's name."""
     found: dict[str, dict[str, str]] = {}
     for trial in trials:
         folder = folders[trial.id]
-        found[images_of(folder)] = {path.name: str(path.absolute()) for path in sorted(folder.iterdir())}
+        found[images_parcel(folder)] = {path.name: str(path.absolute()) for path in sorted(folder.iterdir())}
         if trial.pretrained is not None:
             path = trial.pretrained.path
             both = [some for some in (path, metadata.sidecar(path)) if some.is_file()]
-            found[weights_of(trial.pretrained)] = {some.name: str(some.absolute()) for some in both}
+            found[weights_parcel(trial.pretrained)] = {some.name: str(some.absolute()) for some in both}
     return found
 
 
-def images_of(folder: Path) -> str:
+def images_parcel(folder: Path) -> str:
     return f"data/{folder.name}"
 
 
-def weights_of(pretrained: Pretrained) -> str:
+def weights_parcel(pretrained: Pretrained) -> str:
     return f"weights/{pretrained.digest}"
 
 
-class Courier:
+class FileServer:
     """On the driver's machine: hands out what is in the parcels, and nothing else."""
 
     def __init__(self, parcels: dict[str, dict[str, str]]) -> None:
@@ -72,17 +72,17 @@ class Courier:
         return self.digests[path]
 
 
-def at_hand(trial: Trial, folder: Path, courier: Any) -> tuple[Trial, Path]:
+def bring_files(trial: Trial, folder: Path, courier: Any) -> tuple[Trial, Path]:
     """The trial and its images' folder as this node has them; what it lacks is brought first.
 
     `courier` is the actor, None where all runs on one machine.
     """
     if courier is None:
         return trial, folder
-    folder = brought(courier, images_of(folder))
+    folder = bring_parcel(courier, images_parcel(folder))
     weights = trial.pretrained
     if weights is not None and not _is_here(weights):
-        place = brought(courier, weights_of(weights)) / weights.path.name
+        place = bring_parcel(courier, weights_parcel(weights)) / weights.path.name
         trial = replace(trial, pretrained=replace(weights, path=place))
     return trial, folder
 
@@ -94,7 +94,7 @@ def _is_here(weights: Pretrained) -> bool:
         return False
 
 
-def brought(courier: Any, parcel: str) -> Path:
+def bring_parcel(courier: Any, parcel: str) -> Path:
     """The folder of a parcel in this node's cache; one process fetches it while others wait. Raises DataError."""
     final = cache.root() / parcel
     if final.is_dir():

@@ -26,7 +26,7 @@ class Progress:
     def seconds_left(self) -> float | None:
         """Work left over the rate so far of multiply-adds a second, None before the first epoch ends."""
         if len(self.work) < len(self.trials):
-            self.work = costs.work(list(self.trials.values()))
+            self.work = costs.estimate_work(list(self.trials.values()))
         total = sum(self.work.values()) * self.total / max(1, len(self.work))  # those to come as those that came
         worked = sum(self.work[done] for done in self.done if done in self.work)
         for trial_id in self.running.keys() - self.done.keys():

@@ -9,7 +9,7 @@ from resflow.study import costs
 from resflow.study.trial import Trial
 
 
-class Source(Sized, Protocol):
+class TrialSource(Sized, Protocol):
     """Where the runner's trials come from; its length is how many may still come, 0 where it is at its end."""
 
     @property
@@ -36,10 +36,10 @@ class Source(Sized, Protocol):
 
 def same_graph(trial: Trial) -> Hashable:
     """What two trials share where the second needs no new graph, nor other features, in the process of the first."""
-    return trial.arm, costs.group(trial) if trial.shares_features else None
+    return trial.arm, costs.feature_group(trial) if trial.shares_features else None
 
 
-class Dispatch:
+class TrialQueue:
     """Hands trials out in the order of `costs.in_order`, but to a process whose trial has ended one of the same graph.
 
     Tracing and compiling a graph takes as long as epochs do. So processes that start take different arms, and share
@@ -47,7 +47,7 @@ class Dispatch:
     """
 
     def __init__(self, trials: Sequence[Trial]) -> None:
-        self.waiting = costs.in_order(trials)
+        self.waiting = costs.sort_trials(trials)
         self.trials = {trial.id: trial for trial in trials}
         self.graphs = {trial.id: same_graph(trial) for trial in trials}
         self.running: dict[str, Hashable] = {}  # by id

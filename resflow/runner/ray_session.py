@@ -13,7 +13,7 @@ import ray
 
 from resflow import provenance
 from resflow.errors import TrainingError
-from resflow.study.resources import Needs
+from resflow.study.resources import TrialResources
 
 log = logging.getLogger("resflow.runner")
 ANSWER_S = 10  # that a cluster may take to answer
@@ -35,33 +35,33 @@ def check_address(address: str) -> None:
 
 
 @contextmanager
-def connected(needs: Needs, address: str | None = None) -> Iterator[None]:
+def connect(needs: TrialResources, address: str | None = None) -> Iterator[None]:
     """Start Ray here, or join the cluster at `address`. Raises TrainingError where no trial could ever start."""
-    cores = provenance.processors()
+    cores = provenance.count_processors()
     if address is None and needs.cpus > cores:
         raise TrainingError(
             f"a trial asks for {needs.cpus:g} CPUs, this machine has {cores}: lower it with --set threads={cores} "
             "(and cpus, where the study sets it)."
         )
     with _cluster(address) if address else _local(cores):
-        nodes = resources()
+        nodes = node_resources()
         if not needs.places(nodes):
             _tell(needs, nodes, address)
         yield
 
 
-def resources() -> list[dict[str, float]]:
+def node_resources() -> list[dict[str, float]]:
     """What each living machine has, by Ray's names."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def visible(address: str | None = None) -> dict[str, float]:
+def visible_resources(address: str | None = None) -> dict[str, float]:
     """What Ray sees on this machine, which it is started on, or in a cluster."""
-    with _cluster(address) if address else _local(provenance.processors()):
+    with _cluster(address) if address else _local(provenance.count_processors()):
         return {key: float(value) for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU", "memory")}
 
 
-def _tell(needs: Needs, nodes: list[dict[str, float]], address: str | None) -> None:
+def _tell(needs: TrialResources, nodes: list[dict[str, float]], address: str | None) -> None:
     if needs.gpus and not any(node.get("GPU") for node in nodes):
         problem = "device gpu was asked for, but Ray sees no GPU"
     else:

@@ -12,12 +12,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from resflow.errors import RecordError
-from resflow.records import record as records
-from resflow.records.record import Outcome
-from resflow.weights import saved as kept
+from resflow.records.record import Outcome, read_record, trial_folder, write_record
+from resflow.weights.saved import network_path, whole
 
 
-class Desk:
+class RecordWriter:
     """Writes records, kept networks and logs, one at a time; writing a record twice does no harm.
 
     A trial that has completed before runs again for its network alone: should that fail, its record stays.
@@ -30,10 +29,10 @@ class Desk:
 
     def write(self, outcome: Outcome) -> None:
         if outcome.record.status == "completed" or not self._has_completed(outcome.record.id):
-            records.write(self.run, outcome)
+            write_record(self.run, outcome)
 
     def keep(self, trial_id: str, content: bytes) -> None:
-        with kept.whole(kept.path_of(self.state, trial_id)) as draft:
+        with whole(network_path(self.state, trial_id)) as draft:
             draft.write_bytes(content)
 
     @ray.method(max_task_retries=0)  # a line is not to be there twice
@@ -43,19 +42,19 @@ class Desk:
 
     def _has_completed(self, trial_id: str) -> bool:
         try:
-            return records.read(records.trial_folder(self.run, trial_id)).status == "completed"
+            return read_record(trial_folder(self.run, trial_id)).status == "completed"
         except RecordError:
             return False
 
 
-def on_this_machine(actor: type, *arguments: Any) -> Any:
+def start_beside_driver(actor: type, *arguments: Any) -> Any:
     """Start an actor beside the driver; where its process dies, Ray starts it again."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(actor)
     return remote.remote(*arguments)
 
 
-class Lines(logging.Handler):
+class LogForwarder(logging.Handler):
     """Sends a trial's log to the desk, line by line: what a killed worker said last is there."""
 
     def __init__(self, desk: Any, trial_id: str) -> None:

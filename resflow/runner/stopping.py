@@ -23,7 +23,7 @@ UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 LOCK, DRIVER = ".driver.lock", ".driver.json"  # in a run's folder
 
 
-def seconds_of(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Read a time such as 90, 30m, 1.5h or 2d. Raises StudyError."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if found is None or found[2] not in UNITS or not float(found[1]):
@@ -76,7 +76,7 @@ class Stop:
 
 
 @contextmanager
-def alone(run: Path) -> Iterator[None]:
+def exclusive_run(run: Path) -> Iterator[None]:
     """Hold a run for this process. Raises RecordError where another one has it; a dead one's hold ends with it."""
     lock, note = FileLock(run / LOCK), run / DRIVER
     try:

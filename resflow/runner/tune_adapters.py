@@ -18,14 +18,21 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from resflow import provenance
 from resflow.errors import RecordError
-from resflow.records import record as records
-from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, record_of
-from resflow.runner import ray_session as session
+from resflow.records.record import (
+    HISTORY_COLUMNS,
+    Outcome,
+    Record,
+    make_record,
+    read_record,
+    trial_folder,
+    write_record,
+)
+from resflow.runner import ray_session
 from resflow.runner.progress import Progress
-from resflow.runner.queue import Source
+from resflow.runner.queue import TrialSource
 from resflow.runner.stopping import Stop
 from resflow.runner.watchdog import Watchdog
-from resflow.study.resources import Needs
+from resflow.study.resources import TrialResources
 from resflow.study.trial import Trial
 
 
@@ -42,7 +49,7 @@ class TrialSearcher(Searcher):
     In a cluster half as many more wait, and one at least: they are what an autoscaler sees.
     """
 
-    def __init__(self, source: Source, needs: Needs, cluster: bool = False) -> None:
+    def __init__(self, source: TrialSource, needs: TrialResources, cluster: bool = False) -> None:
         super().__init__()
         self.source, self.needs, self.cluster = source, needs, cluster
         self.given: dict[str, str] = {}  # Tune's id -> ours
@@ -53,7 +60,7 @@ class TrialSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         if not len(self.source):
             return Searcher.FINISHED
-        places = self.needs.places(session.resources())
+        places = self.needs.places(ray_session.node_resources())
         if self.cluster:
             places = max(places + 1, places * 3 // 2)
         if len(self.source.running) >= places:
@@ -169,14 +176,14 @@ class Watcher(Callback):
     def _ended(self, trial_id: str, otherwise: str, was_pruned: bool = False) -> None:
         self.watchdog.ended(trial_id)
         try:
-            record = records.read(records.trial_folder(self.run, trial_id))
+            record = read_record(trial_folder(self.run, trial_id))
         except RecordError:
             if self.stop.reason:
                 return  # it was stopped: no record means not run yet
             trial, rows = self.trials[trial_id], self.rows.get(trial_id, {})
             outcome = pruned(trial, rows) if was_pruned and rows else Outcome(failed(trial, otherwise))
             record = outcome.record
-            records.write(self.run, outcome)
+            write_record(self.run, outcome)
             self.forget(trial.checkpoint)
         self.rows.pop(trial_id, None)
         self.progress.running.pop(trial_id, None)
@@ -226,7 +233,7 @@ def pruned(trial: Trial, rows: dict[int, dict[str, float]]) -> Outcome:
     """What a candidate leaves that was ended because others were better at its epoch."""
     history = pd.DataFrame([rows[epoch] for epoch in sorted(rows)], columns=list(HISTORY_COLUMNS))
     epoch, score = int(history["epoch"].iloc[-1]), float(history["validation_top1"].iloc[-1])
-    record = record_of(
+    record = make_record(
         trial,
         status="pruned",
         reason=f"ended after epoch {epoch}: others were better",
@@ -241,7 +248,7 @@ def pruned(trial: Trial, rows: dict[int, dict[str, float]]) -> Outcome:
 
 
 def failed(trial: Trial, reason: str) -> Record:
-    return record_of(
+    return make_record(
         trial,
         status="failed",
         reason=reason[:300],

@@ -18,8 +18,8 @@ from resflow.data import cache
 from resflow.errors import ResflowError, TrainingError
 from resflow.records.record import Outcome
 from resflow.runner import file_transfer as courier
-from resflow.runner.record_writer import Lines
-from resflow.study.resources import Needs
+from resflow.runner.record_writer import LogForwarder
+from resflow.study.resources import TrialResources
 from resflow.study.trial import Trial
 from resflow.training.checkpoints import Storage
 
@@ -29,12 +29,12 @@ Report = Callable[[dict[str, float]], None]
 Work = Callable[[Trial, Path, Report, Path, Storage], Outcome]
 
 
-def trained(trial: Trial, folder: Path, on_epoch: Report, keep: Path, storage: Storage) -> Outcome:
+def train_in_worker(trial: Trial, folder: Path, on_epoch: Report, keep: Path, storage: Storage) -> Outcome:
     """Train a trial in this process, which is set up for it before the first one."""
     from resflow.training import train  # imports TensorFlow, which takes seconds
 
     _configure_once(train, trial)
-    return train.run(trial, folder, on_epoch=on_epoch, keep=keep, storage=storage)
+    return train.train_trial(trial, folder, on_epoch=on_epoch, keep=keep, storage=storage)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Job:
 def train_one(config: dict[str, Any], job: Job) -> None:
     """Run one trial and hand over what it leaves: the outcome, the network to be kept, the log."""
     trial = job.make(config)
-    lines, logger = Lines(job.desk, trial.id), logging.getLogger("resflow")
+    lines, logger = LogForwarder(job.desk, trial.id), logging.getLogger("resflow")
     logger.setLevel(logging.INFO)
     logger.addHandler(lines)
     try:
@@ -70,7 +70,7 @@ def train_one(config: dict[str, Any], job: Job) -> None:
         logger.info("trial %s: arm %s, seed %d, worker process %d", trial.id, trial.arm, trial.seed, os.getpid())
         tune.report({"started": 1})  # with it Tune says on which machine and in which process
         _same_versions(job.versions, node)
-        trial, folder = courier.at_hand(trial, Path(job.folders[trial.fingerprint]), job.courier)
+        trial, folder = courier.bring_files(trial, Path(job.folders[trial.fingerprint]), job.courier)
         storage = job.storage()
         with tempfile.TemporaryDirectory(prefix="resflow-") as place:
             keep = Path(place) / f"{trial.id}.safetensors"
@@ -112,7 +112,7 @@ _configured: list[Any] = []  # the execution spec of this worker process
 
 def _configure_once(train: Any, trial: Trial) -> None:
     if not _configured:
-        train.configure(trial.execution, Needs.of(trial).gpus)
+        train.configure(trial.execution, TrialResources.from_trial(trial).gpus)
         _configured.append(trial.execution)
     elif _configured != [trial.execution]:
         raise TrainingError("a worker was given trials of two execution specs: one study has one.")

@@ -65,7 +65,7 @@ class Arm:
             try:
                 made[name] = SECTIONS[name].model_validate(values)
             except ValidationError as error:
-                raise StudyError(validation.reason(error)) from error
+                raise StudyError(validation.first_problem(error)) from error
         arm = replace(self, **made)
         arm.check()
         return arm
@@ -125,7 +125,7 @@ def _checked_level(doc: Document, section: str, factor: str, value: Any, at: tup
     try:
         checked = getattr(SECTIONS[section].model_validate({factor: value}), factor)
     except ValidationError as error:
-        raise StudyError(f"{doc.origin(at)}: level of {factor}: {validation.reason(error)}.") from error
+        raise StudyError(f"{doc.origin(at)}: level of {factor}: {validation.first_problem(error)}.") from error
     return checked.model_dump(mode="json") if isinstance(checked, BaseModel) else checked
 
 

@@ -12,7 +12,7 @@ TUNING = "tuning"  # the factor that a tuning phase adds, where its arms also ru
 UNTUNED, TUNED = TUNING_LEVELS = ("untuned", "tuned")
 
 
-def names(factors: Sequence[str]) -> list[str]:
+def group_names(factors: Sequence[str]) -> list[str]:
     """Every family that a study of these factors may declare."""
     return [BASELINE, *factors, *(TIMES.join(pair) for pair in permutations(factors, 2))]
 

@@ -18,7 +18,7 @@ STEP = 1.5e8  # multiply-adds in the time that a step takes however small its ne
 AHEAD = 4  # epochs whose features are made at a time
 
 
-def work(trials: Sequence[Trial]) -> dict[str, float]:
+def estimate_work(trials: Sequence[Trial]) -> dict[str, float]:
     """Multiply-adds of each trial by id, its evaluations included.
 
     Features that several trials share are counted once, for the first of them.
@@ -35,7 +35,7 @@ def work(trials: Sequence[Trial]) -> dict[str, float]:
             continue
         steps = epochs * (train // recipe.batch_size + 3)
         found[trial.id] = steps * STEP + epochs * (4 * train + validation) * _head(trial)
-        for view, images in views(trial).items():
+        for view, images in feature_views(trial).items():
             if view not in made:
                 made.add(view)
                 found[trial.id] += images * (trial.multiply_adds - _head(trial))
@@ -56,7 +56,7 @@ def _head(trial: Trial) -> int:
     return trial.multiply_adds - backbone
 
 
-def group(trial: Trial) -> tuple[Any, ...]:
+def feature_group(trial: Trial) -> tuple[Any, ...]:
     """What trials must share to share features: the backbone, the data, what is done to pixels, and the views."""
     augmentation, augmented = trial.recipe.augmentation, trial.recipe.augmentation != type(trial.recipe.augmentation)()
     weights = trial.pretrained.digest if trial.pretrained else None
@@ -64,10 +64,10 @@ def group(trial: Trial) -> tuple[Any, ...]:
     return (*backbone, *((augmentation, trial.seed) if augmented else ()))
 
 
-def views(trial: Trial) -> dict[tuple[Any, ...], int]:
+def feature_views(trial: Trial) -> dict[tuple[Any, ...], int]:
     """The views of images that a trial with shared features needs, and how many images each has."""
     train, validation, _ = trial.counts
-    clean, drawn = group(trial)[:4], group(trial)
+    clean, drawn = feature_group(trial)[:4], feature_group(trial)
     found = {(*clean, part): images for part, images in zip(("train", "validation", "test"), trial.counts, strict=True)}
     if len(drawn) > len(clean):
         for epoch in range(1, trial.recipe.epochs + 1):
@@ -85,17 +85,19 @@ def feature_bytes(trials: Sequence[Trial]) -> int:
             channels = architectures.feature_channels(trial.architecture)
             pixels = architectures.map_size(trial.architecture, trial.data.image_size) ** 2
             kept = 1 + pixels * (trial.network.head.pooling == "flatten")
-            for view, images in views(trial).items():
+            for view, images in feature_views(trial).items():
                 sizes[view] = max(sizes.get(view, 0), 4 * channels * kept * images)
     return sum(sizes.values())
 
 
-def in_order(trials: Sequence[Trial]) -> list[Trial]:
+def sort_trials(trials: Sequence[Trial]) -> list[Trial]:
     """The order to start trials in: the longest first, then those that share features, group by group.
 
     Trials of an arm stay together, twins of one length apart: a process uses the graph of the trial before. A group's
     features are then made by all processes together, and may leave the disk when its trials have ended.
     """
-    spent = work(trials)
-    groups = {key: place for place, key in enumerate(dict.fromkeys(group(t) for t in trials if t.shares_features))}
-    return sorted(trials, key=lambda t: (groups[group(t)] if t.shares_features else -1, -spent[t.id], t.arm))
+    spent = estimate_work(trials)
+    groups = {
+        key: place for place, key in enumerate(dict.fromkeys(feature_group(t) for t in trials if t.shares_features))
+    }
+    return sorted(trials, key=lambda t: (groups[feature_group(t)] if t.shares_features else -1, -spent[t.id], t.arm))

@@ -17,14 +17,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from resflow.errors import StudyError, nearest, one_of
-from resflow.study import contrast_families as families
-from resflow.study import tuning_rules as tunable
-from resflow.study import validation
-from resflow.study import yaml_source as document
+from resflow.study import contrast_families, tuning_rules, validation
 from resflow.study.arms import Arm, Picker, levels_of
 from resflow.study.schema import PROFILE_KEYS, StudyFile
 from resflow.study.settings import SECTIONS, Augmentation, Execution, Resources, section_of, setting_names
-from resflow.study.yaml_source import Document
+from resflow.study.yaml_source import Document, read_document
 
 
 @dataclass(frozen=True)
@@ -67,30 +64,30 @@ def builtin_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "studies"
 
 
-def builtin() -> dict[str, Path]:
+def builtin_studies() -> dict[str, Path]:
     return {path.stem: path for path in sorted(builtin_folder().glob("*.yaml"))}
 
 
 def open_document(name: str) -> Document:
     """Read a built-in study by name, or a file by path (anything with a slash or a YAML ending)."""
-    if name in builtin():
-        return document.read(builtin()[name], f"studies/{name}.yaml")
+    if name in builtin_studies():
+        return read_document(builtin_studies()[name], f"studies/{name}.yaml")
     if os.sep in name or name.endswith((".yaml", ".yml")):
-        return document.read(Path(name).expanduser(), name)
+        return read_document(Path(name).expanduser(), name)
     raise StudyError(
-        f"{one_of(name, builtin(), 'study')} A file of your own is given by its path, such as ./{name}.yaml; "
+        f"{one_of(name, builtin_studies(), 'study')} A file of your own is given by its path, such as ./{name}.yaml; "
         "`resflow init` writes one to start from."
     )
 
 
-def load(name: str, profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Study:
+def load_study(name: str, profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Study:
     """Load a study by name or path, with a profile and `--set` overrides (dotted or bare keys) laid over it."""
     doc = open_document(name)
     checked = _validated(doc)
     for known in checked.profiles:
         _check_profile_keys(doc, known)
         try:  # a profile with a mistake is found before it is needed
-            resolve(doc.profile(known), known)
+            resolve_study(doc.profile(known), known)
         except StudyError as error:
             raise StudyError(f"{error} (with profile '{known}' laid over the study)") from error
     if profile is not None:
@@ -104,10 +101,10 @@ def load(name: str, profile: str | None = None, overrides: Mapping[str, Any] | N
         for part in reversed(path):
             nested = {part: nested}
         doc = doc.overlaid(nested, {path: f"--set {key}={json.dumps(value)}"})
-    return resolve(doc, profile)
+    return resolve_study(doc, profile)
 
 
-def resolve(doc: Document, profile: str | None = None) -> Study:
+def resolve_study(doc: Document, profile: str | None = None) -> Study:
     """Turn a document without profiles into a Study. Raises StudyError."""
     file = _validated(doc)
     factors = {factor: levels_of(doc, factor, levels) for factor, levels in file.factors.items()}
@@ -129,19 +126,19 @@ def resolve(doc: Document, profile: str | None = None) -> Study:
             f"{doc.origin(('baseline',))}: baseline {'-'.join(baseline.values())} is not an arm of this study: "
             f"expected one of {', '.join('-'.join(levels.values()) for levels in kept) or 'none: all are excluded'}."
         )
-    known = families.names([*factors, families.TUNING] if file.tune else list(factors))
+    known = contrast_families.group_names([*factors, contrast_families.TUNING] if file.tune else list(factors))
     for index, family in enumerate(file.contrasts or []):
         if family not in known:
             raise StudyError(f"{doc.origin(('contrasts', index))}: {one_of(family, known, 'comparison')}")
     arms = tuple(_arm(doc, file, factors, levels) for levels in kept)
     _no_two_arms_alike(doc, arms)
     if file.tune is not None:
-        tunable.check(doc, file.tune, factors, arms, seeds)
+        tuning_rules.check_tuning(doc, file.tune, factors, arms, seeds)
     return Study(file, profile, factors, arms, arms[kept.index(baseline)], seeds)
 
 
 def _validated(doc: Document) -> StudyFile:
-    return validation.checked(doc, StudyFile, doc.values)
+    return validation.validate(doc, StudyFile, doc.values)
 
 
 def _check_profile_keys(doc: Document, profile: str) -> None:
@@ -189,7 +186,7 @@ def _arm(doc: Document, file: StudyFile, factors: dict[str, dict[str, Any]], lev
             sections[section] = model.model_validate({**values, **mine})
         except ValidationError as error:
             where = _blame(doc, factors, levels, section, mine)
-            raise StudyError(f"{where}: arm {name}: {validation.reason(error)}.") from error
+            raise StudyError(f"{where}: arm {name}: {validation.first_problem(error)}.") from error
     arm = Arm(name, levels, **sections)
     try:
         arm.check()

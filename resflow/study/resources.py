@@ -13,7 +13,7 @@ ROUNDING = 1e-9  # a third of a GPU holds three trials
 
 
 @dataclass(frozen=True)
-class Needs:
+class TrialResources:
     """Of one trial. None of it changes a result."""
 
     cpus: float
@@ -21,7 +21,7 @@ class Needs:
     memory: int = 0  # bytes of main memory; 0 where nothing is said
 
     @classmethod
-    def of(cls, trial: Trial) -> Needs:
+    def from_trial(cls, trial: Trial) -> TrialResources:
         """A GPU of its own where it trains on GPUs, and a CPU a thread, unless the study says otherwise."""
         asked, execution = trial.resources, trial.execution
         return cls(

@@ -193,7 +193,7 @@ def hyperband(epochs: int, factor: int) -> list[int]:
     return found
 
 
-def points(space: Mapping[str, Parameter]) -> float:
+def count_points(space: Mapping[str, Parameter]) -> float:
     """How many candidates can differ; infinite where one of them always holds a number out of a continuous range."""
     return _points(list(space.items()), {})
 
@@ -209,12 +209,12 @@ def _points(left: list[tuple[str, Parameter]], chosen: dict[str, str]) -> float:
     return parameter.points() * _points(further, chosen)
 
 
-def settings(space: Mapping[str, Parameter], told: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(space: Mapping[str, Parameter], told: Mapping[str, Any]) -> dict[str, Any]:
     """Setting -> value, of a candidate's hyperparameters as an oracle tells them: numbers, and labels of choices."""
     return {name: space[name].value(value) for name, value in told.items()}
 
 
-def edges(space: Mapping[str, Parameter], told: Mapping[str, Any]) -> dict[str, str]:
+def edges_of(space: Mapping[str, Parameter], told: Mapping[str, Any]) -> dict[str, str]:
     """Hyperparameter -> `low` or `high`, of those that lie at an end of their range."""
     found = {name: space[name].edge(value) for name, value in told.items() if name in space}
     return {name: edge for name, edge in found.items() if edge}
@@ -224,7 +224,7 @@ def label_of(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def read(values: Any) -> dict[str, Parameter]:
+def read_space(values: Any) -> dict[str, Parameter]:
     """The space of a study that was checked before, from a run's study.yaml; empty where it cannot be read."""
     try:
         return TypeAdapter(dict[str, Parameter]).validate_python(values)

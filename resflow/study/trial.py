@@ -106,7 +106,7 @@ def resolve_execution(asked: Execution, steps: int, gpus: int | None = None) -> 
     Lowerings are a CPU matter: cuDNN chooses its own on GPUs. XLA compiles where it repays its compilation within
     the shortest trial: never on CPUs, where its convolutions are slower than oneDNN's (results/bench/).
     """
-    there = provenance.gpus() if gpus is None else gpus
+    there = provenance.count_gpus() if gpus is None else gpus
     device = asked.device if asked.device != "auto" else ("gpu" if there else "cpu")
     lowering = asked.lowering if device == "cpu" else "native"
     jit = asked.jit if asked.jit != "auto" else device == "gpu" and steps >= JIT_STEPS
@@ -116,7 +116,7 @@ def resolve_execution(asked: Execution, steps: int, gpus: int | None = None) -> 
 Find = Callable[[Network], Pretrained]
 
 
-def expand(
+def expand_trials(
     study: Study, facts: Callable[[Data], DataFacts], find: Find | None = None, gpus: int | None = None
 ) -> list[Trial]:
     """Return every trial, arm by arm within a seed, so that the first seed is compared first.
@@ -131,13 +131,13 @@ def expand(
     steps = (known[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
     execution = resolve_execution(study.file.execution, min(steps), gpus)
     return [
-        of_arm(study, arm, seed, known[arm.data], execution, found[arm.name])
+        make_trial(study, arm, seed, known[arm.data], execution, found[arm.name])
         for seed in study.seeds
         for arm in study.arms
     ]
 
 
-def of_arm(
+def make_trial(
     study: Study,
     arm: Arm,
     seed: int,

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resflow.errors import StudyError, one_of
-from resflow.study import contrast_families as families
-from resflow.study import search_space as space
+from resflow.study import contrast_families, search_space
 from resflow.study.arms import Arm
 from resflow.study.search_space import Choice, Parameter, Tune
 from resflow.study.settings import Recipe, section_of
@@ -19,10 +18,14 @@ TUNABLE = {"recipe": set(Recipe.model_fields), "network": {"head"}}  # what a tu
 NOT_TUNABLE = {"epochs", "test_weights", "validation_views", "finetune"}  # the budget, the judge, what an arm is
 
 
-def check(doc: Document, tune: Tune, factors: Mapping[str, Any], arms: Sequence[Arm], seeds: Sequence[int]) -> None:
+def check_tuning(
+    doc: Document, tune: Tune, factors: Mapping[str, Any], arms: Sequence[Arm], seeds: Sequence[int]
+) -> None:
     """Raise StudyError where a tuning phase searches what it cannot, or on seeds that are not for it."""
-    if families.TUNING in factors:
-        raise StudyError(f"{doc.origin(('factors',))}: a factor cannot be called {families.TUNING} beside `tune`.")
+    if contrast_families.TUNING in factors:
+        raise StudyError(
+            f"{doc.origin(('factors',))}: a factor cannot be called {contrast_families.TUNING} beside `tune`."
+        )
     if both := sorted(set(seeds) & set(tune.chosen_seeds)):
         raise StudyError(
             f"{doc.origin(('tune', 'seeds'))}: seed {both[0]} is a trial's as well: candidates are judged on seeds of "
@@ -42,7 +45,10 @@ def check(doc: Document, tune: Tune, factors: Mapping[str, Any], arms: Sequence[
                 told = ", ".join(f"{setting} {json.dumps(one)}" for setting, one in tried.items())
                 raise StudyError(f"{doc.origin(at)}: {told}: arm {arm.name}: {error}") from error
         earlier[name] = parameter
-    asked, there = max(len(tune.rungs(tune.epochs or arm.recipe.epochs)) for arm in arms), space.points(tune.space)
+    asked, there = (
+        max(len(tune.rungs(tune.epochs or arm.recipe.epochs)) for arm in arms),
+        search_space.count_points(tune.space),
+    )
     if there < asked:
         raise StudyError(
             f"{doc.origin(('tune', 'space'))}: {there:g} candidates can differ in this space, and {asked} are asked "

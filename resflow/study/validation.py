@@ -26,7 +26,7 @@ WORDS = (  # pydantic's -> a study's
 )
 
 
-def checked(doc: Document, model: type[Any], values: Any, at: tuple[Any, ...] = ()) -> Any:
+def validate(doc: Document, model: type[Any], values: Any, at: tuple[Any, ...] = ()) -> Any:
     """Validate against a model; every problem becomes a line with its place."""
     try:
         return model.model_validate(values)
@@ -79,7 +79,7 @@ def _fields_at(model: type[BaseModel], loc: Sequence[Any]) -> dict[str, FieldInf
     return model.model_fields
 
 
-def reason(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
     """The first problem without its place: `a whole number, got "x"` or a rule's own message."""
     problem = error.errors()[0]
     if problem["type"] == "value_error":

@@ -70,12 +70,12 @@ def _merged(old: Any, new: Any, path: Path_) -> Any:
     return {**old, **{key: _merged(old.get(key), value, (*path, key)) for key, value in new.items()}}
 
 
-def read(path: Path, shown: str | None = None) -> Document:
+def read_document(path: Path, shown: str | None = None) -> Document:
     """Read a YAML 1.2 file. Raises StudyError with file and line where it cannot be read."""
     shown = shown or str(path)
     try:
         written = path.read_bytes()
-        return parse(written.decode(), shown)
+        return parse_document(written.decode(), shown)
     except FileNotFoundError as error:
         raise StudyError(
             f"{shown}: there is no such file. `resflow init` writes one to start from, `resflow list` names the "
@@ -88,7 +88,7 @@ def read(path: Path, shown: str | None = None) -> Document:
         raise StudyError(f"{shown}:{line}: this is no UTF-8 text ({error.reason}): save the file as UTF-8.") from error
 
 
-def parse(text: str, shown: str) -> Document:
+def parse_document(text: str, shown: str) -> Document:
     """Read YAML text. Duplicate keys, tags and anything but a mapping at the top are errors.
 
     A key is text as it is written, so that 18 and 1e-4 may be labels.
@@ -99,7 +99,7 @@ def parse(text: str, shown: str) -> Document:
     return Document(values, origins, shown)
 
 
-def scalar(text: str) -> Any:
+def parse_scalar(text: str) -> Any:
     """Read the value of `--set key=value` as YAML; what is no YAML is a string."""
     try:
         return _tree(text, "--set")[0]
@@ -107,14 +107,14 @@ def scalar(text: str) -> Any:
         return text
 
 
-def settings(pairs: Iterable[str] | None) -> dict[str, Any]:
+def parse_settings(pairs: Iterable[str] | None) -> dict[str, Any]:
     """Read the pairs of `--set key=value`. Raises StudyError for one without a key or an equals sign."""
     read = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise StudyError(f"--set {pair}: expected KEY=VALUE, such as --set epochs=5.")
-        read[key.strip()] = scalar(value)
+        read[key.strip()] = parse_scalar(value)
     return read
 
 

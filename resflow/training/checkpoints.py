@@ -35,7 +35,7 @@ SHARE = 0.05  # of a trial's time, at most, that writing checkpoints takes
 
 
 @dataclass
-class Course:
+class TrainingState:
     """Where a trial stands after an epoch, but for the values of its network and optimiser."""
 
     history: list[dict[str, float]]
@@ -49,7 +49,7 @@ class Course:
     seconds: float = 0.0  # that earlier processes spent on it
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Course:
+    def from_recipe(cls, recipe: Recipe) -> TrainingState:
         """A trial before its first epoch."""
         return cls([], Patience(recipe.early_stopping), Patience(recipe.plateau_patience))
 
@@ -60,9 +60,9 @@ class Course:
         return json.dumps({**plain, **counters, "seconds": seconds})
 
     @classmethod
-    def from_json(cls, recipe: Recipe, text: str) -> Course:
+    def from_json(cls, recipe: Recipe, text: str) -> TrainingState:
         """Raises ValueError, KeyError or TypeError where the text is no course."""
-        course, given = cls.of(recipe), json.loads(text)
+        course, given = cls.from_recipe(recipe), json.loads(text)
         for name in ("stopping", "plateau"):
             counter = getattr(course, name)
             counter.best, counter.waited = given.pop(name)
@@ -71,7 +71,7 @@ class Course:
         return course
 
 
-def place_of(run: Path, state: Path, storage: str | None) -> str:
+def checkpoint_place(run: Path, state: Path, storage: str | None) -> str:
     """Where a run's checkpoints lie: in `storage` where that is given, else in its ignored folder."""
     return f"{storage.rstrip('/')}/{run.name}" if storage else str((state / "checkpoints").absolute())
 
@@ -137,7 +137,7 @@ class Checkpoints:
         self.numerics = {"trial": trial_id, **numerics}
         self.next = 0.0  # when writing one more keeps to SHARE, by time.monotonic
 
-    def load(self, recipe: Recipe) -> tuple[Course, Arrays] | None:
+    def load(self, recipe: Recipe) -> tuple[TrainingState, Arrays] | None:
         """Return what was kept last; None where there is nothing, or nothing that can be used."""
         try:
             content = self.storage.read(self.trial_id)
@@ -149,12 +149,12 @@ class Checkpoints:
                 raise ValueError("it is not what was written")
             if said != self.numerics:
                 raise ValueError(f"it is of {said}, expected {self.numerics}")
-            return Course.from_json(recipe, text), arrays
+            return TrainingState.from_json(recipe, text), arrays
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             log.warning("its checkpoint cannot be used, it starts from its beginning: %s", error)
             return None
 
-    def save(self, course: Course, arrays: Callable[[], Arrays], seconds: float) -> None:
+    def save(self, course: TrainingState, arrays: Callable[[], Arrays], seconds: float) -> None:
         """Keep this one in place of the one before, unless that would take more than SHARE of the time."""
         start = time.monotonic()
         if start < self.next:

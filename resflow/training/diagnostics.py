@@ -41,7 +41,7 @@ def steps_watched(epoch: int, epochs: int, steps: int) -> dict[int, int]:
     return {0: 0, **last} if epoch == 1 else last
 
 
-def of(net: Learner, dataset: Dataset, gradients: Sequence[Sequence[Any]], epoch: int) -> pd.DataFrame:
+def diagnose(net: Learner, dataset: Dataset, gradients: Sequence[Sequence[Any]], epoch: int) -> pd.DataFrame:
     """A trial's DIAGNOSTIC_COLUMNS: `gradients` has (epoch, a norm for each of the learner's kernels) as it trained;
     the rest is of the network as it is, which is that of `epoch`."""
     rows = [

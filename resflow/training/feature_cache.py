@@ -32,11 +32,11 @@ from resflow import architectures
 from resflow.data import cache, pipeline
 from resflow.data.dataset import Dataset
 from resflow.errors import TrainingError
-from resflow.models import build as models
+from resflow.models.build import build_backbone, fold
 from resflow.study.costs import AHEAD
 from resflow.study.pretrained import Normalisation
 from resflow.study.trial import NUMERICS_VERSION, Trial
-from resflow.weights import load as weights
+from resflow.weights.load import load_weights
 
 BATCH, BATCH_PIXELS = 32, 128 * 64**2  # of a forward pass, at least: small images go faster in larger batches
 LIMIT_GB = 20.0
@@ -182,10 +182,10 @@ def _backbone(trial: Trial, normalisation: Normalisation, key: str) -> Any:
     if key not in _backbones:
         _backbones.clear()
         execution, jit = trial.execution, trial.execution.jit is True
-        net = models.build_backbone(trial.architecture, trial.data.image_size, execution.lowering, jit)
+        net = build_backbone(trial.architecture, trial.data.image_size, execution.lowering, jit)
         assert trial.pretrained is not None  # as in `_key`
-        weights.load(net, trial.pretrained)
-        models.fold(net)
+        load_weights(net, trial.pretrained)
+        fold(net)
         mean, deviation = (tf.constant(v, tf.float32) for v in (normalisation.mean, normalisation.deviation))
         shape = (None, trial.data.image_size, trial.data.image_size, 3)
 

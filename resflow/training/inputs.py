@@ -9,7 +9,7 @@ from resflow.data import pipeline
 from resflow.data.dataset import Dataset
 from resflow.study.pretrained import RAW, Normalisation
 from resflow.study.trial import Trial
-from resflow.training import feature_cache as features
+from resflow.training import feature_cache
 
 
 class Images:
@@ -34,19 +34,19 @@ class Images:
     def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
         """Yield the images of a part; `epoch` asks for that epoch's augmented views of them."""
         index = getattr(self.dataset, part)
-        table = None if epoch is None else features.part_views(self.trial, part, epoch, len(index))
+        table = None if epoch is None else feature_cache.part_views(self.trial, part, epoch, len(index))
         return pipeline.evaluation_batches(self.dataset, index, table)
 
 
-Inputs: TypeAlias = Images | features.Features
+Inputs: TypeAlias = Images | feature_cache.Features
 
 
-def of(trial: Trial, dataset: Dataset, pixels: Normalisation) -> Inputs:
+def make_inputs(trial: Trial, dataset: Dataset, pixels: Normalisation) -> Inputs:
     """Features where they are the same for every head, else images."""
-    return features.Features(trial, dataset, pixels) if trial.shares_features else Images(trial, dataset)
+    return feature_cache.Features(trial, dataset, pixels) if trial.shares_features else Images(trial, dataset)
 
 
-def normalisation(trial: Trial, dataset: Dataset) -> Normalisation:
+def choose_normalisation(trial: Trial, dataset: Dataset) -> Normalisation:
     """What is done to pixels: by the weights' own statistics, the training images', or nothing."""
     if trial.data.normalisation == "raw":
         return RAW

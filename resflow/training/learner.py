@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from resflow.architectures import stages
-from resflow.models import build as models
+from resflow.models.build import build_head, build_network, initialise, stage_of
 from resflow.models.layers import BatchNorm, Dropout
 from resflow.study.trial import Trial
-from resflow.weights import load as weights
+from resflow.weights.load import load_weights
 
 HEAD, ALL = "head", "all"  # phases: the head trains alone, or with all that `finetune` unfreezes
 
@@ -35,17 +35,17 @@ class Learner:
         keras.mixed_precision.set_global_policy(execution.precision)
         head = trial.network.head
         if features is None:
-            self.model = models.build(trial.architecture, size, trial.classes, execution.lowering, self.jit, head)
+            self.model = build_network(trial.architecture, size, trial.classes, execution.lowering, self.jit, head)
         else:
-            self.model = models.build_head(features, trial.classes, head)
+            self.model = build_head(features, trial.classes, head)
         self.features, self.classes, self.decoupled = features, trial.classes, trial.recipe.optimizer == "adamw"
         self.momentum, self.decay, self.smoothing, self.share = (tf.Variable(0.0, trainable=False) for _ in range(4))
         self.mean, self.deviation = (tf.Variable(tf.zeros(3), trainable=False) for _ in range(2))
         self.seed = tf.Variable(0, trainable=False, dtype=tf.int64)
         unfrozen = _unfrozen(trial)
         self.trained = {
-            HEAD: [layer for layer in self.model.layers if models.stage_of(layer.name) is None],
-            ALL: [layer for layer in self.model.layers if unfrozen(models.stage_of(layer.name))],
+            HEAD: [layer for layer in self.model.layers if stage_of(layer.name) is None],
+            ALL: [layer for layer in self.model.layers if unfrozen(stage_of(layer.name))],
         }
         self.decays = trial.recipe.weight_decay > 0
         self.frozen_bn_learns = trial.recipe.bn == "train"
@@ -75,14 +75,14 @@ class Learner:
         """The variables of a backbone with a rate of its own, by `id`."""
         if trial.recipe.backbone_learning_rate is None:
             return set()
-        backbone = [layer for layer in self.model.layers if models.stage_of(layer.name) is not None]
+        backbone = [layer for layer in self.model.layers if stage_of(layer.name) is not None]
         return {id(variable) for variable in _variables(backbone)}
 
     def reset(self, trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> None:
         """Put everything to where a new trial starts; `mean` and `deviation` are float32 (3,), in 0..255."""
-        models.initialise(self.model, trial.seed)
+        initialise(self.model, trial.seed)
         if trial.pretrained is not None and self.features is None:
-            weights.load(self.model, trial.pretrained, partial=trial.network.partial_weights)
+            load_weights(self.model, trial.pretrained, partial=trial.network.partial_weights)
         for counter, value in self.counters:
             counter.assign(value)
         for slot in self.slots:
@@ -254,7 +254,7 @@ def _optimizer(
     return inner
 
 
-def graph_of(trial: Trial, features: tuple[int, ...] | None = None) -> tuple[Any, ...]:
+def graph_key(trial: Trial, features: tuple[int, ...] | None = None) -> tuple[Any, ...]:
     """What trials must share to share a graph: all else is numbers."""
     recipe = trial.recipe
     trained = (recipe.finetune, recipe.unfrozen_stages, recipe.bn, recipe.backbone_learning_rate is None)
@@ -266,17 +266,19 @@ def graph_of(trial: Trial, features: tuple[int, ...] | None = None) -> tuple[Any
 graphs: dict[tuple[Any, ...], Learner] = {}  # the graph of this process's last trial: tracing is dear, memory is short
 
 
-def learner(trial: Trial, mean: np.ndarray, deviation: np.ndarray, features: tuple[int, ...] | None = None) -> Learner:
+def prepare_learner(
+    trial: Trial, mean: np.ndarray, deviation: np.ndarray, features: tuple[int, ...] | None = None
+) -> Learner:
     """Return a Learner at the trial's start, with the graph of the trial before it where the two share one."""
-    key = graph_of(trial, features)
+    key = graph_key(trial, features)
     if key not in graphs:
-        forget()
+        forget_graphs()
         graphs[key] = Learner(trial, features)
     graphs[key].reset(trial, mean, deviation)
     return graphs[key]
 
 
-def forget() -> None:
+def forget_graphs() -> None:
     """Drop the kept graph and its memory."""
     graphs.clear()
     keras.backend.clear_session()

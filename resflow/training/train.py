@@ -14,38 +14,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-# Before TensorFlow is imported. It leaves oneDNN off on CPUs without AVX-512 VNNI, where its own backward
-# convolutions make a training step several times slower (results/bench/).
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from resflow import provenance
+from resflow.training import xla_cache
 
-from resflow import silence
-from resflow.training import xla_cache as compiled
+os.environ["TF_XLA_FLAGS"] = xla_cache.flags()
 
-os.environ["TF_XLA_FLAGS"] = compiled.flags()
-
-with silence.importing():
+with provenance.quiet_import():
     import keras
     import tensorflow as tf
 
 from resflow import provenance
-from resflow.data.dataset import Dataset, load
+from resflow.data.dataset import Dataset, load_dataset
 from resflow.errors import ResflowError, TrainingError
-from resflow.models import build as models
-from resflow.records.record import HISTORY_COLUMNS, Outcome, record_of
+from resflow.models.build import build_network, initialise
+from resflow.records.record import HISTORY_COLUMNS, Outcome, make_record
 from resflow.study.pretrained import Normalisation
 from resflow.study.settings import Execution
 from resflow.study.trial import Trial
-from resflow.training import diagnostics, inputs
-from resflow.training import gpu_memory as device_memory
-from resflow.training.checkpoints import Arrays, Checkpoints, Course, Storage
-from resflow.training.inputs import Inputs
-from resflow.training.learner import ALL, HEAD, Learner, forget, learner
+from resflow.training import diagnostics, gpu_memory
+from resflow.training.checkpoints import Arrays, Checkpoints, Storage, TrainingState
+from resflow.training.inputs import Inputs, choose_normalisation, make_inputs
+from resflow.training.learner import ALL, HEAD, Learner, forget_graphs, prepare_learner
 from resflow.training.schedule import learning_rate
 from resflow.training.scoring import predictions, score
-from resflow.weights import description as about
-from resflow.weights import load as weights
-from resflow.weights import saved as kept
+from resflow.weights.description import describe_trial
+from resflow.weights.load import load_weights
+from resflow.weights.saved import write_network
 
 log = logging.getLogger("resflow.train")
 OnEpoch = Callable[[dict[str, float]], None]
@@ -77,7 +71,7 @@ def configure(execution: Execution, gpus: float = 1.0) -> None:
         else:
             for device in devices:
                 if gpus < 1:
-                    limit = [tf.config.LogicalDeviceConfiguration(memory_limit=device_memory.megabytes(gpus))]
+                    limit = [tf.config.LogicalDeviceConfiguration(memory_limit=gpu_memory.megabytes(gpus))]
                     tf.config.set_logical_device_configuration(device, limit)
                 else:
                     tf.config.experimental.set_memory_growth(device, True)
@@ -85,10 +79,10 @@ def configure(execution: Execution, gpus: float = 1.0) -> None:
         raise TrainingError(f"TensorFlow was in use before this trial set it up: {error}") from error
     tf.config.experimental.enable_op_determinism()
     if execution.jit is True:
-        compiled.prune()
+        xla_cache.prune()
 
 
-def run(
+def train_trial(
     trial: Trial,
     folder: Path,
     on_epoch: OnEpoch | None = None,
@@ -103,14 +97,14 @@ def run(
     the checkpoint that an interrupted process left there, and leaves its own; whoever has the outcome removes it.
     """
     started, clock = {"started": provenance.now(), **provenance.environment()}, time.perf_counter()
-    course = Course.of(trial.recipe)
+    course = TrainingState.from_recipe(trial.recipe)
     facts: dict[str, Any] = {}
     predicted, inside, saved = None, None, Arrays()
     try:
-        dataset = load(folder, trial.data.split, trial.split_seed)
+        dataset = load_dataset(folder, trial.data.split, trial.split_seed)
         if trial.candidate:
             dataset = replace(dataset, test=dataset.test[:0])  # what chooses settings never sees the test images
-        pixels = inputs.normalisation(trial, dataset)
+        pixels = choose_normalisation(trial, dataset)
         facts["data"] = _data_facts(trial, dataset, pixels)
         checkpoints = Checkpoints(storage, trial.checkpoint, _numerics(trial, keep)) if storage else None
         found = checkpoints.load(trial.recipe) if checkpoints else None
@@ -119,7 +113,7 @@ def run(
             if on_epoch is not None and trial.candidate:
                 for row in course.history:
                     on_epoch(row)  # what prunes has to know all of them
-        fed = inputs.of(trial, dataset, pixels)
+        fed = make_inputs(trial, dataset, pixels)
         best_epoch, metrics, predicted, inside = _fit(fed, pixels, course, saved, on_epoch, keep, checkpoints)
         facts |= {"status": "completed", "metrics": metrics, "best_epoch": best_epoch}
     except Diverged as error:
@@ -128,8 +122,8 @@ def run(
     except Exception as error:  # one trial's fault must not stop the others: it becomes the record's reason
         facts |= {"status": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
         log.error("failed:\n%s", traceback.format_exc())
-        forget()  # whatever it broke must not reach the next trial
-    record = record_of(
+        forget_graphs()  # whatever it broke must not reach the next trial
+    record = make_record(
         trial,
         network=_network_facts(trial),
         epochs_run=len(course.history),
@@ -176,7 +170,7 @@ def _numerics(trial: Trial, keep: Path | None) -> dict[str, str]:
 def _fit(
     fed: Inputs,
     pixels: Normalisation,
-    course: Course,
+    course: TrainingState,
     saved: Arrays,
     on_epoch: OnEpoch | None,
     keep: Path | None,
@@ -196,7 +190,7 @@ def _fit(
             f"batch_size {recipe.batch_size} is more than the {len(dataset.train)} training images: make it smaller."
         )
     mean, deviation = (np.array(values, np.float32) for values in (pixels.mean, pixels.deviation))
-    net = learner(trial, mean, deviation, fed.shape)
+    net = prepare_learner(trial, mean, deviation, fed.shape)
     wanted = _wanted(trial, keep)
     values: dict[str, list[np.ndarray]] = {}  # of the network at these epochs, where it must be put back
     if saved:
@@ -232,7 +226,7 @@ def _conclude(
     net: Learner,
     fed: Inputs,
     pixels: Normalisation,
-    course: Course,
+    course: TrainingState,
     values: dict[str, list[np.ndarray]],
     keep: Path | None,
 ) -> tuple[int, dict[str, float], pd.DataFrame | None, pd.DataFrame | None]:
@@ -247,7 +241,7 @@ def _conclude(
     if not trial.candidate:
         logits = net.predict(fed.evaluation_batches("test"), len(dataset.test))
         tested, predicted = score(logits, dataset.labels[dataset.test]), predictions(logits, dataset)
-    inside = diagnostics.of(net, dataset, course.gradients, chosen) if trial.diagnostics else None
+    inside = diagnostics.diagnose(net, dataset, course.gradients, chosen) if trial.diagnostics else None
     if keep is not None and trial.keep_weights != "none":
         if trial.keep_weights in values:
             net.model.set_weights(values[trial.keep_weights])
@@ -263,7 +257,7 @@ def _conclude(
     )
 
 
-def _epoch(net: Learner, fed: Inputs, epoch: int, steps: int, course: Course) -> dict[str, float]:
+def _epoch(net: Learner, fed: Inputs, epoch: int, steps: int, course: TrainingState) -> dict[str, float]:
     """Train for one epoch and evaluate: a row of the history."""
     clock, recipe = time.perf_counter(), fed.trial.recipe
     rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, course.drops) for i in range(steps)]
@@ -290,7 +284,7 @@ def _values_of(saved: Arrays) -> dict[str, list[np.ndarray]]:
 def _keep(trial: Trial, net: Learner, dataset: Dataset, pixels: Normalisation, epoch: int, path: Path) -> None:
     """Write the network as it is. A disk that refuses costs the network, not the record: `kept.lacking` finds out."""
     try:
-        kept.write(path, _whole(trial, net), about.of(trial, epoch, dataset.class_names), pixels)
+        write_network(path, _whole(trial, net), describe_trial(trial, epoch, dataset.class_names), pixels)
     except ResflowError as error:
         log.error("its network is not kept: %s", error)
 
@@ -300,10 +294,10 @@ def _whole(trial: Trial, net: Learner) -> keras.Model:
     if net.features is None:
         return net.model
     execution, head = trial.execution, trial.network.head
-    whole = models.build(trial.architecture, trial.data.image_size, trial.classes, execution.lowering, net.jit, head)
+    whole = build_network(trial.architecture, trial.data.image_size, trial.classes, execution.lowering, net.jit, head)
     assert trial.pretrained is not None  # no features without
-    models.initialise(whole, trial.seed)
-    weights.load(whole, trial.pretrained, partial=trial.network.partial_weights)
+    initialise(whole, trial.seed)
+    load_weights(whole, trial.pretrained, partial=trial.network.partial_weights)
     for layer in net.model.layers:
         if layer.weights:
             whole.get_layer(layer.name).set_weights(layer.get_weights())
@@ -311,7 +305,7 @@ def _whole(trial: Trial, net: Learner) -> keras.Model:
 
 
 def _train_epoch(
-    net: Learner, fed: Inputs, epoch: int, rates: list[float], watch: Mapping[int, int], course: Course
+    net: Learner, fed: Inputs, epoch: int, rates: list[float], watch: Mapping[int, int], course: TrainingState
 ) -> float:
     """Mean loss of an epoch's steps. `watch` says as which epoch the gradients of some steps are kept in `course`."""
     losses = []

@@ -21,14 +21,13 @@ from typing import Any
 import pandas as pd
 
 from resflow.errors import RecordError
-from resflow.records import run as runs
 from resflow.records.record import Record
-from resflow.study import contrast_families as families
-from resflow.study import search_space as space
+from resflow.records.run import load_run
+from resflow.study import contrast_families, search_space
 from resflow.study.arms import Arm
 from resflow.study.load import Study
 from resflow.study.search_space import Parameter, Tune
-from resflow.study.trial import Candidate, Trial, of_arm
+from resflow.study.trial import Candidate, Trial, make_trial
 
 FOLDER, SEARCHES, LEDGER = "tuning", "searches.csv", "ledger.csv"
 SEARCH_COLUMNS = ("arm", "search", "space", "oracle", "allotted", "seeds", "epochs")
@@ -76,9 +75,9 @@ class Searches:
 
     def _trial(self, arm: str, values: Mapping[str, Any], seed: int, purpose: str) -> Trial:
         base, like = self.arms[arm], self.templates[arm]
-        settings = space.settings(self.tune.space, values)
+        settings = search_space.settings_of(self.tune.space, values)
         tried = base.with_settings(settings) if settings else base
-        return of_arm(self.study, tried, seed, like.facts, like.execution, like.pretrained, purpose)
+        return make_trial(self.study, tried, seed, like.facts, like.execution, like.pretrained, purpose)
 
     def table(self) -> pd.DataFrame:
         """SEARCH_COLUMNS, a row an arm."""
@@ -98,7 +97,7 @@ class Searches:
         return pd.DataFrame(rows, columns=list(SEARCH_COLUMNS))
 
 
-def searches(study: Study, trials: Sequence[Trial]) -> Searches:
+def make_searches(study: Study, trials: Sequence[Trial]) -> Searches:
     """The searches of a study that asks for tuning; `trials` are its own, as it is written."""
     return Searches(study, {trial.arm: trial for trial in reversed(trials)})
 
@@ -108,7 +107,7 @@ def space_digest(tune: Tune) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def final(study: Study, winners: Mapping[str, Tried]) -> Study:
+def final_study(study: Study, winners: Mapping[str, TriedCandidate]) -> Study:
     """The study whose trials are compared: each arm with its winner's settings, beside it the arm as it is written.
 
     Arms whose search has no winner are left out of the tuned ones.
@@ -117,22 +116,22 @@ def final(study: Study, winners: Mapping[str, Tried]) -> Study:
     assert tune is not None
     arms: list[Arm] = []
     for arm in study.arms:
-        both = {families.UNTUNED: arm} if tune.untuned else {}
+        both = {contrast_families.UNTUNED: arm} if tune.untuned else {}
         if arm.name in winners:
-            settings = space.settings(tune.space, winners[arm.name].values)
-            both[families.TUNED] = replace(arm.with_settings(settings), tuned=True)
+            settings = search_space.settings_of(tune.space, winners[arm.name].values)
+            both[contrast_families.TUNED] = replace(arm.with_settings(settings), tuned=True)
         arms += [_at(one, level) for level, one in both.items()] if tune.untuned else both.values()
     return replace(study, arms=tuple(arms))
 
 
 def _at(arm: Arm, level: str) -> Arm:
     """An arm as one of two, tuned and untuned."""
-    levels = {**arm.levels, families.TUNING: level}
-    return replace(arm, name=families.arm_name(arm.name, level), levels=levels, of=arm.name)
+    levels = {**arm.levels, contrast_families.TUNING: level}
+    return replace(arm, name=contrast_families.arm_name(arm.name, level), levels=levels, of=arm.name)
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedCandidate:
     """One candidate of an arm, over its seeds."""
 
     arm: str
@@ -150,7 +149,7 @@ class Tried:
     @property
     def score(self) -> float:
         """Mean validation top-1; a diverged seed counts 0, a pruned one what it had reached. NaN where one failed."""
-        return sum(map(reached, self.records)) / len(self.records)
+        return sum(map(record_score, self.records)) / len(self.records)
 
     @property
     def loss(self) -> float:
@@ -158,7 +157,7 @@ class Tried:
         return sum(record.metrics.get("validation_loss", float("inf")) for record in self.records) / len(self.records)
 
 
-def reached(record: Record) -> float:
+def record_score(record: Record) -> float:
     """The score of one record."""
     if record.status == "diverged":
         return 0.0
@@ -172,7 +171,7 @@ class Phase:
     """The tuning phase of a run as its records tell it. `left_out` counts those of other searches."""
 
     table: pd.DataFrame  # SEARCH_COLUMNS
-    tried: dict[str, list[Tried]]  # arm -> its candidates by number
+    tried: dict[str, list[TriedCandidate]]  # arm -> its candidates by number
     left_out: int = 0
 
     def complete(self, arm: str) -> bool:
@@ -183,13 +182,13 @@ class Phase:
     def unfinished(self) -> list[str]:
         return [arm for arm in self.table["arm"] if not self.complete(arm)]
 
-    def winner(self, arm: str) -> Tried | None:
+    def winner(self, arm: str) -> TriedCandidate | None:
         """The best completed candidate of all epochs; of equal ones that of the lower loss, then the earlier one."""
         epochs = int(self.table.loc[self.table["arm"] == arm, "epochs"].iloc[0])
         whole = [one for one in self.tried.get(arm, ()) if one.status == "completed" and one.epochs == epochs]
         return min(whole, key=lambda one: (-one.score, one.loss, one.number), default=None)
 
-    def winners(self) -> dict[str, Tried]:
+    def winners(self) -> dict[str, TriedCandidate]:
         """Arm -> its winner, of arms whose search is complete."""
         found = {arm: self.winner(arm) for arm in self.table["arm"] if self.complete(arm)}
         return {arm: one for arm, one in found.items() if one}
@@ -236,24 +235,24 @@ class Phase:
         return found
 
 
-def at_ends(phase: Phase, searched: Mapping[str, Parameter]) -> dict[str, dict[str, str]]:
+def winners_at_ends(phase: Phase, searched: Mapping[str, Parameter]) -> dict[str, dict[str, str]]:
     """Arm -> hyperparameter -> `low` or `high`, of winners that lie at an end of what was searched."""
     won = {arm: phase.winner(arm) for arm in phase.table["arm"]}
-    found = {arm: space.edges(searched, one.values) for arm, one in won.items() if one}
+    found = {arm: search_space.edges_of(searched, one.values) for arm, one in won.items() if one}
     return {arm: near for arm, near in found.items() if near}
 
 
-def phase(run: Path) -> Phase | None:
+def read_phase(run: Path) -> Phase | None:
     """Read the tuning phase of a run; None where it has none. Raises RecordError where searches.csv is no table."""
     folder = run / FOLDER
     if not (folder / "trials").is_dir() and not (folder / SEARCHES).is_file():
         return None
-    records = list(runs.load(folder).records) if (folder / "trials").is_dir() else []
+    records = list(load_run(folder).records) if (folder / "trials").is_dir() else []
     table = _table(folder / SEARCHES) if (folder / SEARCHES).is_file() else _from_records(records)
-    return of_records(table, records)
+    return phase_from_records(table, records)
 
 
-def of_records(table: pd.DataFrame, records: Iterable[Record]) -> Phase:
+def phase_from_records(table: pd.DataFrame, records: Iterable[Record]) -> Phase:
     """The phase whose searches are in `table`, with those of the records that are theirs."""
     known, groups, left_out = set(table["search"]), dict[tuple[str, int], list[Record]](), 0
     wanted = dict(zip(table["search"], table["seeds"], strict=True))
@@ -262,11 +261,11 @@ def of_records(table: pd.DataFrame, records: Iterable[Record]) -> Phase:
             groups.setdefault((record.arm, record.candidate.number), []).append(record)
         else:
             left_out += 1
-    tried: dict[str, list[Tried]] = {arm: [] for arm in table["arm"]}
+    tried: dict[str, list[TriedCandidate]] = {arm: [] for arm in table["arm"]}
     for (arm, number), mine in sorted(groups.items()):
         first = mine[0].candidate
         if first and len(mine) >= int(wanted[first.search]):  # all its seeds have ended
-            tried.setdefault(arm, []).append(Tried(arm, number, first.values, first.epochs, tuple(mine)))
+            tried.setdefault(arm, []).append(TriedCandidate(arm, number, first.values, first.epochs, tuple(mine)))
     return Phase(table, tried, left_out)
 
 

@@ -7,7 +7,6 @@ was cut off goes on by asking again and reading the records that are there.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import deque
 from collections.abc import Mapping
@@ -15,19 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # keras-tuner imports TensorFlow
+from resflow import provenance
 
-from resflow import silence
-
-with silence.importing():
+with provenance.quiet_import():
     import keras_tuner
 
 from resflow.errors import RecordError
-from resflow.records.record import Record, read, trial_folder
+from resflow.records.record import Record, read_record, trial_folder
 from resflow.study.search_space import Choice, Parameter, Tune
 from resflow.study.trial import Trial
 from resflow.tuning.oracle_searcher import FINISHED, OracleSearcher
-from resflow.tuning.phase import SCORE, Searches, Tried
+from resflow.tuning.phase import SCORE, Searches, TriedCandidate
 
 EPOCHS = "tuner/epochs"  # keras-tuner's names of what Hyperband says beside a candidate's values
 OWN = "tuner/"
@@ -77,7 +74,7 @@ def oracle(tune: Tune, epochs: int) -> keras_tuner.Oracle:
 
 
 @dataclass
-class Asked:
+class PendingCandidate:
     """A candidate that an oracle waits for, and its trials, one a seed."""
 
     name: str  # the oracle's
@@ -96,8 +93,8 @@ class ArmSearch:
         self.epochs = searches.arms[arm].recipe.epochs
         self.bridge = OracleSearcher(oracle(self.tune, self.epochs), folder)
         self.batch = self.tune.batch or (len(searches.rungs(arm)) if self.tune.oracle == "random" else 1)
-        self.asked: list[Asked] = []
-        self.of_trial: dict[str, Asked] = {}
+        self.asked: list[PendingCandidate] = []
+        self.of_trial: dict[str, PendingCandidate] = {}
         self.waiting = deque[Trial]()
         self.number = 0
         self.finished = False
@@ -109,7 +106,7 @@ class ArmSearch:
             self._ask()
         return self.waiting.popleft() if self.waiting else None
 
-    def hear(self, record: Record) -> None:
+    def report_result(self, record: Record) -> None:
         self.of_trial[record.id].records.append(record)
 
     def _heard_all(self) -> bool:
@@ -117,7 +114,7 @@ class ArmSearch:
 
     def _tell(self) -> None:
         for one in self.asked:
-            tried = Tried(self.arm, one.number, one.values, one.epochs, tuple(one.records))
+            tried = TriedCandidate(self.arm, one.number, one.values, one.epochs, tuple(one.records))
             failed = tried.status == "failed"
             if failed and self.tune.oracle != "hyperband":
                 self.bridge.on_trial_complete(one.name, error=True)
@@ -141,7 +138,7 @@ class ArmSearch:
             trials = [
                 self.searches.candidate(self.arm, self.number, values, epochs, seed) for seed in self.tune.chosen_seeds
             ]
-            self.asked.append(Asked(f"candidate{self.number}", self.number, values, epochs, trials))
+            self.asked.append(PendingCandidate(f"candidate{self.number}", self.number, values, epochs, trials))
             self.of_trial |= dict.fromkeys((trial.id for trial in trials), self.asked[-1])
             self.waiting += trials
 
@@ -177,7 +174,7 @@ class Search:
             while (trial := arm.next()) is not None:
                 self.trials[trial.id] = trial
                 try:
-                    arm.hear(read(trial_folder(self.run, trial.id)))
+                    arm.report_result(read_record(trial_folder(self.run, trial.id)))
                 except RecordError:
                     self.running[trial.id] = trial.arm
                     return trial
@@ -204,9 +201,9 @@ class Search:
         later = []
         for trial_id in self.ended_ids:
             try:
-                record = read(trial_folder(self.run, trial_id))
+                record = read_record(trial_folder(self.run, trial_id))
             except RecordError:
                 later.append(trial_id)
             else:
-                self.arms[self.trials[trial_id].arm].hear(record)
+                self.arms[self.trials[trial_id].arm].report_result(record)
         self.ended_ids = later

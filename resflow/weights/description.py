@@ -30,7 +30,7 @@ def _architecture(given: Any) -> Architecture:
         Network(**{key: value for key, value in given.items() if key not in ("stem", "stem_pool")})
         return Architecture(**given)
     except ValidationError as error:
-        raise ValueError(validation.reason(error)) from error
+        raise ValueError(validation.first_problem(error)) from error
     except (StudyError, TypeError) as error:
         raise ValueError(str(error).rstrip(".")) from error
 
@@ -81,7 +81,7 @@ class Described(About):
     normalisation: Normalisation
 
 
-def of(trial: Trial, epoch: int, classes: Iterable[str]) -> About:
+def describe_trial(trial: Trial, epoch: int, classes: Iterable[str]) -> About:
     """Describe the network of a trial as it is after an epoch."""
     assert trial.keep_weights != "none"  # else nobody asks
     return About(
@@ -103,7 +103,7 @@ def of(trial: Trial, epoch: int, classes: Iterable[str]) -> About:
     )
 
 
-def parsed(kind: type[Any], text: str, path: Path) -> Any:
+def parse_description(kind: type[Any], text: str, path: Path) -> Any:
     """Read JSON as About or Described. Raises WeightsError where it makes no sense; `path` is where it stands."""
     try:
         return kind.model_validate_json(text)
@@ -111,7 +111,7 @@ def parsed(kind: type[Any], text: str, path: Path) -> Any:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
         own_words = problem["type"] in ("missing", "json_invalid")  # else they tell what was expected and what came
-        reason = problem["msg"] if own_words else validation.reason(error)
+        reason = problem["msg"] if own_words else validation.first_problem(error)
         raise WeightsError(
             f"what {path} says of its network makes no sense: {where or 'its text'}: {reason}. "
             "Export or train the network again."

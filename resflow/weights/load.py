@@ -28,7 +28,7 @@ RUN = "run:"
 logger = logging.getLogger(__name__)
 
 
-def find(setting: str, family: str, depth: int, state: Path = STATE) -> Pretrained:
+def find_weights(setting: str, family: str, depth: int, state: Path = STATE) -> Pretrained:
     """Find the weights that a setting names, check the file, and say how a network must fit it.
 
     `imagenet` is downloaded the first time. Needs no TensorFlow. Raises WeightsError where there is no such file, or
@@ -75,7 +75,7 @@ def _plain(name: str) -> bool:
     return name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
 
 
-def load(model: Any, pretrained: Pretrained, head: bool = False, partial: bool = False) -> None:
+def load_weights(model: Any, pretrained: Pretrained, head: bool = False, partial: bool = False) -> None:
     """Set the weights of a network of `models.build`: its backbone, and with `head` what stands behind it.
 
     All tensors match by name and shape, or nothing is set and WeightsError lists every one that is missing, that the
@@ -138,7 +138,7 @@ def _tell(mismatches: str, fitting: int, network: str, origin: str, partial: boo
     logger.warning("%d tensors of %s were loaded into %s, but not:%s", fitting, origin, network, mismatches)
 
 
-def save(
+def save_weights(
     model: Any,
     path: Path,
     *,
@@ -186,6 +186,3 @@ def save(
     finally:
         with suppress(OSError):  # where there is no folder either
             draft.unlink(missing_ok=True)
-
-
-__all__ = ["Normalisation", "Pretrained", "find", "load", "save"]

@@ -22,18 +22,18 @@ from typing import Any
 from resflow import architectures
 from resflow.errors import MissingExtraError, RecordError, WeightsError, nearest
 from resflow.records.record import Record
-from resflow.records.run import load
+from resflow.records.run import load_run
 from resflow.study.pretrained import Normalisation
 from resflow.study.trial import Trial
-from resflow.weights import load as weights
-from resflow.weights.description import About, Described, parsed
+from resflow.weights import load
+from resflow.weights.description import About, Described, parse_description
 
 MODEL = "model"  # what the files of an exported folder are called, before their endings
 KEPT, KERAS, ABOUT = ".safetensors", ".keras", ".json"
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedNetwork:
     """A file that holds a trained network, read and checked."""
 
     path: Path
@@ -41,15 +41,15 @@ class Kept:
     normalisation: Normalisation
 
 
-def path_of(state: Path, trial_id: str) -> Path:
+def network_path(state: Path, trial_id: str) -> Path:
     """Return where the network of a trial is kept."""
     return state / "weights" / f"{trial_id}{KEPT}"
 
 
-def write(path: Path, model: Any, about: About, normalisation: Normalisation) -> None:
+def write_network(path: Path, model: Any, about: About, normalisation: Normalisation) -> None:
     """Write a built network with all that `read` wants: whole or not at all. Raises WeightsError."""
     with writing(path):
-        weights.save(
+        load.save_weights(
             model,
             path,
             normalisation=normalisation,
@@ -85,21 +85,21 @@ def whole(path: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
-def waiting(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
+def trials_to_run(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
     """Return the trials that are to run: those without a record, and those of `lacking`."""
     trials = list(trials)
-    again = {trial.id for trial in lacking(trials, known, state)}
+    again = {trial.id for trial in trials_without_network(trials, known, state)}
     return [trial for trial in trials if trial.id not in known or trial.id in again]
 
 
-def lacking(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
+def trials_without_network(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
     """Return the completed trials whose network was to be kept and is not there, or is that of another epoch."""
     asked = [trial for trial in trials if trial.keep_weights != "none" and trial.id in known]
     return [trial for trial in asked if known[trial.id].status == "completed" and not _is_kept(trial, state)]
 
 
 def _is_kept(trial: Trial, state: Path) -> bool:
-    path = path_of(state, trial.id)
+    path = network_path(state, trial.id)
     try:
         trained = _about(path).trained
     except WeightsError:  # none, or a damaged one: either is made again
@@ -107,24 +107,24 @@ def _is_kept(trial: Trial, state: Path) -> bool:
     return (trained.trial, trained.kept) == (trial.id, trial.keep_weights)
 
 
-def sweep(state: Path) -> None:
+def sweep_drafts(state: Path) -> None:
     """Remove what processes that were killed in writing left beside the kept networks."""
     for draft in (state / "weights").glob(f".*{KEPT}.*"):
         draft.unlink(missing_ok=True)
 
 
-def read(path: Path) -> Kept:
+def read_network(path: Path) -> SavedNetwork:
     """Read a .safetensors file that resflow wrote, or a .keras file with its .json. Raises WeightsError."""
     if path.suffix == KERAS:
         return _read_exported(path)
     about = _about(path)
-    found = weights.find(str(path.absolute()), about.network.family, about.network.depth)
+    found = load.find_weights(str(path.absolute()), about.network.family, about.network.depth)
     if found.normalisation is None:
         raise WeightsError(
             f"{path} does not say how pixels are normalised: expected the key `input` in its metadata. Correct "
             f"{path.name}.json beside it, or export the network again."
         )
-    return Kept(path, about, found.normalisation)
+    return SavedNetwork(path, about, found.normalisation)
 
 
 def _about(path: Path) -> About:
@@ -137,7 +137,7 @@ def _about(path: Path) -> About:
             "of `resflow export`, of `resflow pretrain`, or one that a study kept. As the start of a training any "
             f"weights can serve: --set weights={path}."
         )
-    about = parsed(About, f"{{{', '.join(f'{json.dumps(key)}: {inside[key]}' for key in keys)}}}", path)
+    about = parse_description(About, f"{{{', '.join(f'{json.dumps(key)}: {inside[key]}' for key in keys)}}}", path)
     _check_size(about, path)
     return about
 
@@ -156,14 +156,14 @@ def _metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path} is no readable {KEPT} file: {error}. Export or train the network again.") from error
 
 
-def _read_exported(path: Path) -> Kept:
+def _read_exported(path: Path) -> SavedNetwork:
     if not path.is_file():
         raise WeightsError(f"no exported network at {path}: expected a {KERAS} file.")
-    found = described(path.with_suffix(ABOUT))
-    return Kept(path, found, found.normalisation)
+    found = read_description(path.with_suffix(ABOUT))
+    return SavedNetwork(path, found, found.normalisation)
 
 
-def described(path: Path) -> Described:
+def read_description(path: Path) -> Described:
     """Read model.json. Raises WeightsError."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -172,7 +172,7 @@ def described(path: Path) -> Described:
             f"cannot read {path}: {error}. It names the classes and the preprocessing of the network beside it: "
             "export the network again."
         ) from error
-    found: Described = parsed(Described, text, path)
+    found: Described = parse_description(Described, text, path)
     return found
 
 
@@ -189,18 +189,20 @@ def _check_size(about: About, path: Path) -> None:
         )
 
 
-def locate(model: str, results: Path, state: Path) -> Path:
+def locate_network(model: str, results: Path, state: Path) -> Path:
     """Return the file of MODEL: an exported folder, a file, or RUN/TRIAL. Raises WeightsError or RecordError."""
     path = Path(model).expanduser()
     if (path / "record.json").is_file():
-        return of_trial(f"{path.parents[1]}/{path.name}" if path.parent.name == "trials" else model, results, state)
+        return network_of_trial(
+            f"{path.parents[1]}/{path.name}" if path.parent.name == "trials" else model, results, state
+        )
     if path.is_dir():
         return _in_folder(path)
     if path.is_file() and path.suffix not in (KEPT, KERAS):
         raise WeightsError(f"{path} is no trained network: expected a folder of `resflow export`, or a {KEPT} file.")
     if path.is_file() or path.suffix in (KEPT, KERAS):
         return path  # a missing one is told when it is read
-    return of_trial(model, results, state)
+    return network_of_trial(model, results, state)
 
 
 def _in_folder(folder: Path) -> Path:
@@ -214,7 +216,7 @@ def _in_folder(folder: Path) -> Path:
     )
 
 
-def of_trial(name: str, results: Path, state: Path) -> Path:
+def network_of_trial(name: str, results: Path, state: Path) -> Path:
     """Return the kept network of RUN/TRIAL; RUN is a run's name or folder. Says how to train again what is missing."""
     run, slash, trial = name.rstrip("/").rpartition("/")
     if not slash or not re.fullmatch(r"\w[\w.-]*", trial) or Path(run).name in ("", ".."):
@@ -223,14 +225,14 @@ def of_trial(name: str, results: Path, state: Path) -> Path:
             f"`resflow export`, or a {KEPT} file. `resflow status` lists runs and trials."
         )
     called = Path(run).name
-    path = path_of(state / called, trial)
+    path = network_path(state / called, trial)
     if path.is_file():
         return path
     folder = results / run if (results / run).is_dir() else Path(run)
     if not folder.is_dir():
         known = [other.name for place in (results, state) if place.is_dir() for other in place.iterdir()]
         raise RecordError(f"no run called '{called}'.{nearest(called, known)} `resflow status` lists the runs.")
-    found = load(folder)
+    found = load_run(folder)
     ids = list(dict.fromkeys([*(found.plan["id"] if len(found.plan) else ()), *(r.id for r in found.records)]))
     if trial not in ids:
         raise RecordError(
@@ -238,11 +240,11 @@ def of_trial(name: str, results: Path, state: Path) -> Path:
         )
     raise WeightsError(
         f"trial {trial} of run {called} has kept no network. Train it again, and keep it, with:\n  "
-        f"{again(found.study)}\nWhat has a record already keeps it: on a CPU the same numbers come out."
+        f"{retrain_command(found.study)}\nWhat has a record already keeps it: on a CPU the same numbers come out."
     )
 
 
-def again(study: Mapping[str, Any]) -> str:
+def retrain_command(study: Mapping[str, Any]) -> str:
     """Return the command that runs a study (as its study.yaml says) once more and keeps its networks."""
     command = str(study.get("command") or f"resflow study {study.get('name', 'STUDY')}")
     asked = study.get("keep_weights", "none") != "none"

@@ -14,8 +14,8 @@ from pathlib import Path
 from resflow import provenance
 from resflow.data import cache
 from resflow.errors import ResflowError, one_of
-from resflow.training import xla_cache as compiled
-from resflow.workflow import plan as planning
+from resflow.training import xla_cache
+from resflow.workflow.plan import STATE
 
 # In a process of its own: TensorFlow keeps the GPUs that it has once looked at.
 ASK_TENSORFLOW = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
@@ -36,16 +36,16 @@ class Place:
             raise ResflowError(f"cannot remove {self.path}: {error}. Remove it by hand.") from error
 
 
-def places(what: str = "all") -> list[Place]:
+def removable_places(what: str = "all") -> list[Place]:
     """Return what is there of a part of what resflow keeps, or of all of it. Raises ResflowError for an unknown one.
 
     Kept networks are a part that goes when it is named, and never with `all`: only training makes them again.
     """
-    runs = sorted(planning.STATE.iterdir()) if planning.STATE.is_dir() else []
+    runs = sorted(STATE.iterdir()) if STATE.is_dir() else []
     known = {
         "images": [(cache.root() / "data", "decoded images")],
         "downloads": [(cache.root() / "downloads", "downloaded archives")],
-        "compiled": [(compiled.root(), "XLA's compilations")],
+        "compiled": [(xla_cache.root(), "XLA's compilations")],
         "features": [(cache.root() / "features", "frozen backbones' features")],
         "weights": [(cache.root() / "weights", "downloaded weights")],
         "logs": [
@@ -67,11 +67,11 @@ def examine(start_ray: bool = True) -> Iterator[str]:
     """Yield the lines of `resflow doctor`."""
     environment = provenance.environment()
     yield f"Python       {environment['python']} on {environment['system']}"
-    yield f"Processor    {environment['cpu']}, {provenance.processors()} cores for this process"
+    yield f"Processor    {environment['cpu']}, {provenance.count_processors()} cores for this process"
     yield f"Memory       {environment['memory_gb']} GB"
     for package, version in environment["versions"].items():
         yield f"{package:<12} {version}"
-    driver = provenance.gpus()
+    driver = provenance.count_gpus()
     yield f"GPUs         {driver} by the NVIDIA driver"
     seen = _tensorflow_gpus()
     yield f"             {'TensorFlow is not installed' if seen is None else f'{seen} by TensorFlow'}"
@@ -87,7 +87,7 @@ def examine(start_ray: bool = True) -> Iterator[str]:
                     "TensorFlow lacks would fail. Install the extra 'gpu' (pip install 'resflow[gpu]')."
                 )
     yield f"Cache        {cache.root()} (RESFLOW_CACHE moves it)"
-    kept = [*places(), *places("kept")]
+    kept = [*removable_places(), *removable_places("kept")]
     for place in kept:
         yield f"             {place.size / 1e6:,.1f} MB of {place.what} in {place.path}"
     if not kept:
@@ -112,6 +112,6 @@ def _tensorflow_gpus() -> int | None:
 def _ray_resources() -> dict[str, float] | None:
     if find_spec("ray") is None:
         return None
-    from resflow.runner import execute as runner
+    from resflow.runner import ray_session
 
-    return runner.visible()
+    return ray_session.visible_resources()

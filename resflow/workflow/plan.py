@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,20 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from resflow import architectures, provenance
-from resflow.data.dataset import fingerprint, resolve_split
-from resflow.data.dataset import load as load_dataset
+from resflow.data.dataset import data_fingerprint, resolve_split
+from resflow.data.dataset import load_dataset as load_dataset
 from resflow.data.sources.open import open_source
-from resflow.errors import MissingExtraError, RecordError
-from resflow.records import run as runs
+from resflow.errors import RecordError
 from resflow.records.record import Record
+from resflow.records.run import PLAN_KEYS, load_run
 from resflow.study import costs, trial
 from resflow.study import load as study
 from resflow.study.load import Study
-from resflow.study.resources import GIGABYTE, Needs
+from resflow.study.resources import GIGABYTE, TrialResources
 from resflow.study.settings import Data
 from resflow.study.trial import DataFacts, Trial
-from resflow.tuning import phase as tuning
-from resflow.tuning.phase import Phase, Searches
-from resflow.weights import load as weights
+from resflow.tuning.phase import FOLDER, SEARCHES, Phase, Searches, final_study, make_searches, phase_from_records
+from resflow.weights import load
 
 RESULTS, STATE = Path("results"), Path(".resflow")
 RAYS_SHARE = 0.3  # of a machine's memory, which Ray keeps for its object store
@@ -58,7 +56,7 @@ class Plan:
         return STATE / self.run.name
 
 
-def make(
+def make_plan(
     name: str,
     profile: str | None = None,
     source: str | None = None,
@@ -80,12 +78,12 @@ def make(
         overrides |= {"data.source": source, "data.split": "auto"}
     if seeds is not None:
         overrides["seeds"] = seeds
-    loaded = study.load(name, profile, {**overrides, **(settings or {})})
+    loaded = study.load_study(name, profile, {**overrides, **(settings or {})})
     located: dict[str, Path] = {}  # by fingerprint
-    trials = trial.expand(
+    trials = trial.expand_trials(
         loaded,
         lambda wanted: _facts(wanted, loaded.file.split_seed, data_dir, prepare, located),
-        lambda network: weights.find(
+        lambda network: load.find_weights(
             network.weights.replace("{depth}", str(network.depth)), network.family, network.depth, STATE
         ),
         gpus,
@@ -95,38 +93,38 @@ def make(
     made = Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
     if loaded.file.tune is None:
         return made
-    made = replace(made, searches=tuning.searches(loaded, trials))
-    return tuned(made, phase(made))
+    made = replace(made, searches=make_searches(loaded, trials))
+    return with_tuned_trials(made, tuning_phase(made))
 
 
-def phase(plan: Plan) -> Phase:
+def tuning_phase(plan: Plan) -> Phase:
     """The tuning phase of a plan's study as far as it has come, whatever the run's own files say of it."""
     assert plan.searches is not None
-    folder = plan.run / tuning.FOLDER
-    records = runs.load(folder).records if (folder / "trials").is_dir() else ()
-    return tuning.of_records(plan.searches.table(), records)
+    folder = plan.run / FOLDER
+    records = load_run(folder).records if (folder / "trials").is_dir() else ()
+    return phase_from_records(plan.searches.table(), records)
 
 
-def search_seconds(plan: Plan, found: Phase, rate: float) -> float:
+def estimate_search_seconds(plan: Plan, found: Phase, rate: float) -> float:
     """Estimate the seconds that the candidates which are still to come take, one after the other."""
     assert plan.searches is not None
     searches, seconds_ = plan.searches, 0.0
     for arm in found.unfinished:
         rungs, seeds = searches.rungs(arm), searches.tune.chosen_seeds
         like = {epochs: searches.candidate(arm, 1, {}, epochs, seeds[0]) for epochs in set(rungs)}
-        work = {epochs: costs.work([one])[one.id] for epochs, one in like.items()}
+        work = {epochs: costs.estimate_work([one])[one.id] for epochs, one in like.items()}
         share = 1 - len(found.tried[arm]) / len(rungs)
         seconds_ += share * len(seeds) * sum(work[epochs] for epochs in rungs) / rate
     return seconds_
 
 
-def tuned(plan: Plan, found: Phase) -> Plan:
+def with_tuned_trials(plan: Plan, found: Phase) -> Plan:
     """The plan whose trials are those that are compared, by what its tuning phase has found so far."""
     assert plan.searches is not None
-    final, like = tuning.final(plan.searches.study, found.winners()), plan.searches.templates
+    final, like = final_study(plan.searches.study, found.winners()), plan.searches.templates
     arms = [(arm, like[arm.written]) for arm in final.arms]
     trials = [
-        trial.of_arm(final, arm, seed, one.facts, one.execution, one.pretrained)
+        trial.make_trial(final, arm, seed, one.facts, one.execution, one.pretrained)
         for seed in final.seeds
         for arm, one in arms
     ]
@@ -135,31 +133,21 @@ def tuned(plan: Plan, found: Phase) -> Plan:
     return replace(plan, study=final, trials=trials, folders=folders)
 
 
-def folder_of(run: str) -> Path:
+def run_folder(run: str) -> Path:
     """The folder of a run by its name below results/, or by its path."""
     return RESULTS / run if (RESULTS / run).is_dir() else Path(run)
 
 
-def again(run: Path, command: str, data_dir: Path | None, gpus: int | None = None) -> Plan:
+def plan_of_run(run: Path, command: str, data_dir: Path | None, gpus: int | None = None) -> Plan:
     """The plan of a run that is there, from its own study.yaml; it keeps the command that made it."""
-    plan = make(str(run / "study.yaml"), data_dir=data_dir, out=run, gpus=gpus)
+    plan = make_plan(str(run / "study.yaml"), data_dir=data_dir, out=run, gpus=gpus)
     return replace(plan, command=command or plan.command)
-
-
-def require_training() -> None:
-    """Raise MissingExtraError where this installation can plan and report only."""
-    missing = [name for name in ("tensorflow", "keras", "ray") if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(
-            f"training needs {' and '.join(missing)}, which this installation lacks: it can plan and report only. "
-            "Install the rest with: pip install 'resflow[train]', or '.[train]' in a clone ([gpu] for NVIDIA GPUs)."
-        )
 
 
 def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, located: dict[str, Path]) -> DataFacts:
     source = open_source(wanted.source, data_dir)
     split = resolve_split(wanted.split, source.splits, source.name)
-    identity = fingerprint(source, wanted.image_size, split, split_seed)
+    identity = data_fingerprint(source, wanted.image_size, split, split_seed)
     known = None if prepare else source.outline(split)
     if known is None:
         located[identity] = source.prepare(wanted.image_size)
@@ -198,7 +186,7 @@ def _command(
     return shlex.join(words)
 
 
-def write(plan: Plan) -> None:
+def write_plan(plan: Plan) -> None:
     """Write plan.csv and study.yaml into the run's folder. Raises RecordError where that cannot be."""
     written = plan.searches.study if plan.searches else plan.study
     notes = {**written.resolved(), "command": plan.command}
@@ -209,11 +197,11 @@ def write(plan: Plan) -> None:
     yaml.dump(notes, text)
     try:
         plan.run.mkdir(parents=True, exist_ok=True)
-        rows = pd.DataFrame(trial.plan_rows(plan.trials)) if plan.trials else pd.DataFrame(columns=list(runs.PLAN_KEYS))
+        rows = pd.DataFrame(trial.plan_rows(plan.trials)) if plan.trials else pd.DataFrame(columns=list(PLAN_KEYS))
         _replace(plan.run / "plan.csv", rows.to_csv(index=False))
         if plan.searches:
-            (plan.run / tuning.FOLDER).mkdir(exist_ok=True)
-            _replace(plan.run / tuning.FOLDER / tuning.SEARCHES, plan.searches.table().to_csv(index=False))
+            (plan.run / FOLDER).mkdir(exist_ok=True)
+            _replace(plan.run / FOLDER / SEARCHES, plan.searches.table().to_csv(index=False))
         _replace(plan.run / "study.yaml", text.getvalue())
     except OSError as error:
         raise RecordError(
@@ -227,7 +215,7 @@ def _replace(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def unpaired(trials: Sequence[Trial]) -> list[str]:
+def unpaired_twins(trials: Sequence[Trial]) -> list[str]:
     """Pairs of a plain and a residual arm, equal in all other factors, whose parameters differ; by how much."""
     arms = list({t.arm: t for t in trials}.values())
     pairs = [
@@ -245,15 +233,15 @@ def _but_shortcut(trial: Trial) -> dict[str, str]:
     return {factor: label for factor, label in trial.levels.items() if factor != "shortcut"}
 
 
-def slots(trials: Sequence[Trial]) -> int:
+def count_slots(trials: Sequence[Trial]) -> int:
     """Trials that run at a time on this machine."""
     memory = provenance.environment()["memory_gb"]
-    there = {"CPU": provenance.processors(), "GPU": provenance.gpus()}
+    there = {"CPU": provenance.count_processors(), "GPU": provenance.count_gpus()}
     there |= {"memory": memory * (1 - RAYS_SHARE) * GIGABYTE} if memory else {}
-    return max(1, Needs.of(trials[0]).fit(there))
+    return max(1, TrialResources.from_trial(trials[0]).fit(there))
 
 
-def seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[dict[str, float], str]:
+def estimate_seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[dict[str, float], str]:
     """Estimate each trial's seconds, and say from what.
 
     The rate (multiply-adds a second) is that of the run's own finished trials, or else a measured figure of
@@ -261,7 +249,7 @@ def seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[dic
     """
     if not trials:
         return {}, "none is planned yet"
-    work = costs.work(trials)
+    work = costs.estimate_work(trials)
     done = [(t, records[t.id]) for t in trials if t.id in records and records[t.id].status == "completed"]
     spent = sum(record.seconds for _, record in done)
     if spent:

@@ -13,29 +13,29 @@ from pathlib import Path
 from typing import Any
 
 from resflow.errors import StudyError, TrainingError, WeightsError
-from resflow.records import record as records
-from resflow.records import run as runs
-from resflow.records.record import Record
-from resflow.weights import saved as kept
-from resflow.workflow import plan as planning
-from resflow.workflow.plan import Plan
+from resflow.records.record import Record, trial_folder
+from resflow.records.run import finished_records
+from resflow.weights.saved import KEPT, network_path, trials_to_run, trials_without_network, whole
+from resflow.workflow.plan import Plan, make_plan, write_plan
 
 DEPTH_KEYS = ("depth", "network.depth")
 
 
-def plan(source: str, data_dir: Path | None, depth: int, seed: int, settings: Mapping[str, Any], out: Path) -> Plan:
+def plan_pretraining(
+    source: str, data_dir: Path | None, depth: int, seed: int, settings: Mapping[str, Any], out: Path
+) -> Plan:
     """Plan the one trial. The same options give the same run, which trains nothing twice.
 
     `settings` are those of `--set`; a depth among them stands over `depth`. Raises StudyError where they ask for more
     than one trial or for no kept network, and WeightsError where `out` is no place for one.
     """
-    if out.suffix != kept.KEPT or out.is_dir():
-        raise WeightsError(f"--out {out}: expected a file that ends in {kept.KEPT}, such as backbone{kept.KEPT}.")
+    if out.suffix != KEPT or out.is_dir():
+        raise WeightsError(f"--out {out}: expected a file that ends in {KEPT}, such as backbone{KEPT}.")
     depth = next((settings[key] for key in DEPTH_KEYS if key in settings), depth)
     given = {key: value for key, value in settings.items() if key not in DEPTH_KEYS}
     overrides = {"factors.depth": {"backbone": depth}, "seeds": [seed], **given}
     template = Path(str(resources.files("resflow"))) / "templates" / "pretrain.yaml"
-    make = partial(planning.make, str(template), None, source, data_dir, None, overrides)
+    make = partial(make_plan, str(template), None, source, data_dir, None, overrides)
     made = make(prepare=False)  # what is wrong is told before photos are decoded
     if len(made.trials) != 1:
         raise StudyError(
@@ -54,27 +54,27 @@ def _command(source: str, seed: int, depth: Any, settings: Mapping[str, Any], ou
     return shlex.join(words)
 
 
-def run(plan: Plan, out: Path, show: Callable[[Any], Any]) -> Record:
+def run_pretraining(plan: Plan, out: Path, show: Callable[[Any], Any]) -> Record:
     """Train, as far as no record and network are there yet, and copy the network to `out`: whole or not at all.
 
     Raises TrainingError where the trial failed or diverged.
     """
     (trial,) = plan.trials
-    planning.write(plan)
-    if kept.waiting(plan.trials, runs.finished(plan.run), plan.state):
-        from resflow.runner import execute as runner
+    write_plan(plan)
+    if trials_to_run(plan.trials, finished_records(plan.run), plan.state):
+        from resflow.runner.execute import execute
 
-        runner.execute(plan.run, plan.trials, plan.folders, plan.state, show)
-    record, log = runs.finished(plan.run).get(trial.id), plan.state / "logs" / f"{trial.id}.log"
+        execute(plan.run, plan.trials, plan.folders, plan.state, show)
+    record, log = finished_records(plan.run).get(trial.id), plan.state / "logs" / f"{trial.id}.log"
     if record is None:
         raise TrainingError("the training was interrupted: start it again with the same command.")
     if record.status != "completed":
         raise TrainingError(
             f"the trial {record.status}: {record.reason}\n  log: {log}\n  to run it again, remove "
-            f"{records.trial_folder(plan.run, record.id)} and repeat the command; a lower learning_rate may help"
+            f"{trial_folder(plan.run, record.id)} and repeat the command; a lower learning_rate may help"
         )
-    if kept.lacking([trial], {trial.id: record}, plan.state):
+    if trials_without_network([trial], {trial.id: record}, plan.state):
         raise TrainingError(f"the trial completed, but its network could not be kept: {log} tells why.")
-    with kept.whole(out) as draft:
-        shutil.copyfile(kept.path_of(plan.state, trial.id), draft)
+    with whole(out) as draft:
+        shutil.copyfile(network_path(plan.state, trial.id), draft)
     return record

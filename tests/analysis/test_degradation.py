@@ -9,11 +9,9 @@ import pandas as pd
 import pytest
 from support.fake_run import DEPTH_FACTORS, degrading, write_run
 
-from resflow.analysis import degradation as degrades
-from resflow.analysis import seed_statistics as stats
+from resflow.analysis import degradation, seed_statistics
 from resflow.analysis.analyse import analyse
-from resflow.report import paper_claims as claims
-from resflow.report import tables
+from resflow.report import paper_claims, tables
 
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -32,7 +30,7 @@ def turned(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_each_step_in_depth_is_the_paired_difference_in_training_error(planted) -> None:
-    steps = degrades.steps(planted.trials, planted.design)
+    steps = degradation.steps(planted.trials, planted.design)
     assert [(s.family, s.depth, s.shallower) for s in steps[:3]] == [
         ("plain", "34", "18"),
         ("plain", "50", "34"),
@@ -55,11 +53,11 @@ def test_the_table_names_the_depth_from_which_a_plain_net_is_worse(planted) -> N
 def test_a_study_without_depth_has_neither(tmp_path: Path) -> None:
     found = analyse(write_run(tmp_path, {"head": {"a": 1, "b": 2}}, lambda levels: (0.8, 0.9), epochs=3))
     assert tables.degradation(found) is None
-    assert claims.table(found) is None
+    assert paper_claims.table(found) is None
 
 
 def test_epochs_to_an_error_are_the_first_that_have_it(planted) -> None:
-    found = degrades.epochs_to(planted.histories, 0.5).set_index("id")["epochs"]
+    found = degradation.epochs_to(planted.histories, 0.5).set_index("id")["epochs"]
     for trial, history in planted.histories.groupby("id"):
         there = history.loc[1 - history["train_top1"] <= 0.5, "epoch"]
         assert (np.isnan(found[trial]) and there.empty) or found[trial] == there.min()
@@ -69,7 +67,7 @@ def test_epochs_to_an_error_are_the_first_that_have_it(planted) -> None:
 
 
 def verdicts(analysis) -> dict[str, str]:
-    return {row[0]: row[-1] for row in claims.table(analysis).rows}
+    return {row[0]: row[-1] for row in paper_claims.table(analysis).rows}
 
 
 def test_what_is_planted_as_the_paper_has_it_is_reproduced(planted) -> None:
@@ -98,7 +96,9 @@ def test_gradients_that_vanish_or_explode_at_either_moment_are_seen(slope: int, 
         for place in range(9)
         for at in (0, 7)
     ]
-    assert claims._health(pd.DataFrame(rows, columns=["kind", "layer", "place", "epoch", "value"])) == pytest.approx(-4)
+    assert paper_claims._health(
+        pd.DataFrame(rows, columns=["kind", "layer", "place", "epoch", "value"])
+    ) == pytest.approx(-4)
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_gradients_that_vanish_or_explode_at_either_moment_are_seen(slope: int, 
     ],
 )
 def test_the_word_for_a_claim(values, margin, p, expected) -> None:
-    claim = claims.Claim("", "", "", np.array(values), "points", margin=margin)
-    assert claims.verdict(claim, stats.mean_interval(values), p) == expected
+    claim = paper_claims.Claim("", "", "", np.array(values), "points", margin=margin)
+    assert paper_claims.verdict(claim, seed_statistics.mean_interval(values), p) == expected
 
 
 def test_claims_need_twins_of_the_same_depths(tmp_path: Path) -> None:
     statuses = {("residual-18", seed): "failed" for seed in SEEDS}
     found = analyse(write_run(tmp_path, DEPTH_FACTORS, seeds=SEEDS, statuses=statuses, epochs=3))
-    rows = {row[0]: row for row in claims.table(found).rows}
+    rows = {row[0]: row for row in paper_claims.table(found).rows}
     assert rows["Shallow plain and residual nets are equally accurate"][-1] == "undecided"
     assert rows["Deeper plain nets train worse"][-1] == "reproduced"

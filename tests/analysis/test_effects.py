@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 from support.fake_run import DEPTH_FACTORS, degrading, trial_id, write_run
 
-from resflow.analysis import seed_statistics as stats
-from resflow.analysis import verdicts as judge
+from resflow.analysis import seed_statistics, verdicts
 from resflow.analysis.analyse import analyse, labels
 from resflow.errors import RecordError
-from resflow.records import run as runs
+from resflow.records.run import load_run
 
 HEADS = {"head": {"linear": "linear", "wide": "wide"}}
 
@@ -53,7 +52,7 @@ def test_a_contrast_in_two_tables_has_one_verdict(depth):
 def test_holm_runs_once_over_all_that_the_study_declares(depth):
     once = depth.effects.drop_duplicates(["arm", "reference", "less"])
     assert len(once) == 7 + 3 + 3 + 3 < len(depth.effects)
-    assert list(once["p_holm"]) == pytest.approx(list(stats.holm(once["p"])))
+    assert list(once["p_holm"]) == pytest.approx(list(seed_statistics.holm(once["p"])))
 
 
 def test_an_interaction_is_the_difference_of_two_differences(depth):
@@ -70,7 +69,7 @@ def test_an_interaction_is_the_difference_of_two_differences(depth):
 def test_a_study_declares_its_comparisons_and_only_they_are_made_and_corrected_for(tmp_path):
     few = analyse(write_run(tmp_path, epochs=3, contrasts=["shortcut"])).effects
     assert list(few["family"].unique()) == ["shortcut"]
-    assert list(few["p_holm"]) == pytest.approx(list(stats.holm(few["p"])))
+    assert list(few["p_holm"]) == pytest.approx(list(seed_statistics.holm(few["p"])))
 
 
 def test_what_no_trial_says_is_counted_and_what_it_could_change_is_told(tmp_path):
@@ -114,9 +113,9 @@ def test_a_plain_net_that_degrades_hurts_and_its_twin_helps(depth):
 
 def test_arms_at_chance_are_labelled_and_no_other_is(depth):
     chance = depth.arms.set_index("arm")["chance"]
-    assert chance["plain-101"] == judge.AT
-    assert (chance.drop("plain-101") == judge.ABOVE).all()
-    assert judge.AT in words(depth)
+    assert chance["plain-101"] == verdicts.AT
+    assert (chance.drop("plain-101") == verdicts.ABOVE).all()
+    assert verdicts.AT in words(depth)
 
 
 def test_no_winner_among_arms_at_chance(tmp_path):
@@ -147,8 +146,8 @@ def test_one_seed_has_no_interval_but_is_judged_against_chance_by_its_images(tmp
     found = analyse(write_run(tmp_path, seeds=(1,), epochs=3))
     assert found.arms["low"].isna().all()
     assert (found.effects["verdict"] == "undecided").all()
-    assert found.arms.set_index("arm")["chance"]["plain-101"] == judge.AT
-    assert found.arms.set_index("arm")["chance"]["plain-18"] == judge.ABOVE
+    assert found.arms.set_index("arm")["chance"]["plain-101"] == verdicts.AT
+    assert found.arms.set_index("arm")["chance"]["plain-18"] == verdicts.ABOVE
     assert "one seed" in words(found)
 
 
@@ -289,4 +288,4 @@ def test_a_damaged_folder_is_one_clear_message(tmp_path, file, content, message)
 
 def test_a_record_keeps_the_order_of_its_factors(tmp_path):
     run = write_run(tmp_path, seeds=(1,), epochs=2)
-    assert all(list(record.levels) == list(DEPTH_FACTORS) for record in runs.load(run).records)
+    assert all(list(record.levels) == list(DEPTH_FACTORS) for record in load_run(run).records)

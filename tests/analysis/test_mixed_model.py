@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resflow.analysis import mixed_model as mixed
+from resflow.analysis import mixed_model
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
 from resflow.records.metrics import metric
@@ -26,14 +26,14 @@ def trials(draw: np.random.Generator, seeds: int, gone: set[tuple[str, int]], no
 
 
 def test_a_balanced_study_needs_none():
-    rows = mixed.estimates(trials(np.random.default_rng(1), 5, set()), DESIGN, PAIRS)
+    rows = mixed_model.estimates(trials(np.random.default_rng(1), 5, set()), DESIGN, PAIRS)
     assert all(row["mixed_note"] == "" and np.isnan(row["mixed"]) for row in rows)
 
 
 def test_units_change_nothing_but_the_unit():
     table = trials(np.random.default_rng(2), 5, {("b", 1)})
     percent = table.assign(test_top1=100 * table["test_top1"])
-    one, other = (mixed.estimates(given, DESIGN, PAIRS)[0] for given in (table, percent))
+    one, other = (mixed_model.estimates(given, DESIGN, PAIRS)[0] for given in (table, percent))
     for name in ("mixed", "mixed_low", "mixed_high"):
         assert other[name] == pytest.approx(100 * one[name], rel=1e-3)
 
@@ -41,17 +41,17 @@ def test_units_change_nothing_but_the_unit():
 def test_it_is_refused_where_it_cannot_be_fitted(monkeypatch):
     same = trials(np.random.default_rng(3), 4, {("b", 1)}).assign(test_top1=lambda t: t["test_top1"].notna() * 0.5)
     same.loc[(same["arm"] == "b") & (same["seed"] == 1), "test_top1"] = np.nan
-    assert mixed.estimates(same, DESIGN, PAIRS)[0]["mixed_note"] == mixed.NOT_CONVERGED
+    assert mixed_model.estimates(same, DESIGN, PAIRS)[0]["mixed_note"] == mixed_model.NOT_CONVERGED
     few = trials(np.random.default_rng(3), 2, {("b", 1), ("c", 1)})
-    assert mixed.estimates(few, DESIGN, PAIRS)[0]["mixed_note"] == mixed.TOO_FEW
+    assert mixed_model.estimates(few, DESIGN, PAIRS)[0]["mixed_note"] == mixed_model.TOO_FEW
     none = trials(np.random.default_rng(3), 4, {("b", seed) for seed in range(4)} | {("c", 1)})
-    assert "no completed trial" in mixed.estimates(none, DESIGN, PAIRS)[0]["mixed_note"]
+    assert "no completed trial" in mixed_model.estimates(none, DESIGN, PAIRS)[0]["mixed_note"]
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     fit = MixedLM.fit
     monkeypatch.setattr(MixedLM, "fit", lambda self, **given: fit(self, reml=True, method=["bfgs"], maxiter=1))
     table = trials(np.random.default_rng(4), 5, {("b", 1)})
-    assert mixed.estimates(table, DESIGN, PAIRS)[0]["mixed_note"] == mixed.NOT_CONVERGED
+    assert mixed_model.estimates(table, DESIGN, PAIRS)[0]["mixed_note"] == mixed_model.NOT_CONVERGED
 
 
 @pytest.mark.long
@@ -60,7 +60,7 @@ def test_its_interval_covers(seeds):
     """2,000 studies that lack two trials: 95 % to four Monte Carlo errors, and half a point for the approximation."""
     draw, covered, fitted = np.random.default_rng(seeds), 0, 0
     for _ in range(2000):
-        row = mixed.estimates(trials(draw, seeds, {("b", 0), ("c", 1)}), DESIGN, PAIRS)[0]
+        row = mixed_model.estimates(trials(draw, seeds, {("b", 0), ("c", 1)}), DESIGN, PAIRS)[0]
         if row["mixed_note"] == "":
             fitted += 1
             covered += row["mixed_low"] <= 0.03 <= row["mixed_high"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 from statsmodels.stats.power import TTestPower
 
-from resflow.analysis import seed_statistics as stats
+from resflow.analysis import seed_statistics
 
 DRAWS = 20_000
 SEEDS = (3, 5, 8, 12)
@@ -24,23 +24,23 @@ def monte_carlo_error(share):
 @pytest.mark.parametrize("n", SEEDS)
 def test_the_t_interval_covers_the_mean_of_normal_seeds(n):
     draws = np.random.default_rng(n).normal(0.3, 0.02, (DRAWS, n))
-    covered = sum(stats.mean_interval(row).includes(0.3) for row in draws) / DRAWS
+    covered = sum(seed_statistics.mean_interval(row).includes(0.3) for row in draws) / DRAWS
     assert abs(covered - 0.95) < 4 * monte_carlo_error(0.95)
 
 
 @pytest.mark.parametrize("n", SEEDS)
 def test_the_t_test_rejects_a_true_null_as_often_as_it_says(n):
     draws = np.random.default_rng(10 + n).normal(0, 0.02, (DRAWS, n))
-    rejected = np.mean([stats.t_test(row) < 0.05 for row in draws])
+    rejected = np.mean([seed_statistics.t_test(row) < 0.05 for row in draws])
     assert abs(rejected - 0.05) < 4 * monte_carlo_error(0.05)
 
 
 @pytest.mark.parametrize("n", SEEDS)
 def test_the_sign_flip_test_rejects_a_true_null_no_more_often_than_it_says(n):
     draws = np.random.default_rng(20 + n).laplace(0, 0.02, (DRAWS // 4, n))  # symmetric, not normal
-    level = max(0.05, stats.smallest_sign_flip(n))
+    level = max(0.05, seed_statistics.smallest_sign_flip(n))
     level = np.floor(level * 2 ** (n - 1)) / 2 ** (n - 1)  # the test's p are multiples of this
-    rejected = np.mean([stats.sign_flip(row) <= level + 1e-12 for row in draws])
+    rejected = np.mean([seed_statistics.sign_flip(row) <= level + 1e-12 for row in draws])
     assert abs(rejected - level) < 4 * np.sqrt(level * (1 - level) / (DRAWS // 4))
 
 
@@ -48,7 +48,7 @@ def test_the_sign_flip_test_rejects_a_true_null_no_more_often_than_it_says(n):
 def test_tost_is_wrong_at_the_margin_as_often_as_it_says(n):
     # Far from the other end of the margin the two one-sided tests are one, of size 0.05.
     draws = np.random.default_rng(30 + n).normal(0.02, 0.002, (DRAWS, n))
-    claimed = np.mean([stats.tost(row, 0.02) < 0.05 for row in draws])
+    claimed = np.mean([seed_statistics.tost(row, 0.02) < 0.05 for row in draws])
     assert abs(claimed - 0.05) < 4 * monte_carlo_error(0.05)
 
 
@@ -58,8 +58,8 @@ def test_holm_keeps_the_chance_of_any_false_verdict(n):
     draws = np.random.default_rng(40 + n).normal(0, 0.02, (DRAWS // 6, n, 7))
     wrong = 0
     for study in draws:
-        p = [stats.t_test(study[:, arm] - study[:, 0]) for arm in range(1, 7)]
-        wrong += bool((stats.holm(p) < 0.05).any())
+        p = [seed_statistics.t_test(study[:, arm] - study[:, 0]) for arm in range(1, 7)]
+        wrong += bool((seed_statistics.holm(p) < 0.05).any())
     assert wrong / len(draws) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / len(draws))
 
 
@@ -67,7 +67,7 @@ def test_holm_keeps_the_chance_of_any_false_verdict(n):
 def test_the_chance_of_doing_better_is_covered_at_least_as_often_as_it_says(n):
     truth = 0.7
     draws = np.random.default_rng(50 + n).normal(reference.norm.ppf(truth), 1, (DRAWS, n))
-    found = [stats.signs(row) for row in draws]
+    found = [seed_statistics.signs(row) for row in draws]
     covered = np.mean([one.low <= truth <= one.high for one in found])
     assert covered > 0.95 - 4 * monte_carlo_error(0.95)
 
@@ -76,40 +76,40 @@ def test_the_chance_of_doing_better_is_covered_at_least_as_often_as_it_says(n):
 def test_hedges_g_is_unbiased(n):
     truth = 0.8
     draws = np.random.default_rng(60 + n).normal(truth, 1, (DRAWS, n))
-    found = np.array([stats.hedges_g(row) for row in draws])
+    found = np.array([seed_statistics.hedges_g(row) for row in draws])
     if n > 3:  # three seeds' g has no variance, so its mean is not to be had by simulation
         assert abs(found.mean() - truth) < 4 * found.std() / np.sqrt(DRAWS)
-    assert np.isnan(stats.hedges_g([0.1, 0.2]))
+    assert np.isnan(seed_statistics.hedges_g([0.1, 0.2]))
 
 
 @pytest.mark.parametrize(("effect", "n"), [(0.5, 34), (0.8, 15), (1.2, 8), (2.0, 5), (5.0, 3), (60.0, 2)])
 def test_seeds_needed_are_those_of_statsmodels(effect, n):
     values = np.array([-1.0, 0, 1]) + effect  # mean `effect`, standard deviation 1
-    assert stats.seeds_needed(values) == n
+    assert seed_statistics.seeds_needed(values) == n
     if n > 2:
         exact = TTestPower().solve_power(effect_size=effect, alpha=0.05, power=0.8)
         assert n == np.ceil(exact)
-    assert stats.seeds_needed(-values) == n
+    assert seed_statistics.seeds_needed(-values) == n
 
 
 @pytest.mark.parametrize("n", [5, 12])
 def test_power_is_how_often_the_t_test_sees_a_difference(n):
     draws = np.random.default_rng(70 + n).normal(0.9, 1, (DRAWS, n))
-    seen = np.mean([stats.t_test(row) < 0.05 for row in draws])
-    assert abs(seen - stats.power(0.9, n)) < 4 * monte_carlo_error(seen)
+    seen = np.mean([seed_statistics.t_test(row) < 0.05 for row in draws])
+    assert abs(seen - seed_statistics.power(0.9, n)) < 4 * monte_carlo_error(seen)
 
 
 def test_a_difference_that_no_study_resolves_needs_infinitely_many_seeds():
-    assert stats.seeds_needed([-1.0, 1.0, 0.01]) == np.inf
-    assert np.isnan(stats.seeds_needed([0.1]))
+    assert seed_statistics.seeds_needed([-1.0, 1.0, 0.01]) == np.inf
+    assert np.isnan(seed_statistics.seeds_needed([0.1]))
 
 
 @given(differences)
 def test_signs_count_each_seed_that_tells_the_arms_apart(values):
-    found = stats.signs(values)
-    apart = [x for x in values if abs(x) > stats.SAME]
+    found = seed_statistics.signs(values)
+    apart = [x for x in values if abs(x) > seed_statistics.SAME]
     assert (found.better, found.n) == (sum(x > 0 for x in apart), len(apart))
-    mirrored = stats.signs(values, higher_is_better=False)
+    mirrored = seed_statistics.signs(values, higher_is_better=False)
     assert mirrored.better == found.n - found.better
     if apart:
         assert found.low <= found.better / found.n <= found.high
@@ -122,8 +122,8 @@ def test_the_paired_test_and_interval_are_scipys(arm, base):
     arm, base = np.array(arm[:n]), np.array(base[:n])
     assume(np.ptp(arm - base) > 1e-4)
     expected = reference.ttest_rel(arm, base)
-    assert stats.t_test(arm - base) == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
-    mean = stats.mean_interval(arm - base)
+    assert seed_statistics.t_test(arm - base) == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+    mean = seed_statistics.mean_interval(arm - base)
     limits = expected.confidence_interval(0.95)
     assert (mean.low, mean.high) == pytest.approx((limits.low, limits.high), rel=1e-6, abs=1e-9)
 
@@ -131,7 +131,7 @@ def test_the_paired_test_and_interval_are_scipys(arm, base):
 @given(differences, st.randoms(use_true_random=False))
 def test_the_order_of_seeds_changes_nothing(values, random):
     shuffled = random.sample(values, len(values))
-    one, other = stats.paired(values, 0.1), stats.paired(shuffled, 0.1)
+    one, other = seed_statistics.paired(values, 0.1), seed_statistics.paired(shuffled, 0.1)
     for name in ("p", "p_sign_flip", "p_equivalence"):
         assert getattr(one, name) == pytest.approx(getattr(other, name), nan_ok=True, rel=1e-6, abs=1e-12)
     assert one.difference.mean == pytest.approx(other.difference.mean, abs=1e-12)
@@ -140,7 +140,7 @@ def test_the_order_of_seeds_changes_nothing(values, random):
 
 @given(differences)
 def test_changing_sides_changes_only_the_sign(values):
-    one, other = stats.paired(values), stats.paired([-x for x in values])
+    one, other = seed_statistics.paired(values), seed_statistics.paired([-x for x in values])
     assert one.difference.mean == pytest.approx(-other.difference.mean, abs=1e-12)
     assert one.difference.low == pytest.approx(-other.difference.high, nan_ok=True, abs=1e-12)
     assert one.p == pytest.approx(other.p, nan_ok=True)
@@ -149,14 +149,14 @@ def test_changing_sides_changes_only_the_sign(values):
 
 @given(differences)
 def test_the_interval_excludes_zero_exactly_when_the_t_test_is_significant(values):
-    result = stats.paired(values)
+    result = seed_statistics.paired(values)
     assume(not np.isnan(result.p) and abs(result.p - 0.05) > 1e-9)
     assert (result.p < 0.05) == (not result.difference.includes(0.0))
 
 
 @given(differences, st.floats(0.001, 1))
 def test_tost_holds_exactly_when_the_90_percent_interval_is_inside_the_margin(values, margin):
-    p, mean = stats.tost(values, margin), stats.mean_interval(values, confidence=0.90)
+    p, mean = seed_statistics.tost(values, margin), seed_statistics.mean_interval(values, confidence=0.90)
     assume(not np.isnan(p) and abs(p - 0.05) > 1e-9)
     assert (p < 0.05) == (-margin < mean.low and mean.high < margin)
 
@@ -166,65 +166,65 @@ def test_the_sign_flip_test_is_the_enumeration(values):
     signs = itertools.product((1, -1), repeat=len(values))
     sums = [abs(np.dot(pattern, values)) for pattern in signs]
     seen = abs(sum(values))
-    low = np.mean([s >= seen + stats.SAME * len(values) for s in sums])
-    high = np.mean([s >= seen - 2 * stats.SAME * len(values) for s in sums])
-    assert low <= stats.sign_flip(values) <= high
-    assert stats.smallest_sign_flip(len(values)) <= stats.sign_flip(values) <= 1
+    low = np.mean([s >= seen + seed_statistics.SAME * len(values) for s in sums])
+    high = np.mean([s >= seen - 2 * seed_statistics.SAME * len(values) for s in sums])
+    assert low <= seed_statistics.sign_flip(values) <= high
+    assert seed_statistics.smallest_sign_flip(len(values)) <= seed_statistics.sign_flip(values) <= 1
 
 
 @pytest.mark.parametrize(("n", "smallest"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625), (6, 0.03125)])
 def test_the_smallest_sign_flip_p(n, smallest):
-    assert stats.sign_flip(np.linspace(1, 2, n)) == smallest == stats.smallest_sign_flip(n)
+    assert seed_statistics.sign_flip(np.linspace(1, 2, n)) == smallest == seed_statistics.smallest_sign_flip(n)
 
 
 def test_the_sign_flip_test_says_nothing_of_seeds_that_it_cannot_enumerate():
-    assert np.isnan(stats.sign_flip([]))
-    assert np.isnan(stats.sign_flip(np.linspace(1, 2, stats.EXACT_SEEDS + 1)))
+    assert np.isnan(seed_statistics.sign_flip([]))
+    assert np.isnan(seed_statistics.sign_flip(np.linspace(1, 2, seed_statistics.EXACT_SEEDS + 1)))
 
 
 def test_holm_by_hand():
     # 0.01·4, 0.02·3, 0.03·2 = 0.06, then 0.04·1 raised to the 0.06 before it.
-    assert stats.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert seed_statistics.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
 
 
 def test_holm_counts_what_cannot_be_tested_yet():
-    adjusted = stats.holm([0.01, np.nan, np.nan])
+    adjusted = seed_statistics.holm([0.01, np.nan, np.nan])
     assert adjusted[0] == pytest.approx(0.03)
     assert np.isnan(adjusted[1:]).all()
 
 
 @given(p_values, st.randoms(use_true_random=False))
 def test_holm_lies_between_none_and_bonferroni_keeps_order_and_ignores_positions(p, random):
-    adjusted = stats.holm(p)
+    adjusted = seed_statistics.holm(p)
     assert (adjusted >= np.array(p)).all()
     assert (adjusted <= np.minimum(1, np.array(p) * len(p)) + 1e-12).all()
     assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
     order = random.sample(range(len(p)), len(p))
-    assert stats.holm([p[i] for i in order]) == pytest.approx(adjusted[order])
+    assert seed_statistics.holm([p[i] for i in order]) == pytest.approx(adjusted[order])
 
 
 def test_one_seed_has_no_interval_and_says_so():
-    mean = stats.mean_interval([0.4])
-    assert (mean.n, mean.mean, mean.note) == (1, 0.4, stats.ONE_VALUE)
+    mean = seed_statistics.mean_interval([0.4])
+    assert (mean.n, mean.mean, mean.note) == (1, 0.4, seed_statistics.ONE_VALUE)
     assert np.isnan([mean.sd, mean.low, mean.high]).all()
-    assert np.isnan(stats.t_test([0.4]))
+    assert np.isnan(seed_statistics.t_test([0.4]))
 
 
 def test_no_seed_has_nothing():
-    assert stats.mean_interval([np.nan]).note == stats.NO_VALUE
+    assert seed_statistics.mean_interval([np.nan]).note == seed_statistics.NO_VALUE
 
 
 @given(st.floats(-1, 1), st.integers(2, 8))
 def test_equal_differences_have_no_interval_and_decide_nothing(value, n):
     values = value + np.random.default_rng(n).normal(0, 1e-9, n)  # as float32 rounding leaves them
-    result = stats.paired(values, margin=0.5)
-    assert result.difference.note == stats.NO_SPREAD
+    result = seed_statistics.paired(values, margin=0.5)
+    assert result.difference.note == seed_statistics.NO_SPREAD
     assert np.isnan([result.difference.low, result.p, result.p_equivalence]).all()
-    assert stats.verdict(result.difference, result.p, result.p_equivalence) == "undecided"
+    assert seed_statistics.verdict(result.difference, result.p, result.p_equivalence) == "undecided"
 
 
 def mean(low, high):
-    return stats.Mean(5, (low + high) / 2, 0.01, low, high)
+    return seed_statistics.Mean(5, (low + high) / 2, 0.01, low, high)
 
 
 @pytest.mark.parametrize(
@@ -244,14 +244,14 @@ def mean(low, high):
     ],
 )
 def test_the_verdict_rule(difference, p_holm, p_equivalence, chance, expected):
-    assert stats.verdict(difference, p_holm, p_equivalence, **chance) == expected
+    assert seed_statistics.verdict(difference, p_holm, p_equivalence, **chance) == expected
 
 
 @settings(max_examples=50)
 @given(differences, st.floats(0, 1))
 def test_a_verdict_never_outruns_its_numbers(values, p_holm):
-    result = stats.paired(values, margin=0.05)
-    word = stats.verdict(result.difference, p_holm, result.p_equivalence)
+    result = seed_statistics.paired(values, margin=0.05)
+    word = seed_statistics.verdict(result.difference, p_holm, result.p_equivalence)
     if word in ("helps", "hurts"):
         assert p_holm < 0.05
         assert not result.difference.includes(0)
@@ -262,4 +262,4 @@ def test_a_verdict_never_outruns_its_numbers(values, p_holm):
 
 def test_a_margin_must_be_positive():
     with pytest.raises(ValueError, match="above 0"):
-        stats.tost([0.1, 0.2], 0.0)
+        seed_statistics.tost([0.1, 0.2], 0.0)

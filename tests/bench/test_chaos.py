@@ -15,7 +15,7 @@ from support import tiny
 from resflow import provenance
 from resflow.bench import chaos, disturbances, stand_in
 from resflow.bench.chaos import Tally
-from resflow.records import record as records
+from resflow.records.record import PREDICTION_COLUMNS, read_record, write_record
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -24,7 +24,9 @@ pytestmark = pytest.mark.timeout(1200)
 def test_a_run_that_is_disturbed_ends_as_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESFLOW_CACHE", "restored by monkeypatch")
     kinds = {kind: disturbances.KINDS[kind] for kind in ("record cut",)}  # kills the driver, and spoils what it left
-    one_at_a_time = f"threads={min(2, provenance.processors())}"  # a worker takes longer to start than both trials
+    one_at_a_time = (
+        f"threads={min(2, provenance.count_processors())}"  # a worker takes longer to start than both trials
+    )
     small = ['arms=["residual-0.05"]', "seeds=2", "epochs=8", "diagnostics=false", one_at_a_time]
     result = chaos.run(1, 21, kinds, lambda text: None, small)  # of seed 21 the first moments are in the middle
     assert result["trouble"] == []
@@ -134,9 +136,9 @@ def test_stand_ins_are_what_records_write(tmp_path: Path) -> None:
     trials = [replace(tiny.trial(tiny.prepare(), seed), id=f"trial{seed}") for seed in (1, 2)]
     stand_in.write(tmp_path / "fast", trials, 3)
     made = stand_in.outcome(trials[1], 3)
-    fast = records.read(tmp_path / "fast" / "trials" / "trial2")
-    safe = records.write(tmp_path / "safe", made)
-    assert records.read(safe).model_copy(update={"provenance": fast.provenance}) == fast
+    fast = read_record(tmp_path / "fast" / "trials" / "trial2")
+    safe = write_record(tmp_path / "safe", made)
+    assert read_record(safe).model_copy(update={"provenance": fast.provenance}) == fast
     assert (safe / "history.csv").read_bytes() == (tmp_path / "fast" / "trials" / "trial2" / "history.csv").read_bytes()
     first = pd.read_parquet(tmp_path / "fast" / "trials" / "trial2" / "predictions.parquet")
-    assert list(first.columns) == list(records.PREDICTION_COLUMNS)
+    assert list(first.columns) == list(PREDICTION_COLUMNS)

@@ -20,10 +20,10 @@ from resflow.architectures import Architecture
 from resflow.bench import agree, clock, contest, page, process, saving, study_contest
 from resflow.bench.contenders import script
 from resflow.bench.contenders.keras_step import network
-from resflow.cli import main as cli
-from resflow.data.dataset import load
+from resflow.cli import main
+from resflow.data.dataset import load_dataset
 from resflow.errors import ResflowError
-from resflow.models import build as models
+from resflow.models.build import build_network, initialise
 from resflow.training import train
 
 SMALL = {"network.width": 0.125, "data.image_size": 16, "recipe.batch_size": 4, "execution.threads": 1}
@@ -45,8 +45,8 @@ def test_the_stock_network_computes_what_resflow_computes(arch: Architecture) ->
     keras.backend.clear_session()
     images = np.random.default_rng(0).standard_normal((4, 32, 32, 3), dtype=np.float32)
     made = []
-    for model in (network(arch, 32, 5), models.build(arch, 32, 5)):
-        models.initialise(model, seed=3)
+    for model in (network(arch, 32, 5), build_network(arch, 32, 5)):
+        initialise(model, seed=3)
         made.append(np.asarray(model(images, training=False)))
         assert sum(v.numpy().size for v in model.trainable_variables) == architectures.parameters(arch, 5)
     np.testing.assert_allclose(made[0], made[1], atol=1e-4 * made[1].std())
@@ -57,8 +57,8 @@ def test_the_script_trains_as_resflow_does() -> None:
     """Every epoch's losses, so also rates, order, L2 and moving statistics; the accuracies as well."""
     folder = tiny.prepare()
     trial = tiny.trial(folder, weight_decay=0.05, warmup_epochs=1, learning_rate=0.02)
-    ours = train.run(trial, folder)
-    theirs = script.run(trial, load(folder))
+    ours = train.train_trial(trial, folder)
+    theirs = script.run(trial, load_dataset(folder))
     for mine, other in zip(ours.history.to_dict("records"), theirs["history"], strict=True):
         assert other["batch_loss"] == pytest.approx(mine["batch_loss"], abs=1e-3)
         for key in ("train_loss", "validation_loss"):  # the script's moving variances are biased, as Keras' are
@@ -153,7 +153,7 @@ def test_agreement_compares_trial_by_trial_and_arm_by_arm() -> None:
 def test_the_second_step_of_the_script_is_that_of_resflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agree, "NUDGE", 1e-3)  # so small a network, in three steps, forgets the last bit
     trial = tiny.trial(folder := tiny.prepare(), weight_decay=0.05)
-    found = agree.losses(trial, load(folder))
+    found = agree.losses(trial, load_dataset(folder))
     apart = study_contest.steps_apart({"tiny": found})
     assert max(apart["first_steps_loss_difference"]) < 1e-4
     assert 0 < apart["first_epoch_loss_noise"] < 0.1
@@ -232,7 +232,7 @@ def test_a_folder_with_other_files_is_refused_in_words(tmp_path: Path) -> None:
 
 
 def said(*words: str) -> Any:
-    result = CliRunner().invoke(cli.app, ["bench", *words, "--json"])
+    result = CliRunner().invoke(main.app, ["bench", *words, "--json"])
     assert result.exit_code == 0, (result.output, result.exception)
     return json.loads(result.stdout)
 

@@ -16,16 +16,16 @@ from typer.testing import CliRunner
 
 from resflow.bench import frozen_contest, page, process, saving
 from resflow.bench.contenders import frozen_script
-from resflow.cli import main as cli
+from resflow.cli import main
 from resflow.data import pipeline
-from resflow.data.dataset import load
+from resflow.data.dataset import load_dataset
 from resflow.errors import ResflowError
-from resflow.models import build as models
+from resflow.models.build import build_backbone, build_network, initialise
 from resflow.study.trial import Trial
-from resflow.training import feature_cache as features
-from resflow.training import inputs, train
-from resflow.weights import load as weights
-from resflow.workflow import plan as planning
+from resflow.training import feature_cache, train
+from resflow.training.inputs import choose_normalisation
+from resflow.weights import load
+from resflow.workflow.plan import make_plan
 
 UNLOADED = {"network.weights": "none", "recipe.finetune": "scratch"}
 SMALL = {"network.depth": 18, "network.width": 0.0625, "data.image_size": 16, "recipe.epochs": 2}
@@ -43,11 +43,11 @@ def frozen_trial(folder: Path, file: Path, **settings: Any) -> Trial:
     """A tiny trial on a frozen backbone whose random weights are written into `file`."""
     given = {"optimizer": "adam", "learning_rate": 0.01, "schedule": "constant", "weight_decay": 0.0, **settings}
     trial = tiny.trial(folder, finetune="frozen", **given)
-    net = models.build(trial.architecture, trial.data.image_size, trial.classes)
-    models.initialise(net, seed=5)
-    pixels = inputs.normalisation(trial, load(folder))
-    weights.save(net, file, normalisation=pixels, architecture=asdict(trial.architecture))
-    return replace(trial, pretrained=weights.find(str(file), "cifar", 8))
+    net = build_network(trial.architecture, trial.data.image_size, trial.classes)
+    initialise(net, seed=5)
+    pixels = choose_normalisation(trial, load_dataset(folder))
+    load.save_weights(net, file, normalisation=pixels, architecture=asdict(trial.architecture))
+    return replace(trial, pretrained=load.find_weights(str(file), "cifar", 8))
 
 
 # The script does the same work
@@ -62,9 +62,9 @@ def test_the_script_trains_as_resflow_does(asked: Any, augmentation: Any, tmp_pa
     folder = tiny.prepare()
     trial = frozen_trial(folder, tmp_path / "net.safetensors", head=asked, augmentation=augmentation)
     assert trial.shares_features
-    outcome = train.run(trial, folder)
+    outcome = train.train_trial(trial, folder)
     assert outcome.record.status == "completed", outcome.record.reason
-    theirs = frozen_script.Script(trial, load(folder)).run(trial, trial.recipe.epochs, keyed=True)
+    theirs = frozen_script.Script(trial, load_dataset(folder)).run(trial, trial.recipe.epochs, keyed=True)
     for mine, other in zip(outcome.history.to_dict("records"), theirs["history"], strict=True):
         for key in ("batch_loss", "train_loss", "validation_loss"):
             assert other[key] == pytest.approx(mine[key], abs=1e-3), key
@@ -75,7 +75,7 @@ def test_the_script_trains_as_resflow_does(asked: Any, augmentation: Any, tmp_pa
 def test_no_gradient_passes_the_scripts_backbone_and_its_statistics_stay(tmp_path: Path) -> None:
     folder = tiny.prepare()
     trial = frozen_trial(folder, tmp_path / "net.safetensors", head=head((6,)))
-    script = frozen_script.Script(trial, load(folder))
+    script = frozen_script.Script(trial, load_dataset(folder))
     assert [v.path for v in script.network(trial, keyed=False).trainable_variables] == [
         "head_hidden1/kernel",
         "head_hidden1/bias",
@@ -108,12 +108,12 @@ def test_the_backbones_random_weights_keep_features_in_bounds(tmp_path: Path) ->
         "contenders.frozen_script",
         {**spec, "settings": {**SMALL, **UNLOADED}, "job": "random_weights", "file": str(file)},
     )
-    plan = planning.make(spec["study"], spec["profile"], settings={**SMALL, "network.weights": str(file)})
+    plan = make_plan(spec["study"], spec["profile"], settings={**SMALL, "network.weights": str(file)})
     trial = plan.trials[0]
-    dataset = load(plan.folders[trial.id], trial.data.split, trial.split_seed)
-    net = models.build_backbone(trial.architecture, dataset.image_size)
+    dataset = load_dataset(plan.folders[trial.id], trial.data.split, trial.split_seed)
+    net = build_backbone(trial.architecture, dataset.image_size)
     assert trial.pretrained is not None
-    weights.load(net, trial.pretrained)
+    load.load_weights(net, trial.pretrained)
     mean, deviation = pipeline.channel_statistics(dataset)
     _, pooled = net((dataset.images[dataset.validation] - mean) / deviation, training=False)
     assert 0.1 < np.std(pooled) < 10
@@ -178,7 +178,7 @@ def test_passes_are_counted_as_the_two_make_them() -> None:
     heads = {"a": {"hidden": []}, "b": {"hidden": [4], "pooling": "flatten"}}
     settings = {**SMALL, **UNLOADED, "seeds": 2, "factors.head": heads, "baseline": "a"}
     for profile, resflow in (("augmented", 2 * 2 * 800 + 1700), ("clean", 1700)):
-        plan = planning.make(str(frozen_contest.STUDY), profile, settings=settings, prepare=False)
+        plan = make_plan(str(frozen_contest.STUDY), profile, settings=settings, prepare=False)
         frozen = [replace(t, recipe=t.recipe.model_copy(update={"finetune": "frozen"})) for t in plan.trials]
         script = 4 * (2 * (800 + 800 + 300) + 600)
         assert frozen_contest.passes_of(frozen) == {"resflow": resflow, "script": script}
@@ -260,11 +260,11 @@ def test_frozen_end_to_end(tmp_path: Path) -> None:
     settings = {**SMALL, "seeds": 1, "factors.head": json.dumps(heads), "baseline": "gap"}
     words = [w for key, value in settings.items() for w in ("--set", f"{key}={value}")]
     words += ["--trials", "1", "--epochs", "2", "--rounds", "1", "--out", str(tmp_path), "--json"]
-    done = CliRunner().invoke(cli.app, ["bench", "frozen", *words])
+    done = CliRunner().invoke(main.app, ["bench", "frozen", *words])
     assert done.exit_code == 0, (done.output, done.exception)
     said = json.loads(done.stdout)
     assert (tmp_path / "frozen-resnet18-16px.json").is_file()
-    assert not {str(tmp_path), str(features.root())} & set(done.stdout.split('"'))
+    assert not {str(tmp_path), str(feature_cache.root())} & set(done.stdout.split('"'))
     for variant in frozen_contest.VARIANTS:
         assert max(said["first_epoch_loss_difference"][variant].values()) < 1e-3
         ratio = said["ratio_vs_script"][variant]

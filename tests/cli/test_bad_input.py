@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.io import savemat
 from support import oxford_layout, tiny
 
-from resflow.cli import main as cli
+from resflow.cli import main
 
 STUDY = """\
 name: mine
@@ -53,7 +53,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["resflow", *words])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
     shown = capsys.readouterr()
     assert end.value.code == 2, shown
     assert "Traceback" not in shown.err

@@ -12,8 +12,8 @@ from ruamel.yaml import YAML
 from support.direct import raised, said
 
 from resflow.errors import StudyError
-from resflow.study import load as study
-from resflow.study.yaml_source import settings
+from resflow.study.load import load_study
+from resflow.study.yaml_source import parse_settings
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 
@@ -37,7 +37,9 @@ def check_command(text: str) -> None:
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert options.keys() <= {"--profile", "--set", "--data", "--address", "--storage", "--out"}
     assert options["--address"] == "auto"
-    loaded = study.load("depth", options["--profile"], {**settings([options["--set"]]), "source": options["--data"]})
+    loaded = load_study(
+        "depth", options["--profile"], {**parse_settings([options["--set"]]), "source": options["--data"]}
+    )
     assert loaded.file.execution.device == "gpu"
 
 

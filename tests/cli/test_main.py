@@ -20,12 +20,12 @@ from support.fake_run import write_run
 from typer.testing import CliRunner
 
 import resflow
-from resflow.cli import main as cli
+from resflow.cli import main
 from resflow.errors import ResflowError
-from resflow.study import load as study
-from resflow.study import yaml_source
+from resflow.study.load import builtin_studies, load_study
+from resflow.study.yaml_source import read_document
 
-ROOT = typer.main.get_command(cli.app)
+ROOT = typer.main.get_command(main.app)
 
 
 def commands(group: Any = ROOT, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
@@ -37,7 +37,7 @@ def commands(group: Any = ROOT, path: tuple[str, ...] = ()) -> list[tuple[tuple[
 
 
 def invoke(*words: str, **options: Any) -> Any:
-    return CliRunner().invoke(cli.app, list(words), **options)
+    return CliRunner().invoke(main.app, list(words), **options)
 
 
 def said(*words: str) -> str:
@@ -266,7 +266,7 @@ def test_models_lists_every_network_with_its_size(monkeypatch: pytest.MonkeyPatc
 
 def test_list_names_every_built_in_study() -> None:
     shown = said("list")
-    assert all(name in shown for name in study.builtin())
+    assert all(name in shown for name in builtin_studies())
 
 
 def test_init_writes_a_study_that_plans_and_keeps_what_is_there() -> None:
@@ -276,7 +276,7 @@ def test_init_writes_a_study_that_plans_and_keeps_what_is_there() -> None:
     assert "--force" in refused("init", "mine.yaml")
     assert Path("mine.yaml").read_text() == "precious"
     said("init", "mine.yaml", "--force")
-    assert study.load("./mine.yaml").name == "mine"
+    assert load_study("./mine.yaml").name == "mine"
 
 
 def test_the_schema_describes_every_key_of_a_study() -> None:
@@ -284,7 +284,7 @@ def test_the_schema_describes_every_key_of_a_study() -> None:
     assert schema["type"] == "object"
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"name", "question", "baseline", "factors"}
-    starter = yaml_source.read(Path(resflow.__file__).parent / "templates" / "study.yaml").values
+    starter = read_document(Path(resflow.__file__).parent / "templates" / "study.yaml").values
     assert set(starter) <= set(schema["properties"])
     for section in ("network", "recipe", "data", "execution"):
         definition = schema["$defs"][schema["properties"][section]["$ref"].rsplit("/", 1)[1]]
@@ -299,8 +299,8 @@ def test_the_schema_accepts_what_resflow_accepts() -> None:
     schema = json.loads(said("schema"))
     validator.check_schema(schema)
     starter = Path(resflow.__file__).parent / "templates" / "study.yaml"
-    for path in (*study.builtin().values(), starter):
-        values = yaml_source.read(path).values
+    for path in (*builtin_studies().values(), starter):
+        values = read_document(path).values
         assert not list(validator(schema).iter_errors(values))
         assert list(validator(schema).iter_errors({**values, "sedes": 3}))
         assert list(validator(schema).iter_errors({**values, "seeds": 0}))
@@ -344,9 +344,9 @@ def test_status_tells_of_candidates_apart(elsewhere: Path) -> None:
 def test_a_plan_knows_what_is_done(elsewhere: Path) -> None:
     assert "16 trials, 16 to run" in re.sub(r"\s+", " ", said("plan", *DEMO))
     rows = json.loads(said("plan", *DEMO, "-f", "json"))
-    from resflow.workflow import plan as planning
+    from resflow.workflow.plan import make_plan
 
-    run = planning.make("depth", "demo", settings={"device": "cpu"}, prepare=False).run
+    run = make_plan("depth", "demo", settings={"device": "cpu"}, prepare=False).run
     folder = run / "trials" / rows[0]["id"]
     folder.mkdir(parents=True)
     record = {

@@ -11,8 +11,8 @@ from scipy import stats as reference
 from support.fake_run import trial_id, write_run
 from typer.testing import CliRunner
 
-from resflow.analysis import seed_statistics as stats
-from resflow.cli import main as cli
+from resflow.analysis import seed_statistics
+from resflow.cli import main
 from resflow.errors import RecordError, ResflowError
 from resflow.report import exports, markdown
 from resflow.report.tables import Table
@@ -33,7 +33,7 @@ def runs(tmp_path, monkeypatch):
 
 
 def said(*words):
-    result = CliRunner().invoke(cli.app, list(words), env={"COLUMNS": "200"})
+    result = CliRunner().invoke(main.app, list(words), env={"COLUMNS": "200"})
     if isinstance(result.exception, ResflowError):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -71,7 +71,7 @@ def test_figures_have_the_width_that_was_asked_for(runs, kind):
         assert int.from_bytes(data[16:20], "big") == round(3.4 * 300)
     if kind == "pdf":
         assert b"/Type3" not in data
-    again = exports.write(Path("results/one"), [kind], Path("again"))
+    again = exports.write_exports(Path("results/one"), [kind], Path("again"))
     assert next(path for path in again if path.stem == "accuracy").read_bytes() == data
 
 
@@ -110,9 +110,9 @@ def test_welch_is_scipys(seed):
     draw = np.random.default_rng(seed)
     x, y = draw.normal(0, 1, 3 + seed), draw.normal(0.5, 2, 6)
     theirs = reference.ttest_ind(x, y, equal_var=False).confidence_interval()
-    found = stats.welch(x, y)
+    found = seed_statistics.welch(x, y)
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
-    assert np.isnan(stats.welch([1.0], y).low)
+    assert np.isnan(seed_statistics.welch([1.0], y).low)
 
 
 def test_a_trial_is_shown_by_the_beginning_of_its_id(runs):

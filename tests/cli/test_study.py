@@ -12,12 +12,11 @@ from support import direct, tiny
 from support.direct import said
 
 from resflow.errors import RecordError, ResflowError
-from resflow.records import record as records
-from resflow.records import run as runs
-from resflow.records.record import Outcome, Record
-from resflow.report import write as report
-from resflow.runner import execute as runner
-from resflow.runner import stopping
+from resflow.records.record import Outcome, Record, read_record
+from resflow.records.run import finished_records, load_run
+from resflow.report import write
+from resflow.runner import execute
+from resflow.runner.stopping import DRIVER, exclusive_run
 from resflow.study.trial import Trial
 from resflow.training import train
 
@@ -41,8 +40,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny.photos(tmp_path / "photos")
     (tmp_path / "mine.yaml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "execute", direct.execute)
-    monkeypatch.setattr(report, "write_report", lambda run: run / "report.html")  # figures take seconds
+    monkeypatch.setattr(execute, "execute", direct.execute)
+    monkeypatch.setattr(write, "write_report", lambda run: run / "report.html")  # figures take seconds
     return tmp_path
 
 
@@ -52,12 +51,12 @@ def the_run() -> Path:
 
 
 def finished() -> dict[str, Record]:
-    return runs.finished(the_run())
+    return finished_records(the_run())
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, status: str, arm: str) -> None:
     """Let the trials of an arm end with a status."""
-    real = train.run
+    real = train.train_trial
 
     def run(trial: Trial, *args: Any, **more: Any) -> Outcome:
         outcome = real(trial, *args, **more)
@@ -66,7 +65,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, status: str, arm: str) -> None:
         failed = outcome.record.model_copy(update={"status": status, "reason": "by the test", "metrics": {}})
         return replace(outcome, record=failed)
 
-    monkeypatch.setattr(train, "run", run)
+    monkeypatch.setattr(train, "train_trial", run)
 
 
 def test_an_edited_study_keeps_what_is_unchanged_and_names_what_it_dropped(here: Path) -> None:
@@ -87,7 +86,7 @@ def test_an_edited_study_keeps_what_is_unchanged_and_names_what_it_dropped(here:
     assert "1 record set aside in .resflow/" in pruned
     assert finished().keys() == after.keys() - {dropped}
     (aside,) = Path(".resflow").glob("*/set_aside/*/*")
-    assert (aside.name, records.read(aside)) == (dropped, before[dropped])
+    assert (aside.name, read_record(aside)) == (dropped, before[dropped])
     assert "left out" not in said("study", "./mine.yaml")
 
 
@@ -128,7 +127,7 @@ def test_retry_runs_what_failed_and_nothing_else(monkeypatch: pytest.MonkeyPatch
     assert [record for record in after.values() if record.arm == "slow"] == [
         record for record in before.values() if record.arm == "slow"
     ]
-    command = runs.load(the_run()).study["command"]
+    command = load_run(the_run()).study["command"]
     assert command == "resflow study ./mine.yaml"  # as it was first typed
     assert "2 of them done before" in said("retry", str(the_run()))
 
@@ -143,8 +142,8 @@ def test_retry_takes_diverged_trials_when_asked(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_run_that_another_process_runs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     said("study", "./mine.yaml")
-    with stopping.alone(the_run()):
-        note = json.loads((the_run() / stopping.DRIVER).read_text())
+    with exclusive_run(the_run()):
+        note = json.loads((the_run() / DRIVER).read_text())
         for words in (("study", "./mine.yaml"), ("retry", the_run().name)):
             with pytest.raises(RecordError, match=f"is being run by process {note['pid']} on {note['host']}"):
                 direct.raised(*words)
@@ -159,7 +158,7 @@ def test_why_a_run_stopped_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         assert stop.due()
         return done
 
-    monkeypatch.setattr(runner, "execute", stopped)
+    monkeypatch.setattr(execute, "execute", stopped)
     shown = said("study", "./mine.yaml", "--max-failures", "3", code=1)
     assert "Stopped: 3 trials failed or diverged, which --max-failures allows. 1 trial without a record yet" in shown
     assert "Report: " in shown
@@ -169,9 +168,9 @@ def test_stopping_now_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None
     def killed(*args: Any) -> list[Record]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "execute", killed)
+    monkeypatch.setattr(execute, "execute", killed)
     assert "Stopped. Go on with: resflow" in said("study", "./mine.yaml", code=130)
-    with stopping.alone(the_run()):  # nobody holds it
+    with exclusive_run(the_run()):  # nobody holds it
         pass
 
 

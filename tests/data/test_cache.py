@@ -14,7 +14,7 @@ import pytest
 from support.oxford_layout import drawn
 
 from resflow.data import cache
-from resflow.data.dataset import fingerprint, load
+from resflow.data.dataset import data_fingerprint, load_dataset
 from resflow.data.decode import Decoded
 from resflow.errors import DataError
 
@@ -49,7 +49,7 @@ def leftovers(own_cache: Path) -> list[str]:
 
 @pytest.mark.parametrize("order", [None, list(reversed(range(COUNT)))])
 def test_images_come_back_whatever_their_order(order: list[int] | None) -> None:
-    data = load(build(lambda: contents(order)))
+    data = load_dataset(build(lambda: contents(order)))
     assert np.array_equal(data.images, np.stack([drawn(i, SIZE, SIZE) for i in range(COUNT)]))
     assert isinstance(data.images, np.memmap)
     assert not data.images.flags.writeable
@@ -96,7 +96,7 @@ def test_nothing_stays_of_a_build_that_failed(own_cache: Path) -> None:
     with pytest.raises(DataError, match="bad photo"):
         build(lambda: contents(before=fail))
     assert leftovers(own_cache) == []
-    assert load(build()).classes == 2
+    assert load_dataset(build()).classes == 2
 
 
 def test_draft_of_a_killed_process_is_swept_away(own_cache: Path) -> None:
@@ -135,15 +135,15 @@ def test_damaged_cache_says_which_folder_to_remove(file: str) -> None:
     for damaged in (content[: len(content) // 2], b"", b"{}"):
         (folder / file).write_bytes(damaged)
         with pytest.raises(DataError, match="Remove that folder"):
-            load(folder)
+            load_dataset(folder)
     (folder / file).unlink()
     with pytest.raises(DataError, match="Remove that folder"):
-        load(folder)
+        load_dataset(folder)
 
 
 def test_unknown_split_names_the_nearest() -> None:
     with pytest.raises(DataError, match="Did you mean 'given'"):
-        load(build(), "givn")
+        load_dataset(build(), "givn")
 
 
 class Drawn:
@@ -161,15 +161,15 @@ class Drawn:
 
 def test_fingerprint_changes_with_what_a_trial_sees_and_with_nothing_else() -> None:
     given, drawn_split = Drawn("1", ("given", "stratified")), Drawn("1", ("stratified",))
-    base = fingerprint(given, 8, "given", 0)
+    base = data_fingerprint(given, 8, "given", 0)
     assert len(base) == 64
-    assert base == fingerprint(given, 8, "auto", 0) == fingerprint(given, 8, "given", 7)
+    assert base == data_fingerprint(given, 8, "auto", 0) == data_fingerprint(given, 8, "given", 7)
     others = [
-        fingerprint(Drawn("2", ("given",)), 8, "given", 0),
-        fingerprint(given, 9, "given", 0),
-        fingerprint(drawn_split, 8, "auto", 0),
-        fingerprint(drawn_split, 8, "auto", 1),
+        data_fingerprint(Drawn("2", ("given",)), 8, "given", 0),
+        data_fingerprint(given, 9, "given", 0),
+        data_fingerprint(drawn_split, 8, "auto", 0),
+        data_fingerprint(drawn_split, 8, "auto", 1),
     ]
     assert len({base, *others}) == 5
     with pytest.raises(DataError, match="split"):
-        fingerprint(given, 8, "official", 0)
+        data_fingerprint(given, 8, "official", 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.oxford_layout import COUNT, make_layout
 
-from resflow.data.dataset import load
+from resflow.data.dataset import load_dataset
 from resflow.data.sources.download import CHUNK, Downloader
 from resflow.data.sources.oxford import Oxford
 from resflow.errors import DataError
@@ -123,7 +123,7 @@ def whole(source: Oxford, server: Server, downloads: Path) -> bool:
 
 
 def test_download_decode_and_load(source: Oxford, server: Server, capsys: pytest.CaptureFixture) -> None:
-    data = load(source.prepare(8, progress=False))
+    data = load_dataset(source.prepare(8, progress=False))
     assert (len(data.images), data.classes) == (COUNT, 102)
     before = len(server.requests)
     source.prepare(8)

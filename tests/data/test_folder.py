@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.oxford_layout import drawn, encoded
 
-from resflow.data.dataset import fingerprint, load
+from resflow.data.dataset import data_fingerprint, load_dataset
 from resflow.data.info import describe
 from resflow.data.sources.open import open_source
 from resflow.errors import DataError
@@ -43,14 +43,14 @@ def prepare(folder: Path) -> Path:
 
 def test_a_folder_becomes_a_dataset(photos: Path) -> None:
     source = open_source(f"folder:{photos}")
-    data = load(source.prepare(8, progress=False))
+    data = load_dataset(source.prepare(8, progress=False))
     assert (data.source, data.class_names, data.split) == ("folder:photos", ("rose", "tulip"), "stratified")
     assert str(photos) not in "".join(data.names)
     assert all(
         data.class_names[label] == name.split("/")[0] for label, name in zip(data.labels, data.names, strict=True)
     )
     assert (len(data.train), len(data.validation), len(data.test)) == (12, 4, 4)
-    assert data.split_hash != load(source.prepare(8), split_seed=1).split_hash
+    assert data.split_hash != load_dataset(source.prepare(8), split_seed=1).split_hash
 
 
 def test_identity_is_of_the_content_wherever_it_lies(photos: Path, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_identity_is_of_the_content_wherever_it_lies(photos: Path, tmp_path: Pat
     shutil.copytree(photos, copy)
     first, second = open_source(f"folder:{photos}"), open_source(f"folder:{copy}")
     assert first.identity() == second.identity()
-    assert fingerprint(first, 8, "auto", 0) == fingerprint(second, 8, "auto", 0)
+    assert data_fingerprint(first, 8, "auto", 0) == data_fingerprint(second, 8, "auto", 0)
     assert first.prepare(8, progress=False) == second.prepare(8, progress=False)
     (copy / "rose" / "0.png").write_bytes(encoded(drawn(999), "PNG"))
     assert open_source(f"folder:{copy}").identity() != first.identity()
@@ -73,7 +73,10 @@ def test_moving_a_photo_to_another_class_changes_the_identity(photos: Path) -> N
 
 def test_split_does_not_depend_on_the_image_size(photos: Path) -> None:
     source = open_source(f"folder:{photos}")
-    assert load(source.prepare(8, progress=False)).split_hash == load(source.prepare(16, progress=False)).split_hash
+    assert (
+        load_dataset(source.prepare(8, progress=False)).split_hash
+        == load_dataset(source.prepare(16, progress=False)).split_hash
+    )
 
 
 def test_copies_stay_on_one_side_and_are_counted(photos: Path) -> None:

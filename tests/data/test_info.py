@@ -9,7 +9,7 @@ from PIL import Image
 from support.oxford_layout import drawn
 
 from resflow.data import cache
-from resflow.data.dataset import load
+from resflow.data.dataset import load_dataset
 from resflow.data.decode import Decoded
 from resflow.data.info import contact_sheet, describe
 from resflow.errors import DataError
@@ -35,13 +35,13 @@ def test_counts_and_copies(folder: Path) -> None:
     assert found.originals == dict.fromkeys(("smallest", "median", "largest"), (16, 16))
     assert set(found.copies) == set(found.across_parts) == {("0.png", "3.png"), ("1.png", "6.png")}
     assert found.across_classes == (("1.png", "6.png"),)
-    assert found.split_hash == load(folder).split_hash
+    assert found.split_hash == load_dataset(folder).split_hash
     assert found.bytes_on_disk > 8 * 16 * 16 * 3
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "below/sheet.jpg"])
 def test_contact_sheet(folder: Path, tmp_path: Path, name: str) -> None:
-    contact_sheet(load(folder), tmp_path / name, per_class=3)
+    contact_sheet(load_dataset(folder), tmp_path / name, per_class=3)
     with Image.open(tmp_path / name) as sheet:
         assert sheet.height == 2 * 18 + 2
         assert sheet.width > 3 * 18
@@ -52,6 +52,6 @@ def test_contact_sheet(folder: Path, tmp_path: Path, name: str) -> None:
 def test_contact_sheet_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "sheet.unknown", tmp_path / "cache" / "data"):
         with pytest.raises(DataError, match=r"\.png or \.jpg"):
-            contact_sheet(load(folder), path)
+            contact_sheet(load_dataset(folder), path)
     with pytest.raises(DataError, match="at least 1"):
-        contact_sheet(load(folder), tmp_path / "sheet.png", per_class=0)
+        contact_sheet(load_dataset(folder), tmp_path / "sheet.png", per_class=0)

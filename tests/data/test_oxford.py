@@ -10,7 +10,7 @@ import pytest
 from scipy.io import savemat
 from support.oxford_layout import COUNT, drawn, encoded, make_layout, members, write_archive
 
-from resflow.data.dataset import fingerprint, load
+from resflow.data.dataset import data_fingerprint, load_dataset
 from resflow.data.info import describe
 from resflow.data.sources.open import open_source
 from resflow.data.sources.oxford import OFFICIAL, Oxford, class_names
@@ -42,7 +42,7 @@ def prepare(folder: Path) -> Path:
 
 
 def test_official_split_and_classes(files: Path) -> None:
-    data = load(prepare(files))
+    data = load_dataset(prepare(files))
     assert (data.source, data.split, data.classes) == ("oxford_flowers102", "official", 102)
     assert data.images.shape == (COUNT, 8, 8, 3)
     assert data.names[0] == "image_00001.jpg"
@@ -54,9 +54,9 @@ def test_official_split_and_classes(files: Path) -> None:
 
 
 def test_each_image_lies_at_its_number_whatever_the_order_of_the_archive(files: Path) -> None:
-    before = np.array(load(prepare(files)).images)
+    before = np.array(load_dataset(prepare(files)).images)
     write_archive(files / "102flowers.tgz", dict(reversed(members().items())))
-    assert np.array_equal(load(prepare(files)).images, before)
+    assert np.array_equal(load_dataset(prepare(files)).images, before)
 
 
 def test_identity_is_of_the_files_wherever_they_lie(files: Path, made: Path) -> None:
@@ -70,7 +70,7 @@ def test_identity_is_of_the_files_wherever_they_lie(files: Path, made: Path) -> 
 def test_official_identity_is_known_without_a_download() -> None:
     source = open_source("oxford_flowers102")
     assert source.identity() == Oxford("oxford_flowers102", registry=OFFICIAL).identity()
-    assert len(fingerprint(source, 64, "auto", 0)) == 64
+    assert len(data_fingerprint(source, 64, "auto", 0)) == 64
 
 
 def test_102_class_names() -> None:
@@ -205,11 +205,11 @@ def test_real_photos_with_the_official_split(photos: Path) -> None:
 def test_real_photos_with_the_articles_split(photos: Path) -> None:
     source = open_source("oxford_flowers10", SHARED)
     folder = source.prepare(64, progress=False)
-    article = load(folder, "article")
+    article = load_dataset(folder, "article")
     assert (len(article.train), len(article.validation), len(article.test)) == (427, 43, 52)
     assert article.classes == 10
-    assert len(load(folder).train) == 100
-    assert article.split_hash != load(folder).split_hash
+    assert len(load_dataset(folder).train) == 100
+    assert article.split_hash != load_dataset(folder).split_hash
     # the same pixels as in the source of all classes
-    whole = load(photos)
+    whole = load_dataset(photos)
     assert np.array_equal(article.images[0], whole.images[whole.names.index(article.names[0])])

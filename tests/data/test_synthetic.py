@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from resflow.data import cache
-from resflow.data.dataset import Dataset, load
+from resflow.data.dataset import Dataset, load_dataset
 from resflow.data.sources import scene
 from resflow.data.sources.drawing import Canvas, Outline, Plane, Pose, disc, funnel, hsv, leaf, ring, stamens, whorl
 from resflow.data.sources.open import open_source
@@ -30,7 +30,7 @@ def flowers(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """The whole default set at 32x32, through the cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return load(open_source("synthetic").prepare(32, progress=False))
+        return load_dataset(open_source("synthetic").prepare(32, progress=False))
 
 
 def scaled(data: Dataset) -> np.ndarray:

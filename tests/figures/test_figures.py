@@ -16,7 +16,7 @@ from resflow.analysis.analyse import analyse
 from resflow.figures import accuracy, confusion, costs, curves, forest
 from resflow.figures.costs import pareto
 from resflow.figures.style import GRID, INK, MUTED, NARROW, PALETTE, VERDICTS, WIDE, settle, standalone, to_png, to_svg
-from resflow.report.figure_list import OURS, draw
+from resflow.report.figure_list import OURS, draw_figures
 
 HOSTILE = {"<b>&": {"$x_1$": 1, "_hidden": 2, 'a "b", c': 3}, "花": {"x" * 80: 1, "y": 2}}
 HEADS = {"head": {"linear": 1, "wide": 2}}
@@ -141,7 +141,7 @@ def test_hostile_labels_are_escaped_in_svg(tmp_path):
 
 def test_the_same_frames_give_the_same_bytes(tmp_path):
     a = analyse(write_run(tmp_path, HEADS, good, seeds=(1, 2), epochs=3))
-    first, second = {one.name: one for one in draw(a)}, costs.cost(a.trials, a.arms, a.design)
+    first, second = {one.name: one for one in draw_figures(a)}, costs.cost(a.trials, a.arms, a.design)
     settle(second)
     assert standalone(to_svg(second, "cost")).encode() == first["cost"].files["svg"]
     assert to_png(second) == first["cost"].files["png"]
@@ -211,5 +211,5 @@ def test_arms_that_are_changes_of_a_baseline_are_called_by_their_change(tmp_path
     arms = study[study.index("arms:") : study.index("settings:")]
     (run / "study.yaml").write_text(study.replace(arms, "arms:\n" + "".join(f"- {arm}\n" for arm in kept)), "utf-8")
     design = analyse(run).design
-    assert [design.called(arm) for arm in kept] == ["baseline", "head narrow", "rate 0.01", "views clean"]
+    assert [design.display_name(arm) for arm in kept] == ["baseline", "head narrow", "rate 0.01", "views clean"]
     assert design.scale is None

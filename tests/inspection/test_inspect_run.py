@@ -12,17 +12,17 @@ import tensorflow as tf
 from PIL import Image
 from typer.testing import CliRunner
 
-from resflow.cli import main as cli
+from resflow.cli import main
 from resflow.errors import RecordError, ResflowError, WeightsError
-from resflow.inspection import activation_maps as maps
-from resflow.inspection import inspect_run as looking
-from resflow.inspection import loss_landscape as landscape
-from resflow.inspection import network as export
-from resflow.records import record as records
+from resflow.inspection import loss_landscape
+from resflow.inspection.activation_maps import look, stage_outputs
+from resflow.inspection.inspect_run import choose_networks, run_dataset
+from resflow.inspection.network import Network, rebuild_network
+from resflow.records.record import write_record
 from resflow.report.write import write_report
 from resflow.training import train
-from resflow.weights import saved as kept
-from resflow.workflow import plan as planning
+from resflow.weights.saved import network_path
+from resflow.workflow.plan import make_plan, write_plan
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 STUDY = """\
@@ -48,30 +48,30 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         Path("looked.yaml").write_text(STUDY, encoding="utf-8")
-        plan = planning.make("./looked.yaml", out=Path("results/looked"))
-        planning.write(plan)
+        plan = make_plan("./looked.yaml", out=Path("results/looked"))
+        write_plan(plan)
         for trial in plan.trials:
-            keep = kept.path_of(plan.state, trial.id)
+            keep = network_path(plan.state, trial.id)
             keep.parent.mkdir(parents=True, exist_ok=True)
-            records.write(plan.run, train.run(trial, plan.folders[trial.id], keep=keep))
+            write_record(plan.run, train.train_trial(trial, plan.folders[trial.id], keep=keep))
         yield place
 
 
 @pytest.fixture
-def network(home: Path) -> export.Network:
-    chosen = looking.choose(Path("results/looked"), ["residual-8"], None)
-    return export.rebuild(chosen.networks[0][1])
+def network(home: Path) -> Network:
+    chosen = choose_networks(Path("results/looked"), ["residual-8"], None)
+    return rebuild_network(chosen.networks[0][1])
 
 
 @pytest.fixture
 def images(home: Path) -> np.ndarray:
-    chosen = looking.choose(Path("results/looked"), None, None)
-    data = looking.dataset(chosen, None)
+    chosen = choose_networks(Path("results/looked"), None, None)
+    data = run_dataset(chosen, None)
     return data.images[data.validation[:6]]
 
 
 def said(*words: str) -> str:
-    result = CliRunner().invoke(cli.app, list(words))
+    result = CliRunner().invoke(main.app, list(words))
     if isinstance(result.exception, ResflowError):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -79,7 +79,7 @@ def said(*words: str) -> str:
 
 
 def test_maps_are_of_every_stage_and_the_answer_is_the_networks_own(network, images) -> None:
-    seen = maps.look(network, images)
+    seen = look(network, images)
     logits = network.logits(images).numpy()
     assert list(seen.stages) == ["stage1", "stage2", "stage3"]
     assert [values.shape for values in seen.stages.values()] == [(6, 32, 32), (6, 16, 16), (6, 8, 8)]
@@ -92,8 +92,8 @@ def test_maps_are_of_every_stage_and_the_answer_is_the_networks_own(network, ima
 
 def test_grad_cam_of_a_linear_head_on_average_pooling_is_cam(network, images) -> None:
     """There the gradient is the head's own weight over the places: Zhou et al. 2016's class activation map."""
-    seen = maps.look(network, images)
-    last = list(maps.stage_outputs(network.model).values())[-1]
+    seen = look(network, images)
+    last = list(stage_outputs(network.model).values())[-1]
     features = tf.keras.Model(network.model.input, last)(network.prepared(tf.constant(images)), training=False).numpy()
     kernel = network.model.get_layer("head").kernel.numpy()
     for number in range(len(images)):
@@ -118,9 +118,9 @@ def test_the_command_draws_a_picture_an_image(home, tmp_path) -> None:
 
 
 def test_every_filter_of_a_direction_is_as_long_as_the_networks_and_twins_go_the_same_way(home) -> None:
-    chosen = looking.choose(Path("results/looked"), None, None)
-    plain, residual = (export.rebuild(source).model for _, source in chosen.networks)
-    along, other = (landscape.directions(model, 3, 2) for model in (plain, residual))
+    chosen = choose_networks(Path("results/looked"), None, None)
+    plain, residual = (rebuild_network(source).model for _, source in chosen.networks)
+    along, other = (loss_landscape.directions(model, 3, 2) for model in (plain, residual))
     for name, step in along[0].items():
         own = plain.get_layer(name).kernel.numpy()
         axes = tuple(range(own.ndim - 1))
@@ -133,13 +133,13 @@ def test_every_filter_of_a_direction_is_as_long_as_the_networks_and_twins_go_the
 def test_the_middle_is_the_networks_own_loss_and_its_weights_come_back(home, network, images) -> None:
     labels = np.zeros(len(images), dtype=np.int64)
     before = [weight.numpy() for weight in network.model.weights]
-    found = list(landscape.losses(network, images, labels, landscape.line(5), seed=1))
+    found = list(loss_landscape.losses(network, images, labels, loss_landscape.line(5), seed=1))
     logits = network.logits(images)
     own = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)).numpy()
     assert found[2] == pytest.approx(own, rel=1e-5)
     assert len(set(np.round(found, 6))) == 5
     assert all((a == b.numpy()).all() for a, b in zip(before, network.model.weights, strict=True))
-    plane = list(landscape.losses(network, images, labels, landscape.plane(3), seed=1))
+    plane = list(loss_landscape.losses(network, images, labels, loss_landscape.plane(3), seed=1))
     assert plane[4] == pytest.approx(own, rel=1e-5)
     assert plane[3] == pytest.approx(found[0], rel=1e-4)  # the plane's first axis is the line
 

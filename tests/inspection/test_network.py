@@ -20,20 +20,19 @@ from support.direct import said
 from support.fake_run import write_run
 from typer.testing import CliRunner
 
-from resflow.cli import main as cli
-from resflow.data.dataset import load
+from resflow.cli import main
+from resflow.data.dataset import load_dataset
 from resflow.errors import ResflowError
-from resflow.inspection import network as export
-from resflow.records import record as records
-from resflow.records import run as runs
-from resflow.records.record import Outcome
-from resflow.runner import execute as runner
+from resflow.inspection.network import rebuild_network
+from resflow.records.record import Outcome, write_record
+from resflow.records.run import load_run
+from resflow.runner import execute
 from resflow.study.settings import Augmentation, Execution, Head
-from resflow.training import learner as learners
 from resflow.training import train
-from resflow.weights import description as about
-from resflow.weights import load as weights
-from resflow.weights import saved as kept
+from resflow.training.learner import forget_graphs, graphs
+from resflow.weights import load
+from resflow.weights.description import Described
+from resflow.weights.saved import locate_network, network_path, read_network
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 KINDS: dict[str, dict[str, Any]] = {
@@ -72,9 +71,9 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """A folder in which the run `tiny` has one trial that kept its network; its id and outcome."""
     base = tmp_path_factory.mktemp("trained")
     trial = replace(tiny.trial(folder), keep_weights="last")
-    outcome = train.run(trial, folder, keep=kept.path_of(base / ".resflow" / "tiny", trial.id))
-    records.write(base / "results" / "tiny", outcome)
-    data = load(folder)
+    outcome = train.train_trial(trial, folder, keep=network_path(base / ".resflow" / "tiny", trial.id))
+    write_record(base / "results" / "tiny", outcome)
+    data = load_dataset(folder)
     (base / "photos").mkdir()
     for index in data.test:
         Image.fromarray(data.images[index]).save(base / "photos" / f"{data.names[index]}.png")
@@ -105,27 +104,27 @@ def photos() -> list[str]:
     ],
 )
 def test_a_kept_network_gives_the_logits_of_the_trained_one_to_the_bit(folder: Path, tmp_path: Path, kind: str) -> None:
-    learners.forget()
+    forget_graphs()
     keep = "best" if kind == "best" else "last"
-    outcome = train.run(
+    outcome = train.train_trial(
         replace(tiny.trial(folder, **KINDS[kind]), keep_weights=keep), folder, keep=tmp_path / "net.safetensors"
     )
     assert outcome.record.status == "completed", outcome.record.reason
-    (net,) = learners.graphs.values()
-    images = load(folder).images[:32]
-    rebuilt = export.rebuild(kept.read(tmp_path / "net.safetensors"))
+    (net,) = graphs.values()
+    images = load_dataset(folder).images[:32]
+    rebuilt = rebuild_network(read_network(tmp_path / "net.safetensors"))
     assert np.array_equal(rebuilt.logits(images).numpy(), net.logits(images).numpy())
-    learners.forget()
+    forget_graphs()
 
 
 def test_a_file_that_says_one_network_and_holds_another_is_refused(here: Path, trained: Any) -> None:
-    path = kept.path_of(Path(".resflow/tiny"), trained[1])
+    path = network_path(Path(".resflow/tiny"), trained[1])
     values = load_file(path)
     values["stage1_block1_conv1/kernel"] = values["stage1_block1_conv1/kernel"][:, :, :1]
-    found = kept.read(path)
+    found = read_network(path)
     save_file(values, path, {**found.about.metadata(), **metadata(path)})
     with pytest.raises(ResflowError, match="1 of another shape: stage1_block1_conv1/kernel"):
-        export.rebuild(kept.read(path))
+        rebuild_network(read_network(path))
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -145,14 +144,14 @@ def test_an_export_gives_the_same_logits_in_every_form(here: Path, folder: Path,
     )
     out = Path("exported") / trained[1]
     assert {path.name for path in out.iterdir()} == {"model.safetensors", "model.keras", "model.json"}
-    source = kept.path_of(Path(".resflow/tiny"), trained[1])
+    source = network_path(Path(".resflow/tiny"), trained[1])
     assert {k: v.tobytes() for k, v in load_file(out / "model.safetensors").items()} == {
         k: v.tobytes() for k, v in load_file(source).items()
     }
-    assert kept.read(out / "model.safetensors").about == kept.read(source).about
-    images = load(folder).images[:8]
-    expected = export.rebuild(kept.read(source)).logits(images).numpy()
-    assert np.array_equal(export.rebuild(kept.read(out / "model.safetensors")).logits(images).numpy(), expected)
+    assert read_network(out / "model.safetensors").about == read_network(source).about
+    images = load_dataset(folder).images[:8]
+    expected = rebuild_network(read_network(source)).logits(images).numpy()
+    assert np.array_equal(rebuild_network(read_network(out / "model.safetensors")).logits(images).numpy(), expected)
 
     told = json.loads((out / "model.json").read_text())
     mean, deviation = (np.array(told["normalisation"][key], np.float32) for key in ("mean", "deviation"))
@@ -171,13 +170,13 @@ def test_an_export_gives_the_same_logits_in_every_form(here: Path, folder: Path,
 
 def test_a_folder_holds_one_network(here: Path, folder: Path, trained: Any) -> None:
     other = replace(tiny.trial(folder, seed=2), keep_weights="last")
-    train.run(other, folder, keep=kept.path_of(Path(".resflow/tiny"), other.id))
+    train.train_trial(other, folder, keep=network_path(Path(".resflow/tiny"), other.id))
     said("export", f"tiny/{trained[1]}", "--out", "model", "--format", "safetensors")
     said("export", f"tiny/{trained[1]}", "--out", "model", "--format", "keras")
     assert {path.suffix for path in Path("model").iterdir()} == {".safetensors", ".keras", ".json"}
     said("export", f"tiny/{other.id}", "--out", "model", "--format", "keras")
     assert {path.suffix for path in Path("model").iterdir()} == {".keras", ".json"}
-    assert kept.read(kept.locate("model", Path(), Path())).about.trained.trial == other.id
+    assert read_network(locate_network("model", Path(), Path())).about.trained.trial == other.id
 
 
 def test_an_interrupted_export_leaves_no_half_file(here: Path, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +187,7 @@ def test_an_interrupted_export_leaves_no_half_file(here: Path, trained: Any, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(keras.Model, "save", half)
-    CliRunner().invoke(cli.app, ["export", f"tiny/{trained[1]}", "--out", "model", "--format", "keras"])
+    CliRunner().invoke(main.app, ["export", f"tiny/{trained[1]}", "--out", "model", "--format", "keras"])
     assert not list(Path("model").iterdir())
 
 
@@ -297,10 +296,10 @@ WRONG = {
 def test_wrong_input_is_told_and_writes_nothing(
     words: str, here: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "execute", lambda *args: pytest.fail("trained"))
+    monkeypatch.setattr(execute, "execute", lambda *args: pytest.fail("trained"))
     write_run(here / "results" / "fake", seeds=(1,), epochs=2)
     (here / "results" / "fake" / "study.yaml").write_text("name: depth\ncommand: resflow study depth --profile cpu\n")
-    trial = runs.load(here / "results" / "fake").records[0].id
+    trial = load_run(here / "results" / "fake").records[0].id
     Path("file").touch()
     Path("file.safetensors").touch()
     Path("text").write_text("no photo")
@@ -310,7 +309,7 @@ def test_wrong_input_is_told_and_writes_nothing(
     Path("damaged.keras").write_bytes(b"PK")
     shutil.copy(described(here, trained[1]), "damaged.json")
     before = sorted(here.rglob("*"))
-    result = CliRunner().invoke(cli.app, words.replace("TRIAL", trained[1]).replace("ID", trial).split())
+    result = CliRunner().invoke(main.app, words.replace("TRIAL", trained[1]).replace("ID", trial).split())
     message = str(result.exception) if isinstance(result.exception, ResflowError) else result.output
     assert re.search(WRONG[words], re.sub(r"\s+", " ", message)), message
     assert isinstance(result.exception, ResflowError) or result.exit_code == 2, result.exception
@@ -319,9 +318,9 @@ def test_wrong_input_is_told_and_writes_nothing(
 
 def described(here: Path, trial: str) -> Path:
     """model.json of the trained network, without its export."""
-    found = kept.read(kept.path_of(here / ".resflow" / "tiny", trial))
+    found = read_network(network_path(here / ".resflow" / "tiny", trial))
     path = here / "described.json"
-    path.write_text(about.Described(**dict(found.about), normalisation=found.normalisation).model_dump_json())
+    path.write_text(Described(**dict(found.about), normalisation=found.normalisation).model_dump_json())
     return path
 
 
@@ -337,12 +336,12 @@ PRETRAIN = (
 @pytest.fixture
 def sorted_photos(here: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """All images in one folder a class; trials run in this process, without Ray."""
-    data = load(folder)
+    data = load_dataset(folder)
     for index, name in enumerate(data.names):
         place = here / "all" / data.class_names[data.labels[index]]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(data.images[index]).save(place / f"{name}.png")
-    monkeypatch.setattr(runner, "execute", direct.execute)
+    monkeypatch.setattr(execute, "execute", direct.execute)
     return here
 
 
@@ -350,17 +349,17 @@ def test_pretrain_writes_a_backbone_to_start_from(sorted_photos: Path) -> None:
     shown = said(*PRETRAIN, "--out", "there/backbone.safetensors")
     assert "Wrote there/backbone.safetensors" in shown
     assert list(Path("there").iterdir()) == [Path("there/backbone.safetensors")]
-    found = kept.read(Path("there/backbone.safetensors"))
+    found = read_network(Path("there/backbone.safetensors"))
     assert found.about.classes == ("a", "b", "c")
     assert (found.about.network.family, found.about.network.depth, found.about.network.width) == ("cifar", 8, 0.125)
     assert found.about.trained.epoch == 2
-    start = weights.find("there/backbone.safetensors", "cifar", 8)
+    start = load.find_weights("there/backbone.safetensors", "cifar", 8)
     assert start.normalisation == found.normalisation
     (run,) = Path("results").glob("pretrain-*")
-    (record,) = runs.load(run).records
+    (record,) = load_run(run).records
     assert record.status == "completed"
     assert record.id == found.about.trained.trial
-    command = runs.load(run).study["command"]
+    command = load_run(run).study["command"]
     assert command.startswith("resflow pretrain --data folder:all --depth 8 --out backbone.safetensors --seed 1 --set ")
 
     before = Path("there/backbone.safetensors").read_bytes()
@@ -372,7 +371,7 @@ def test_pretrain_writes_a_backbone_to_start_from(sorted_photos: Path) -> None:
 
 
 def test_a_pretraining_that_fails_says_why_and_writes_nothing(sorted_photos: Path) -> None:
-    result = CliRunner().invoke(cli.app, [*PRETRAIN, "--set", "batch_size=1000", "--out", "net.safetensors"])
+    result = CliRunner().invoke(main.app, [*PRETRAIN, "--set", "batch_size=1000", "--out", "net.safetensors"])
     assert isinstance(result.exception, ResflowError)
     assert "the trial failed: TrainingError: batch_size 1000 is more than" in str(result.exception)
     assert not Path("net.safetensors").exists()
@@ -385,7 +384,7 @@ def test_an_interrupted_copy_leaves_what_was_there(sorted_photos: Path, monkeypa
 
     Path("net.safetensors").write_bytes(b"before")
     monkeypatch.setattr(shutil, "copyfile", half)
-    CliRunner().invoke(cli.app, [*PRETRAIN, "--out", "net.safetensors"])
+    CliRunner().invoke(main.app, [*PRETRAIN, "--out", "net.safetensors"])
     assert Path("net.safetensors").read_bytes() == b"before"
     assert not list(sorted_photos.glob(".net*"))
 

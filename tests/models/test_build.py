@@ -19,7 +19,7 @@ from test_architectures import CIFAR, IMAGENET
 
 from resflow import architectures
 from resflow.architectures import SHORTCUTS, STEMS, VARIANTS, Architecture, blocks
-from resflow.models import build as models
+from resflow.models.build import build_network, fold, initialise
 from resflow.models.layers import BatchNorm, Convolution, ZeroPadShortcut, subsampled
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
@@ -33,9 +33,9 @@ def architecture(depth: int, shortcut: str, variant: str = "v1.5", stem: str = "
 
 def built(arch: Architecture, size: int = 16, seed: int | None = None, lowering: str = "native") -> keras.Model:
     keras.backend.clear_session()
-    model = models.build(arch, size, CLASSES, lowering)
+    model = build_network(arch, size, CLASSES, lowering)
     if seed is not None:
-        models.initialise(model, seed)
+        initialise(model, seed)
     return model
 
 
@@ -242,7 +242,7 @@ def test_folding_changes_rounding_alone(variant: str, shortcut: str, left: int) 
         weight.assign(draw.uniform(0.5, 1.5, weight.shape))
     images = draw.standard_normal((4, 16, 16, 3)).astype(np.float32)
     before = model(images, training=False).numpy()
-    models.fold(model)
+    fold(model)
     assert sum(not layer.folded for layer in norms) == left
     after = model(images, training=False).numpy()
     assert not np.array_equal(before, after)

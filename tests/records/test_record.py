@@ -14,9 +14,16 @@ from hypothesis import strategies as st
 from support import tiny, work
 
 from resflow.errors import RecordError
-from resflow.records import record as records
-from resflow.records import run as runs
-from resflow.records.record import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
+from resflow.records.record import (
+    HISTORY_COLUMNS,
+    PREDICTION_COLUMNS,
+    Outcome,
+    Record,
+    read_record,
+    take_over,
+    write_record,
+)
+from resflow.records.run import _table, load_run
 
 EPOCHS = 3
 TRIAL = "0123456789ab"
@@ -36,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     history = pd.DataFrame([[float(epoch)] * len(HISTORY_COLUMNS) for epoch in range(EPOCHS)], columns=HISTORY_COLUMNS)
     predicted = pd.DataFrame([["a.jpg", 1, 1, 0.5, 0]], columns=PREDICTION_COLUMNS)
     record = made.record.model_copy(update={"epochs_run": EPOCHS})
-    folder = records.write(run, Outcome(record, history, predicted))
+    folder = write_record(run, Outcome(record, history, predicted))
     return {name: (folder / name).read_bytes() for name in FILES}
 
 
@@ -50,7 +57,7 @@ def written(place: Path, files: dict[str, bytes], name: str = TRIAL) -> Path:
 
 def read(folder: Path) -> Record | None:
     try:
-        return records.read(folder)
+        return read_record(folder)
     except RecordError:
         return None
 
@@ -71,10 +78,10 @@ def test_any_file_that_is_cut_short_is_found_out(
 
 def test_what_was_written_is_read(whole: dict[str, bytes], tmp_path: Path) -> None:
     folder = written(tmp_path, whole)
-    assert records.read(folder).epochs_run == EPOCHS
+    assert read_record(folder).epochs_run == EPOCHS
     (folder / "history.csv").unlink()
     with pytest.raises(RecordError, match=f"{folder}.* has 0 whole rows, its record is of 3 epochs"):
-        records.read(folder)
+        read_record(folder)
 
 
 def test_a_record_in_another_trials_folder_is_told(whole: dict[str, bytes], tmp_path: Path) -> None:
@@ -82,7 +89,7 @@ def test_a_record_in_another_trials_folder_is_told(whole: dict[str, bytes], tmp_
     said = json.loads(whole["record.json"])
     folder = written(tmp_path, {**whole, "record.json": json.dumps({**said, "id": "../../secret"}).encode()})
     with pytest.raises(RecordError, match=r"the record of another trial, '../../secret'"):
-        records.read(folder)
+        read_record(folder)
 
 
 @given(data=st.data())
@@ -111,7 +118,7 @@ def test_a_table_of_nonsense_is_told(content: bytes, tmp_path_factory: pytest.Te
     path = tmp_path_factory.mktemp("table") / "predictions.parquet"
     path.write_bytes(b"PAR1" + content + b"PAR1")
     with pytest.raises(RecordError, match="cannot be read as a table"):
-        runs._table(pd.read_parquet, path)
+        _table(pd.read_parquet, path)
 
 
 def test_a_broken_record_is_one_message_and_the_others_are_read(whole: dict[str, bytes], tmp_path: Path) -> None:
@@ -120,7 +127,7 @@ def test_a_broken_record_is_one_message_and_the_others_are_read(whole: dict[str,
     written(trials, {**whole, "history.csv": whole["history.csv"][:-5]}, "cut")
     other = json.loads(whole["record.json"]) | {"id": "cut"}
     (trials / "cut" / "record.json").write_text(json.dumps(other))
-    run = runs.load(tmp_path / "run")
+    run = load_run(tmp_path / "run")
     assert len(run.records) == 1
     assert run.broken.keys() == {"cut"}
     assert len(run.histories()) == EPOCHS
@@ -131,10 +138,10 @@ def test_a_record_of_the_same_trial_is_taken_over_under_its_new_names(tmp_path: 
     frame = pd.DataFrame({name: [0.1 + 0.2, 1 / 3] for name in HISTORY_COLUMNS})
     made = work.outcome(trial)
     made = replace(made, record=made.record.model_copy(update={"epochs_run": 2}), history=frame)
-    folder = records.write(tmp_path / "old", made)
+    folder = write_record(tmp_path / "old", made)
     renamed = replace(trial, study="other", arm="mine-untuned", levels={"x": "mine"})
-    taken = records.take_over(tmp_path / "new", renamed, folder)
-    before, after = records.read(folder), records.read(taken)
+    taken = take_over(tmp_path / "new", renamed, folder)
+    before, after = read_record(folder), read_record(taken)
     assert (after.study, after.arm, after.levels) == ("other", "mine-untuned", {"x": "mine"})
     assert after.provenance == {**before.provenance, "taken_over": "old"}
     same = {"study", "arm", "levels", "provenance"}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_run import TEST, write_run
 
-from resflow.analysis import image_statistics as sampling
+from resflow.analysis import image_statistics
 from resflow.analysis.analyse import analyse
 from resflow.report import published as report_published
 from resflow.report.published import Published
@@ -81,12 +81,12 @@ def test_a_baseline_that_never_ran_has_no_answer(tmp_path: Path) -> None:
 @given(correct=st.integers(0, 43), seen=st.integers(0, 43))
 def test_words_follow_the_intervals(correct: int, seen: int) -> None:
     figure, mean = Published("x", "test_top1", correct, 43), seen / 43
-    word = report_published.beside(mean, *sampling.wilson(mean, 43), figure)
+    word = report_published.beside(mean, *image_statistics.wilson(mean, 43), figure)
     if seen == correct:
         assert word == "reaches it"
     if word == "below":
-        assert sampling.wilson(mean, 43)[1] < figure.share
+        assert image_statistics.wilson(mean, 43)[1] < figure.share
     if word == "above":
-        assert sampling.wilson(mean, 43)[0] > figure.share
+        assert image_statistics.wilson(mean, 43)[0] > figure.share
     if word in ("below", "not told apart"):
         assert mean < figure.share

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from support.fake_run import DEPTHS, trial_id, write_run
 
 from resflow.errors import RecordError
-from resflow.report import formatting as words
+from resflow.report import formatting
 from resflow.report.write import SCRIPT as SCRIPT_OF_THE_PAGE
 from resflow.report.write import write_index, write_report
 
@@ -124,12 +124,12 @@ def test_files_hold_fractions_of_every_trial_and_the_page_per_cent(depth):
     assert table["test_top1"].dropna().between(0, 1).all()
     assert table["test_top1"].notna().sum() == (table["status"] == "completed").sum() == 22
     text = Page(depth.read_text(encoding="utf-8")).text
-    assert all(words.level(METRIC, value) in text for value in table["test_top1"].dropna())
+    assert all(formatting.level(METRIC, value) in text for value in table["test_top1"].dropna())
     assert "ResourceExhaustedError: out of memory" in text
     assert trial_id("residual-101", 3) in text
 
 
-METRIC = words.Metric("test_top1", "test top-1", "%", "points", 100.0)
+METRIC = formatting.Metric("test_top1", "test top-1", "%", "points", 100.0)
 
 
 def test_the_page_gives_the_verdicts_of_effects_csv(depth):
@@ -249,7 +249,7 @@ def test_the_index_links_every_report(depth, hostile, tmp_path):
     [(12.34, "+12.3"), (-0.049, "−0.05"), (0.001, "0.0"), (-0.001, "0.0"), (0.996, "+1.0"), (float("nan"), "–")],
 )
 def test_points_have_a_sign_and_no_signed_zero(value, text):
-    assert words.number(value, signed=True) == text
+    assert formatting.number(value, signed=True) == text
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_points_have_a_sign_and_no_signed_zero(value, text):
     [(269_722, "270 k"), (11_689_512, "11.7 M"), (1_814_000_000, "1.81 G"), (999_900, "1000 k"), (12, "12")],
 )
 def test_counts_are_short(value, text):
-    assert words.count(value) == text
+    assert formatting.count(value) == text
 
 
 def test_a_loss_is_shown_in_nats(tmp_path, no_figures):

@@ -19,11 +19,11 @@ from ray import cloudpickle
 from support import tiny, work
 
 from resflow.errors import TrainingError
-from resflow.records import run as runs
-from resflow.runner import execute as runner
+from resflow.records.run import finished_records
+from resflow.runner import execute, ray_session
 from resflow.runner import ray_session as session
 from resflow.runner.execute import Progress
-from resflow.study.resources import Needs
+from resflow.study.resources import TrialResources
 from resflow.study.settings import Execution, Resources
 from resflow.study.trial import Trial
 from resflow.training import train
@@ -52,7 +52,7 @@ def test_half_a_gpu_each_puts_two_trials_on_every_gpu(cluster: Any, folder: Path
     (tmp_path / "met").mkdir()
     one = tiny.trial(folder, execution=Execution(device="gpu"))
     trials = [replace(one, id=f"trial{n}", resources=Resources(gpus=0.5)) for n in range(8)]
-    done = runner.execute(
+    done = execute.execute(
         tmp_path / "run",
         trials,
         {trial.id: folder for trial in trials},
@@ -63,7 +63,7 @@ def test_half_a_gpu_each_puts_two_trials_on_every_gpu(cluster: Any, folder: Path
     )
     assert [record.provenance["met"] for record in done] == [8] * 8
     assert Counter(record.provenance["gpus"] for record in done) == {str(gpu): 2 for gpu in range(4)}
-    assert runs.finished(tmp_path / "run") == {record.id: record for record in done}
+    assert finished_records(tmp_path / "run") == {record.id: record for record in done}
 
 
 @dataclass
@@ -95,7 +95,7 @@ def test_a_node_that_joins_is_used_and_one_that_dies_loses_nothing(cluster: Any,
     cache = tmp_path / "cache of the node"
     long, short = trials = [tiny.trial(folder, seed, epochs=epochs) for seed, epochs in ((1, 1500), (2, 300))]
     screen = Machines(cluster, cache)
-    done = runner.execute(
+    done = execute.execute(
         tmp_path / "run",
         trials,
         {trial.id: folder for trial in trials},
@@ -109,7 +109,7 @@ def test_a_node_that_joins_is_used_and_one_that_dies_loses_nothing(cluster: Any,
     assert {trial_id: log.count("worker process") for trial_id, log in logs.items()} == {long.id: 1, short.id: 2}
     ended = {record.id: record for record in done}
     assert ended[long.id].epochs_run == 1500
-    assert ended[short.id].metrics == train.run(short, folder).record.metrics
+    assert ended[short.id].metrics == train.train_trial(short, folder).record.metrics
 
 
 @pytest.mark.long
@@ -117,10 +117,10 @@ def test_more_than_any_machine_has_waits_for_one_that_has_it(
     cluster: Any, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster.add_node(num_cpus=1)
-    stop = runner.Stop(time_budget=5)
+    stop = execute.Stop(time_budget=5)
     trial = replace(tiny.trial(folder), resources=Resources(cpus=3))
     asked = (tmp_path / "run", [trial], {trial.id: folder}, tmp_path / "state", lambda progress: None)
-    assert runner.execute(*asked, stop, address=cluster.address) == []
+    assert execute.execute(*asked, stop, address=cluster.address) == []
     assert "a trial asks for 3 CPUs, and no machine has that: at most 1 CPUs" in caplog.text
     assert "Trials wait until such a machine joins the cluster" in caplog.text
     assert stop.reason.startswith("the time budget")
@@ -129,12 +129,12 @@ def test_more_than_any_machine_has_waits_for_one_that_has_it(
 @pytest.mark.parametrize("address", ["nowhere", "ray://127.0.0.1:10001", "127.0.0.1:port", ""])
 def test_an_address_that_is_none_is_told(address: str) -> None:
     with pytest.raises(TrainingError, match=r"expected auto .* or HOST:PORT"):
-        runner.check_address(address)
+        ray_session.check_address(address)
 
 
 def test_a_cluster_that_does_not_answer_is_told() -> None:
     with pytest.raises(TrainingError, match=r"no Ray cluster answers at 127.0.0.1:1"):
-        runner.visible("127.0.0.1:1")
+        execute.visible("127.0.0.1:1")
 
 
 @pytest.mark.long
@@ -142,7 +142,7 @@ def test_a_worker_that_hangs_is_replaced(folder: Path, tmp_path: Path, monkeypat
     monkeypatch.setenv("RESFLOW_PATIENCE_S", "10")
     monkeypatch.setattr("resflow.runner.watchdog.TIMES", 0)
     trial: Trial = tiny.trial(folder)
-    (record,) = runner.execute(
+    (record,) = execute.execute(
         tmp_path / "run",
         [trial],
         {trial.id: folder},
@@ -159,7 +159,7 @@ def test_a_worker_that_hangs_is_replaced(folder: Path, tmp_path: Path, monkeypat
 def test_a_stranger_cannot_join_a_session_of_resflow(tmp_path: Path) -> None:
     """Whoever reaches Ray's port can run code: without the token of this user's home it must not be let in."""
     asked = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); print('joined')"
-    with session.connected(Needs(1)):
+    with session.connect(TrialResources(1)):
         command = [sys.executable, "-c", asked, ray.get_runtime_context().gcs_address]
         known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
         stranger = subprocess.run(command, env={**known, "HOME": str(tmp_path)}, capture_output=True, text=True)

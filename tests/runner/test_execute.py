@@ -16,14 +16,10 @@ from support import tiny
 
 from resflow import provenance
 from resflow.errors import TrainingError
-from resflow.records import record as records
-from resflow.records import run as runs
-from resflow.records.record import Record
-from resflow.records.run import Run
-from resflow.runner import execute as runner
+from resflow.records.record import Outcome, Record, trial_folder, write_record
+from resflow.records.run import Run, finished_records, load_run
+from resflow.runner import execute, ray_session, tune_adapters
 from resflow.runner import progress as progressing
-from resflow.runner import ray_session as session
-from resflow.runner import tune_adapters as adapters
 from resflow.runner.execute import Progress
 from resflow.runner.stopping import Stop
 from resflow.study.settings import Execution
@@ -93,11 +89,11 @@ def executed(trials: dict[str, Trial], folder: Path, tmp_path_factory: pytest.Te
     screen = Screen(base / "state" / "logs", trials["killed"].id, trials["mortal"].id)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # somebody's cluster: not ours to use
-        patch.setattr(runner, "RETRIES", RETRIES)
-        new = runner.execute(
+        patch.setattr(execute, "RETRIES", RETRIES)
+        new = execute.execute(
             base / "results", list(trials.values()), {t.id: folder for t in trials.values()}, base / "state", screen
         )
-    return Executed({record.id: record for record in new}, runs.load(base / "results"), screen, base / "state")
+    return Executed({record.id: record for record in new}, load_run(base / "results"), screen, base / "state")
 
 
 def log_of(executed: Executed, trial: Trial) -> str:
@@ -122,11 +118,11 @@ def test_every_trial_has_a_record(executed: Executed, trials: dict[str, Trial]) 
 def test_records_are_those_of_a_direct_run_to_the_bit(
     executed: Executed, trials: dict[str, Trial], folder: Path, name: str
 ) -> None:
-    direct, scheduled = train.run(trials[name], folder), executed.new[trials[name].id]
+    direct, scheduled = train.train_trial(trials[name], folder), executed.new[trials[name].id]
     assert scheduled.metrics == direct.record.metrics
     changing = {"seconds", "provenance"}
     assert scheduled.model_dump(exclude=changing) == direct.record.model_dump(exclude=changing)
-    written = pd.read_csv(records.trial_folder(executed.run.folder, scheduled.id) / "history.csv")
+    written = pd.read_csv(trial_folder(executed.run.folder, scheduled.id) / "history.csv")
     pd.testing.assert_frame_equal(
         written.drop(columns="seconds"), direct.history.drop(columns="seconds"), check_exact=True
     )
@@ -186,10 +182,10 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
     shown: list[Progress] = []
     forgotten: list[str] = []
     progress = Progress({trial.id: trial}, 1, running={trial.id: {}})
-    watcher = adapters.Watcher(tmp_path, progress, shown.append, Stop(), forgotten.append)
+    watcher = tune_adapters.Watcher(tmp_path, progress, shown.append, Stop(), forgotten.append)
     watcher.on_trial_error(1, [], TunesTrial({"trial": trial.id}, str(error)))
     assert (progress.done[trial.id].status, progress.done[trial.id].reason) == ("failed", reason)
-    assert runs.finished(tmp_path) == progress.done
+    assert finished_records(tmp_path) == progress.done
     assert progress.running == {}
     assert shown == [progress]
     assert forgotten == [trial.id]
@@ -198,8 +194,8 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
 def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> None:
     first, second = tiny.trial(folder, 1), tiny.trial(folder, 2)
     progress = Progress({t.id: t for t in (first, second)}, 2)
-    watcher = adapters.Watcher(tmp_path, progress, lambda progress: None, Stop(), lambda trial_id: None)
-    records.write(tmp_path, records.Outcome(adapters.failed(first, "its own reason")))
+    watcher = tune_adapters.Watcher(tmp_path, progress, lambda progress: None, Stop(), lambda trial_id: None)
+    write_record(tmp_path, Outcome(tune_adapters.failed(first, "its own reason")))
     watcher.on_trial_error(1, [], TunesTrial({"trial": first.id}))  # it died after the record was written
     watcher.on_trial_complete(1, [], TunesTrial({"trial": second.id}))
     reasons = [progress.done[t.id].reason for t in (first, second)]
@@ -210,7 +206,7 @@ def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> 
 def test_tune_keeps_no_statistics_of_trials_that_have_ended(folder: Path, tmp_path: Path, end: str) -> None:
     trial = tiny.trial(folder)
     tunes = TunesTrial({"trial": trial.id})
-    watcher = adapters.Watcher(
+    watcher = tune_adapters.Watcher(
         tmp_path, Progress({trial.id: trial}, 1), lambda progress: None, Stop(), lambda trial_id: None
     )
     empty = tunes.run_metadata.get_json_state()
@@ -231,12 +227,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_record(folder: Path, tmp_pat
             stop.reason = "asked by the test"
 
     asked = (tmp_path / "run", [trial], {trial.id: folder}, tmp_path / "state")
-    assert runner.execute(*asked, show, stop) == []
+    assert execute.execute(*asked, show, stop) == []
     assert not (tmp_path / "run").exists()  # no record means not run yet
     assert [path.stem for path in (tmp_path / "state" / "checkpoints").iterdir()] == [trial.id]
-    (record,) = runner.execute(*asked, lambda progress: None)
+    (record,) = execute.execute(*asked, lambda progress: None)
     assert "goes on after epoch" in (tmp_path / "state" / "logs" / f"{trial.id}.log").read_text()
-    assert record.metrics == train.run(trial, folder).record.metrics
+    assert record.metrics == train.train_trial(trial, folder).record.metrics
     assert not list((tmp_path / "state" / "checkpoints").iterdir())
 
 
@@ -249,7 +245,7 @@ def test_a_log_follows_each_trial(executed: Executed, trials: dict[str, Trial]) 
 
 
 def test_trials_have_a_core_each(executed: Executed) -> None:
-    assert 1 <= executed.screen.most_at_a_time <= provenance.processors()
+    assert 1 <= executed.screen.most_at_a_time <= provenance.count_processors()
     assert all(seconds >= 0 for seconds in executed.screen.left)
     assert executed.screen.left[-1] == 0
 
@@ -267,45 +263,45 @@ def test_what_has_a_record_is_not_run_again(
         started.append(list(trials.values()))
         raise StartedError
 
-    monkeypatch.setattr(runner, "Progress", waits)
+    monkeypatch.setattr(execute, "Progress", waits)
     every = list(trials.values())
     asked = (executed.run.folder, every, {}, executed.state, lambda progress: None)
-    assert runner.execute(*asked) == []
+    assert execute.execute(*asked) == []
     assert started == []  # not even Ray
     short, long = tiny.trial(folder, 7), tiny.trial(folder, 7, epochs=5)
     with pytest.raises(StartedError):
-        runner.execute(executed.run.folder, [short, *every, long], {}, executed.state, lambda progress: None)
+        execute.execute(executed.run.folder, [short, *every, long], {}, executed.state, lambda progress: None)
     assert started == [[short, long]]
 
 
 def test_more_threads_than_cores_are_refused_before_ray_starts(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_local", lambda cores: pytest.fail("Ray was started"))
-    cores = provenance.processors()
+    monkeypatch.setattr(ray_session, "_local", lambda cores: pytest.fail("Ray was started"))
+    cores = provenance.count_processors()
     greedy = tiny.trial(folder, execution=Execution(device="cpu", threads=cores + 1))
     with pytest.raises(TrainingError, match=f"this machine has {cores}: lower it with --set threads={cores}"):
-        runner.execute(tmp_path / "run", [greedy], {greedy.id: folder}, tmp_path, lambda progress: None)
+        execute.execute(tmp_path / "run", [greedy], {greedy.id: folder}, tmp_path, lambda progress: None)
 
 
 def test_a_gpu_that_ray_does_not_see_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_local", lambda cores: nullcontext())
-    monkeypatch.setattr(session, "resources", lambda: [{"CPU": 2.0}])
+    monkeypatch.setattr(ray_session, "_local", lambda cores: nullcontext())
+    monkeypatch.setattr(ray_session, "node_resources", lambda: [{"CPU": 2.0}])
     trial = tiny.trial(folder, execution=Execution(device="gpu"))
     with pytest.raises(TrainingError, match=r"Ray sees no GPU.*--set device=cpu trains on the CPU"):
-        runner.execute(tmp_path / "run", [trial], {trial.id: folder}, tmp_path, lambda progress: None)
+        execute.execute(tmp_path / "run", [trial], {trial.id: folder}, tmp_path, lambda progress: None)
 
 
 @pytest.mark.long
-@pytest.mark.skipif(provenance.gpus() > 0, reason="this machine has a GPU")
+@pytest.mark.skipif(provenance.count_gpus() > 0, reason="this machine has a GPU")
 def test_a_gpu_that_only_ray_sees_makes_failed_records(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A logical GPU is all that Ray needs to start a trial; TensorFlow then says that there is none."""
-    real = session.ray.init
-    monkeypatch.setattr(session.ray, "init", lambda **asked: real(num_gpus=1, **asked))
+    real = ray_session.ray.init
+    monkeypatch.setattr(ray_session.ray, "init", lambda **asked: real(num_gpus=1, **asked))
     trial = tiny.trial(folder, execution=Execution(device="gpu", lowering="native"))
-    (record,) = runner.execute(tmp_path / "run", [trial], {trial.id: folder}, tmp_path, lambda progress: None)
+    (record,) = execute.execute(tmp_path / "run", [trial], {trial.id: folder}, tmp_path, lambda progress: None)
     assert record.status == "failed"
     assert "device gpu was asked for, but TensorFlow sees none here" in record.reason
     assert "Traceback" in (tmp_path / "logs" / f"{trial.id}.log").read_text()
@@ -330,4 +326,4 @@ def test_time_left_is_work_left_over_the_rate_so_far(folder: Path, monkeypatch: 
 
 
 def _record(trial: Trial) -> Any:
-    return adapters.failed(trial, "for its id alone")
+    return tune_adapters.failed(trial, "for its id alone")

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from support import tiny
 
-from resflow.data import cache, dataset
+from resflow.data import cache
+from resflow.data.dataset import load_dataset
 from resflow.errors import DataError
-from resflow.runner import file_transfer as courier
+from resflow.runner import file_transfer
 from resflow.weights import files
 from resflow.weights import load as weights
 
@@ -36,7 +37,7 @@ class Here:
 
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier.ray, "get", lambda came: came)
+    monkeypatch.setattr(file_transfer.ray, "get", lambda came: came)
 
 
 @pytest.fixture
@@ -53,15 +54,15 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, place: Path) -> Path:
 def test_images_and_weights_are_brought_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tiny.pretrained(tmp_path / "backbone.safetensors").path
     file.with_name(f"{file.name}.json").write_text('{"bn_eps": 1e-5}')
-    given = weights.find(str(file), "cifar", 8)
+    given = weights.find_weights(str(file), "cifar", 8)
     trial = tiny.trial(folder, pretrained=given, finetune="frozen")
-    actor = Here(courier.Courier(courier.parcels([trial], {trial.id: folder})))
-    before = dataset.load(folder)
-    monkeypatch.setattr(courier, "PIECE", 1000)
-    monkeypatch.setattr(courier, "_is_here", lambda weights: False)
+    actor = Here(file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder})))
+    before = load_dataset(folder)
+    monkeypatch.setattr(file_transfer, "PIECE", 1000)
+    monkeypatch.setattr(file_transfer, "_is_here", lambda weights: False)
     elsewhere(monkeypatch, tmp_path / "node")
-    there, images = courier.at_hand(trial, folder, actor)
-    after = dataset.load(images)
+    there, images = file_transfer.bring_files(trial, folder, actor)
+    after = load_dataset(images)
     assert images.is_relative_to(tmp_path / "node")
     assert (after.images == before.images).all()
     assert after.split_hash == before.split_hash
@@ -71,22 +72,22 @@ def test_images_and_weights_are_brought_once(folder: Path, tmp_path: Path, monke
     assert (there.id, there.pretrained.origin) == (trial.id, given.origin)
     assert any(call[0] == "piece" and call[-1] > 0 for call in actor.calls)
     actor.calls.clear()
-    assert courier.at_hand(trial, folder, actor) == (there, images)
+    assert file_transfer.bring_files(trial, folder, actor) == (there, images)
     assert actor.calls == []
 
 
 def test_what_is_here_is_not_brought(folder: Path, tmp_path: Path) -> None:
     given = tiny.pretrained(tmp_path / "backbone.safetensors")
     trial = tiny.trial(folder, pretrained=given, finetune="frozen")
-    actor = Here(courier.Courier({}))
-    assert courier.at_hand(trial, folder, actor) == (trial, folder)
-    assert courier.at_hand(trial, folder, None) == (trial, folder)
+    actor = Here(file_transfer.FileServer({}))
+    assert file_transfer.bring_files(trial, folder, actor) == (trial, folder)
+    assert file_transfer.bring_files(trial, folder, None) == (trial, folder)
     assert actor.calls == []
 
 
 def test_nothing_else_is_handed_out(folder: Path) -> None:
     trial = tiny.trial(folder)
-    actor = courier.Courier(courier.parcels([trial], {trial.id: folder}))
+    actor = file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder}))
     (parcel,) = actor.parcels
     for asked in ((parcel, "../../secret"), ("data/other", "images.npy")):
         with pytest.raises(KeyError):
@@ -97,19 +98,19 @@ def test_a_file_that_changes_on_its_way_is_told_and_leaves_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = tiny.trial(folder)
-    actor = courier.Courier(courier.parcels([trial], {trial.id: folder}))
+    actor = file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder}))
     actor.digests = dict.fromkeys(next(iter(actor.parcels.values())).values(), "0" * 64)
     node = elsewhere(monkeypatch, tmp_path / "node")
     with pytest.raises(DataError, match="changed while it was sent"):
-        courier.at_hand(trial, folder, Here(actor))
+        file_transfer.bring_files(trial, folder, Here(actor))
     assert [path.name for path in (node / "data").iterdir() if not path.name.endswith(".lock")] == []
 
 
 def test_two_processes_of_a_node_bring_it_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = tiny.trial(folder)
-    actor = Here(courier.Courier(courier.parcels([trial], {trial.id: folder})))
+    actor = Here(file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder})))
     elsewhere(monkeypatch, tmp_path / "node")
-    both = [threading.Thread(target=courier.at_hand, args=(trial, folder, actor)) for _ in range(2)]
+    both = [threading.Thread(target=file_transfer.bring_files, args=(trial, folder, actor)) for _ in range(2)]
     for thread in both:
         thread.start()
     for thread in both:
@@ -119,9 +120,9 @@ def test_two_processes_of_a_node_bring_it_once(folder: Path, tmp_path: Path, mon
 
 def test_a_full_disk_of_a_node_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = tiny.trial(folder)
-    actor = Here(courier.Courier(courier.parcels([trial], {trial.id: folder})))
+    actor = Here(file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder})))
     (tmp_path / "node").write_text("no folder can be made of this")
     elsewhere(monkeypatch, tmp_path / "node")
     with pytest.raises(DataError, match="cannot store what the driver sends of data/"):
-        courier.at_hand(trial, folder, actor)
+        file_transfer.bring_files(trial, folder, actor)
     assert cache.root() == tmp_path / "node"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import tiny
 
-from resflow.runner.queue import Dispatch, same_graph
+from resflow.runner.queue import TrialQueue, same_graph
 from resflow.study.settings import Augmentation, Head
 from resflow.study.trial import Trial
 
@@ -26,7 +26,7 @@ def study(folder: Path, seeds: int, epochs: tuple[int, ...]) -> list[Trial]:
 
 def builds(trials: list[Trial], processes: int, draw: random.Random) -> int:
     """How many graphs are built where so many processes run all trials, each ending at random."""
-    dispatch, built = Dispatch(trials), 0
+    dispatch, built = TrialQueue(trials), 0
     running: dict[int, Trial | None] = dict.fromkeys(range(processes))
     graphs: dict[int, object] = {}
     free = list(running)
@@ -43,7 +43,7 @@ def builds(trials: list[Trial], processes: int, draw: random.Random) -> int:
 
 
 def test_the_longest_starts_first_and_processes_start_with_different_arms(folder: Path) -> None:
-    dispatch = Dispatch(study(folder, 2, (1, 3, 2)))
+    dispatch = TrialQueue(study(folder, 2, (1, 3, 2)))
     first, second = dispatch.next(), dispatch.next()
     assert [first.recipe.epochs, second.recipe.epochs] == [3, 2]
     dispatch.ended(second.id)
@@ -61,7 +61,7 @@ def test_an_arm_is_built_once_where_there_are_more_arms_than_processes(folder: P
 @given(seeds=st.integers(1, 4), arms=st.integers(1, 4), processes=st.integers(1, 5), draw=st.randoms())
 def test_every_trial_is_handed_out_once(seeds: int, arms: int, processes: int, draw: random.Random) -> None:
     trials = study(tiny.prepare(), seeds, tuple(range(1, arms + 1)))
-    dispatch, seen, running = Dispatch(trials), [], []
+    dispatch, seen, running = TrialQueue(trials), [], []
     while len(dispatch) or running:
         if len(dispatch) and len(running) < processes and draw.random() < 0.7:
             running.append(dispatch.next().id)
@@ -84,7 +84,7 @@ def test_trials_of_shared_features_keep_to_their_group(folder: Path, tmp_path: P
         for width in (4, 8, 16)
         for seed in (1, 2)
     ]
-    dispatch, seeds = Dispatch(trials), []
+    dispatch, seeds = TrialQueue(trials), []
     while len(dispatch):
         trial = dispatch.next()
         seeds.append(trial.seed)

@@ -25,19 +25,19 @@ from resflow.runner.stopping import Stop
     [("90", 90), ("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2 d", 172800), ("5 MIN", 300), ("0.5", 0.5)],
 )
 def test_a_time_budget_has_a_unit(text: str, seconds: float) -> None:
-    assert stopping.seconds_of(text) == seconds
+    assert stopping.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-3", "3 weeks", "1h30", "0", "inf", "1e3", "h"])
 def test_what_is_no_time_budget_is_told(text: str) -> None:
     with pytest.raises(StudyError, match="is no time budget: expected seconds"):
-        stopping.seconds_of(text)
+        stopping.parse_duration(text)
 
 
 @given(st.text())
 def test_any_text_is_a_budget_or_an_error_of_the_user(text: str) -> None:
     with suppress(StudyError):
-        assert stopping.seconds_of(text) > 0
+        assert stopping.parse_duration(text) > 0
 
 
 def test_failures_and_time_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,29 +90,29 @@ def test_a_second_driver_is_refused_with_the_first_ones_host_and_pid(tmp_path: P
         assert first.stdout.readline() == "held\n"
         said = json.loads((run / stopping.DRIVER).read_text())
         with pytest.raises(RecordError, match=rf"is being run by process {first.pid} on {said['host']} since"):
-            stopping.alone(run).__enter__()
+            stopping.exclusive_run(run).__enter__()
     finally:
         first.kill()  # and a dead one's hold ends with it, its note left behind
         first.communicate()
     assert (run / stopping.DRIVER).is_file()
-    with stopping.alone(run):
+    with stopping.exclusive_run(run):
         assert json.loads((run / stopping.DRIVER).read_text())["pid"] == os.getpid()
     assert not (run / stopping.DRIVER).exists()
-    with stopping.alone(run):
+    with stopping.exclusive_run(run):
         pass
 
 
 def test_a_lock_without_a_readable_note_is_a_lock(tmp_path: Path) -> None:
-    with stopping.alone(tmp_path):
+    with stopping.exclusive_run(tmp_path):
         (tmp_path / stopping.DRIVER).write_text("{")
         with pytest.raises(RecordError, match="is being run by another process"):
-            stopping.alone(tmp_path).__enter__()
+            stopping.exclusive_run(tmp_path).__enter__()
 
 
 def test_a_run_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match="cannot write into"):
-        stopping.alone(tmp_path / "file" / "run").__enter__()
+        stopping.exclusive_run(tmp_path / "file" / "run").__enter__()
 
 
 def test_the_clock_of_the_wall_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,7 @@ from resflow.study import costs
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.study.settings import Augmentation, Execution, Head
 from resflow.study.trial import Trial
-from resflow.training import feature_cache as features
-from resflow.training import train
+from resflow.training import feature_cache, train
 
 AUGMENTED = Augmentation(flip=True)
 GIVEN = Pretrained(Path("x"), "a" * 64, "x", Normalisation((0, 0, 0), (1, 1, 1)), "both", None)
@@ -40,15 +39,15 @@ def backbone(one: Trial) -> int:
 def test_a_whole_network_trains_for_three_passes_and_is_evaluated(folder: Path) -> None:
     one = tiny.trial(folder, epochs=5)
     train_, validation, test = one.counts
-    assert costs.work([one]) == {one.id: one.multiply_adds * (5 * (4 * train_ + validation) + test)}
+    assert costs.estimate_work([one]) == {one.id: one.multiply_adds * (5 * (4 * train_ + validation) + test)}
     slow = trial(folder, epochs=5, execution=Execution(device="cpu", jit=False, features=False))
-    assert costs.work([slow])[slow.id] == slow.multiply_adds * (5 * (2 * train_ + validation) + test)
+    assert costs.estimate_work([slow])[slow.id] == slow.multiply_adds * (5 * (2 * train_ + validation) + test)
 
 
 def test_shared_features_are_counted_for_the_first_trial_alone(folder: Path) -> None:
     heads = [trial(folder, epochs=5, augmentation=AUGMENTED, head=Head(hidden=(n,))) for n in (4, 5, 6)]
-    alone = [costs.work([one])[one.id] for one in heads]
-    together = costs.work(heads)
+    alone = [costs.estimate_work([one])[one.id] for one in heads]
+    together = costs.estimate_work(heads)
     images = sum(heads[0].counts) + 5 * heads[0].counts[0]
     assert together[heads[0].id] == alone[0]
     for one, cost in zip(heads[1:], alone[1:], strict=True):
@@ -56,11 +55,11 @@ def test_shared_features_are_counted_for_the_first_trial_alone(folder: Path) -> 
 
 
 def test_clean_views_are_shared_by_seeds_and_augmented_ones_are_not(folder: Path) -> None:
-    clean = costs.work([trial(folder, seed=1), trial(folder, seed=2)])
+    clean = costs.estimate_work([trial(folder, seed=1), trial(folder, seed=2)])
     first, second = clean.values()
     assert second < first
     one, two = (trial(folder, seed=seed, augmentation=AUGMENTED, epochs=3) for seed in (1, 2))
-    both = costs.work([one, two])
+    both = costs.estimate_work([one, two])
     assert both[one.id] - both[two.id] == pytest.approx(sum(one.counts) * backbone(one))  # the clean parts
 
 
@@ -68,9 +67,9 @@ def test_trials_of_one_backbone_and_seed_start_together(folder: Path) -> None:
     arms = [{"normalisation": how, "head": Head(hidden=(n,))} for how in ("raw", "dataset") for n in (4, 8)]
     trials = [trial(folder, seed=s, augmentation=AUGMENTED, **arm) for s in (1, 2) for arm in arms]
     trials.append(tiny.trial(folder))
-    ordered = costs.in_order(trials)
+    ordered = costs.sort_trials(trials)
     assert ordered[0] is trials[-1]  # what shares nothing goes first
-    groups = [costs.group(one) for one in ordered[1:]]
+    groups = [costs.feature_group(one) for one in ordered[1:]]
     assert sum(a != b for a, b in pairwise(groups)) == 3
     assert {one.id for one in ordered} == {one.id for one in trials}
 
@@ -79,16 +78,16 @@ def test_trials_of_one_backbone_and_seed_start_together(folder: Path) -> None:
 def test_bytes_are_those_of_the_files(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given_weights = tiny.pretrained(tmp_path / "net.safetensors")
     monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path))
-    features._backbones.clear()
+    feature_cache._backbones.clear()
     asked = [
         tiny.trial(folder, pretrained=given_weights, finetune="frozen", epochs=3, augmentation=AUGMENTED, head=head)
         for head in (Head(pooling="flatten", hidden=(4,)), Head())
     ]
     for one in asked:
-        assert train.run(one, folder).record.status == "completed"
-    stored = sum(np.load(path).nbytes for path in features.root().rglob("*.npy"))
+        assert train.train_trial(one, folder).record.status == "completed"
+    stored = sum(np.load(path).nbytes for path in feature_cache.root().rglob("*.npy"))
     assert costs.feature_bytes(asked) == stored
-    features._backbones.clear()
+    feature_cache._backbones.clear()
 
 
 @given(
@@ -103,6 +102,6 @@ def test_the_sum_of_work_depends_on_no_order(drawn: list[tuple[int, str, int]], 
         trial(folder, seed=seed, normalisation=how, head=Head(hidden=(width,)), augmentation=AUGMENTED)
         for seed, how, width in unique
     ]
-    total = sum(costs.work(trials).values())
+    total = sum(costs.estimate_work(trials).values())
     random.shuffle(trials)
-    assert sum(costs.work(trials).values()) == pytest.approx(total)
+    assert sum(costs.estimate_work(trials).values()) == pytest.approx(total)

@@ -16,10 +16,10 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 import resflow
-from resflow.cli import main as cli
+from resflow.cli import main
 from resflow.errors import StudyError
-from resflow.study import load as study
-from resflow.study import yaml_source as document
+from resflow.study.load import Study, builtin_studies, load_study, open_document, resolve_study
+from resflow.study.yaml_source import Document, parse_document, read_document
 
 LINES = """\
 name: mine
@@ -41,11 +41,11 @@ def written(changes: dict[int, str]) -> str:
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def resolved(text: str, **overrides: Any) -> study.Study:
-    return study.resolve(document.parse(text, "mine.yaml").without("profiles"))
+def resolved(text: str, **overrides: Any) -> Study:
+    return resolve_study(parse_document(text, "mine.yaml").without("profiles"))
 
 
-def names(loaded: study.Study) -> list[str]:
+def names(loaded: Study) -> list[str]:
     return [arm.name for arm in loaded.arms]
 
 
@@ -224,10 +224,10 @@ def test_a_broken_study_is_one_message_with_the_line_of_its_cause(
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(written(changes), encoding="utf-8")
     with pytest.raises(StudyError, match=said) as caught:
-        study.load("mine.yaml")
+        load_study("mine.yaml")
     assert str(caught.value).startswith(f"mine.yaml:{line}: ")
     assert "\n" not in str(caught.value)
-    result = CliRunner().invoke(cli.app, ["study", "mine.yaml"])
+    result = CliRunner().invoke(main.app, ["study", "mine.yaml"])
     assert isinstance(result.exception, StudyError)  # main() prints it and exits with 2; see test_cli
     assert not result.output
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]  # nothing was written
@@ -278,7 +278,7 @@ def factorials(draw: st.DrawFn) -> dict[str, list[Any]]:
     }
 
 
-def factorial(factors: dict[str, list[Any]], baseline: tuple[Any, ...], **keys: Any) -> study.Study:
+def factorial(factors: dict[str, list[Any]], baseline: tuple[Any, ...], **keys: Any) -> Study:
     values = {
         "name": "drawn",
         "question": "q",
@@ -289,7 +289,7 @@ def factorial(factors: dict[str, list[Any]], baseline: tuple[Any, ...], **keys: 
     }
     if "batch_size" not in factors:
         values["recipe"]["batch_size"] = 4
-    return study.resolve(document.Document(values, {}, "drawn"))
+    return resolve_study(Document(values, {}, "drawn"))
 
 
 @settings(max_examples=40)
@@ -360,10 +360,10 @@ def test_a_list_of_seeds_is_kept_as_it_is() -> None:
 # --- profiles and overrides
 
 
-def load(tmp_path: Path, text: str, profile: str | None = None, **overrides: Any) -> study.Study:
+def load(tmp_path: Path, text: str, profile: str | None = None, **overrides: Any) -> Study:
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
-    return study.load(str(path), profile, {key.replace("__", "."): value for key, value in overrides.items()})
+    return load_study(str(path), profile, {key.replace("__", "."): value for key, value in overrides.items()})
 
 
 def test_a_profile_overrides_key_by_key(tmp_path: Path) -> None:
@@ -411,16 +411,16 @@ def test_overrides_stand_over_the_profile_and_name_themselves_when_wrong(tmp_pat
 # --- what ships
 
 
-SHIPPED = [*study.builtin().values(), Path(resflow.__file__).parent / "templates" / "study.yaml"]
+SHIPPED = [*builtin_studies().values(), Path(resflow.__file__).parent / "templates" / "study.yaml"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_studies_are_valid_in_every_profile(path: Path) -> None:
-    doc = document.read(path)
+    doc = read_document(path)
     for profile in [None, *doc.values["profiles"]]:
-        loaded = study.load(str(path), profile)
+        loaded = load_study(str(path), profile)
         assert len(loaded.arms) >= 2
-        again = study.resolve(document.parse(dumped(loaded.resolved()), "resolved"))
+        again = resolve_study(parse_document(dumped(loaded.resolved()), "resolved"))
         assert (again.arms, again.baseline, again.seeds, again.factors) == (
             loaded.arms,
             loaded.baseline,
@@ -430,17 +430,17 @@ def test_shipped_studies_are_valid_in_every_profile(path: Path) -> None:
 
 
 def test_built_in_studies_have_the_profiles_that_the_manual_names() -> None:
-    assert {"depth", "residual", "finetune", "head", "article"} <= set(study.builtin())
-    for name in study.builtin():
-        profiles = set(study.open_document(name).values["profiles"])
-        pretrained = any(arm.loads_weights for arm in study.load(name).arms)
+    assert {"depth", "residual", "finetune", "head", "article"} <= set(builtin_studies())
+    for name in builtin_studies():
+        profiles = set(open_document(name).values["profiles"])
+        pretrained = any(arm.loads_weights for arm in load_study(name).arms)
         assert {"cpu", "paper"} | (set() if pretrained else {"demo"}) <= profiles  # a demo downloads nothing
 
 
 def test_the_twins_of_the_residual_study_have_equal_parameters() -> None:
     from resflow import architectures
 
-    arms = {arm.name: arm.architecture() for arm in study.load("residual").arms}
+    arms = {arm.name: arm.architecture() for arm in load_study("residual").arms}
     for depth in ("18", "34"):
         assert architectures.parameters(arms[f"plain-{depth}"], 102) == architectures.parameters(
             arms[f"residual-{depth}"], 102
@@ -504,9 +504,9 @@ def damaged(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=150)
 @given(damaged())
 def test_any_mapping_is_a_study_or_a_study_error(values: dict[str, Any]) -> None:
-    doc = document.Document(values, {}, "damaged")
+    doc = Document(values, {}, "damaged")
     with contextlib.suppress(StudyError):  # any other error fails the test
-        loaded = study.resolve(doc)
+        loaded = resolve_study(doc)
         assert loaded.baseline in loaded.arms
         for profile in loaded.file.profiles:
-            study.resolve(doc.profile(profile))
+            resolve_study(doc.profile(profile))

@@ -12,10 +12,10 @@ from support import tiny
 
 from resflow import provenance
 from resflow.errors import StudyError
-from resflow.study.load import load
-from resflow.study.resources import Needs
+from resflow.study.load import load_study
+from resflow.study.resources import TrialResources
 from resflow.study.settings import Execution, Resources
-from resflow.workflow import plan as planning
+from resflow.workflow.plan import count_slots
 
 STUDY = """
 name: mine
@@ -35,38 +35,42 @@ def folder() -> Path:
 def test_a_trial_has_a_cpu_a_thread_and_a_gpu_of_its_own(folder: Path) -> None:
     cpu = tiny.trial(folder, execution=Execution(device="cpu", threads=3))
     gpu = tiny.trial(folder, execution=Execution(device="gpu", threads=2))
-    assert Needs.of(cpu).as_ray() == {"cpu": 3}
-    assert Needs.of(gpu).as_ray() == {"cpu": 2, "gpu": 1}
+    assert TrialResources.from_trial(cpu).as_ray() == {"cpu": 3}
+    assert TrialResources.from_trial(gpu).as_ray() == {"cpu": 2, "gpu": 1}
     asked = Resources(gpus=0.5, cpus=4, memory=1.5)
-    assert Needs.of(replace(gpu, resources=asked)).as_ray() == {"cpu": 4, "gpu": 0.5, "memory": 1_500_000_000}
-    assert Needs.of(replace(cpu, resources=asked)).as_ray() == {"cpu": 4, "memory": 1_500_000_000}
+    assert TrialResources.from_trial(replace(gpu, resources=asked)).as_ray() == {
+        "cpu": 4,
+        "gpu": 0.5,
+        "memory": 1_500_000_000,
+    }
+    assert TrialResources.from_trial(replace(cpu, resources=asked)).as_ray() == {"cpu": 4, "memory": 1_500_000_000}
     assert replace(cpu, resources=asked).id == cpu.id
 
 
 @pytest.mark.parametrize(
     ("needs", "node", "trials"),
     [
-        (Needs(1), {"CPU": 2}, 2),
-        (Needs(3), {"CPU": 2}, 0),
-        (Needs(1, 0.5), {"CPU": 16, "GPU": 4}, 8),
-        (Needs(1, 1 / 3), {"CPU": 16, "GPU": 2}, 6),
-        (Needs(1, 0.4), {"CPU": 16, "GPU": 2}, 4),  # no trial lies on two GPUs
-        (Needs(4, 0.5), {"CPU": 16, "GPU": 4}, 4),
-        (Needs(1, 1), {"CPU": 16}, 0),
-        (Needs(1, 0, 4_000_000_000), {"CPU": 16, "memory": 9e9}, 2),
-        (Needs(1, 0, 4_000_000_000), {"CPU": 16}, 16),
+        (TrialResources(1), {"CPU": 2}, 2),
+        (TrialResources(3), {"CPU": 2}, 0),
+        (TrialResources(1, 0.5), {"CPU": 16, "GPU": 4}, 8),
+        (TrialResources(1, 1 / 3), {"CPU": 16, "GPU": 2}, 6),
+        (TrialResources(1, 0.4), {"CPU": 16, "GPU": 2}, 4),  # no trial lies on two GPUs
+        (TrialResources(4, 0.5), {"CPU": 16, "GPU": 4}, 4),
+        (TrialResources(1, 1), {"CPU": 16}, 0),
+        (TrialResources(1, 0, 4_000_000_000), {"CPU": 16, "memory": 9e9}, 2),
+        (TrialResources(1, 0, 4_000_000_000), {"CPU": 16}, 16),
     ],
 )
-def test_what_fits_into_a_machine(needs: Needs, node: dict[str, float], trials: int) -> None:
+def test_what_fits_into_a_machine(needs: TrialResources, node: dict[str, float], trials: int) -> None:
     assert needs.fit(node) == trials
     assert needs.places([node, node]) == 2 * trials
 
 
 @given(
-    needs=st.builds(Needs, st.integers(1, 9), st.sampled_from([0, 0.1, 0.25, 0.3, 0.5, 1]), st.integers(0, 9)),
+    needs=st.builds(TrialResources, st.integers(1, 9), st.sampled_from([0, 0.1, 0.25, 0.3, 0.5, 1]), st.integers(0, 9)),
     node=st.fixed_dictionaries({"CPU": st.integers(0, 64), "GPU": st.integers(0, 8), "memory": st.integers(0, 99)}),
 )
-def test_what_fits_is_never_more_than_there_is(needs: Needs, node: dict[str, float]) -> None:
+def test_what_fits_is_never_more_than_there_is(needs: TrialResources, node: dict[str, float]) -> None:
     fit = needs.fit(node)
     assert fit >= 0
     assert fit * needs.cpus <= node["CPU"]
@@ -75,17 +79,17 @@ def test_what_fits_is_never_more_than_there_is(needs: Needs, node: dict[str, flo
 
 
 def test_needs_are_said_in_words() -> None:
-    assert str(Needs(1)) == "1 CPU"
-    assert str(Needs(2, 0.5, 4_000_000_000)) == "2 CPUs, 0.5 GPUs, 4 GB of memory"
+    assert str(TrialResources(1)) == "1 CPU"
+    assert str(TrialResources(2, 0.5, 4_000_000_000)) == "2 CPUs, 0.5 GPUs, 4 GB of memory"
 
 
 def test_a_study_says_what_its_trials_need(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(STUDY)
-    study = load(str(file))
+    study = load_study(str(file))
     assert study.file.resources == Resources(gpus=0.5, cpus=3, memory=4)
     assert study.resolved()["resources"] == {"cpus": 3.0, "gpus": 0.5, "memory": 4.0}
-    assert load(str(file), overrides={"gpus": 0.25}).file.resources.gpus == 0.25
+    assert load_study(str(file), overrides={"gpus": 0.25}).file.resources.gpus == 0.25
 
 
 @pytest.mark.parametrize(
@@ -102,15 +106,15 @@ def test_needs_that_cannot_be_are_told(tmp_path: Path, line: str, told: str) -> 
     file = tmp_path / "mine.yaml"
     file.write_text(STUDY.replace("resources: {gpus: 0.5, cpus: 3, memory: 4}", line))
     with pytest.raises(StudyError, match=told):
-        load(str(file))
+        load_study(str(file))
 
 
 def test_a_plan_counts_the_trials_that_run_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "processors", lambda: 16)
-    monkeypatch.setattr(provenance, "gpus", lambda: 4)
+    monkeypatch.setattr(provenance, "count_processors", lambda: 16)
+    monkeypatch.setattr(provenance, "count_gpus", lambda: 4)
     gpu = tiny.trial(folder, execution=Execution(device="gpu"))
-    assert planning.slots([gpu]) == 4
-    assert planning.slots([replace(gpu, resources=Resources(gpus=0.5))]) == 8
+    assert count_slots([gpu]) == 4
+    assert count_slots([replace(gpu, resources=Resources(gpus=0.5))]) == 8
     cpu = tiny.trial(folder, execution=Execution(device="cpu", threads=2))
-    assert planning.slots([cpu]) == 8
-    assert planning.slots([replace(cpu, resources=Resources(cpus=16))]) == 1
+    assert count_slots([cpu]) == 8
+    assert count_slots([replace(cpu, resources=Resources(cpus=16))]) == 1

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from resflow.study import load as study
 from resflow.study import trial
-from resflow.study import yaml_source as document
+from resflow.study.load import load_study, resolve_study
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.study.settings import Augmentation, Data, Execution, Head, Network, Recipe
 from resflow.study.trial import DataFacts, Trial, trial_id
-from resflow.workflow import plan as planning
+from resflow.study.yaml_source import parse_document
+from resflow.workflow.plan import Plan, write_plan
 
 FACTS = DataFacts("synthetic", "f" * 64, 10, (800, 200, 1000))
 CPU = Execution(device="cpu", jit=False)
@@ -97,7 +97,7 @@ def identify(**changed: Any) -> str:
 
 
 def expand(text: str = TEXT) -> list[Trial]:
-    return trial.expand(study.resolve(document.parse(text, "mine.yaml")), lambda data: FACTS)
+    return trial.expand_trials(resolve_study(parse_document(text, "mine.yaml")), lambda data: FACTS)
 
 
 def test_the_id_is_pinned() -> None:
@@ -237,7 +237,7 @@ def test_the_same_trials_under_other_names_in_another_order_keep_their_ids() -> 
 def test_a_profile_is_no_part_of_the_id(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT + "recipe: {epochs: 7}\nprofiles: {same: {recipe: {epochs: 7}}}\n")
-    ids = [[t.id for t in trial.expand(study.load(str(path), p), lambda data: FACTS)] for p in (None, "same")]
+    ids = [[t.id for t in trial.expand_trials(load_study(str(path), p), lambda data: FACTS)] for p in (None, "same")]
     assert ids[0] == ids[1]
 
 
@@ -264,11 +264,11 @@ def test_no_two_trials_share_an_id_and_the_first_seed_comes_first() -> None:
 def test_a_resolved_study_expands_to_the_same_trials(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT + "exclude: [plain-34]\nrecipe: {epochs: 7}\nprofiles: {p: {seeds: [5, 4]}}\n")
-    loaded = study.load(str(path), "p")
-    plan = planning.Plan(loaded, trial.expand(loaded, lambda data: FACTS), {}, tmp_path / "run", "resflow study mine")
-    planning.write(plan)
-    again = study.load(str(tmp_path / "run" / "study.yaml"))
-    assert [t.id for t in trial.expand(again, lambda data: FACTS)] == [t.id for t in plan.trials]
+    loaded = load_study(str(path), "p")
+    plan = Plan(loaded, trial.expand_trials(loaded, lambda data: FACTS), {}, tmp_path / "run", "resflow study mine")
+    write_plan(plan)
+    again = load_study(str(tmp_path / "run" / "study.yaml"))
+    assert [t.id for t in trial.expand_trials(again, lambda data: FACTS)] == [t.id for t in plan.trials]
 
 
 def test_facts_are_asked_once_for_each_data() -> None:
@@ -278,7 +278,7 @@ def test_facts_are_asked_once_for_each_data() -> None:
         asked.append(data)
         return FACTS
 
-    trial.expand(study.resolve(document.parse(TEXT, "mine.yaml")), facts)
+    trial.expand_trials(resolve_study(parse_document(TEXT, "mine.yaml")), facts)
     assert asked == [Data()]
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from resflow.study import load as study
+from resflow.study.load import builtin_studies, open_document
 from resflow.study.pretrained import Normalisation, Pretrained
-from resflow.weights import load as weights
-from resflow.workflow import plan as planning
+from resflow.weights import load
+from resflow.workflow.plan import make_plan
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "trial_ids.json"
 IMAGENET = Normalisation((124.0, 117.0, 104.0), (58.0, 57.0, 57.0))
@@ -28,7 +28,7 @@ def stand_in(setting: str, family: str, depth: int, *more: Any) -> Pretrained:
 
 def ids(name: str, profile: str | None) -> dict[str, str]:
     """Arm -> the ids of its seeds in order; of a study that tunes, those of its searches as well."""
-    plan = planning.make(name, profile, prepare=False, gpus=0)
+    plan = make_plan(name, profile, prepare=False, gpus=0)
     arms: dict[str, str] = {}
     for trial in plan.trials:
         arms[trial.arm] = f"{arms.get(trial.arm, '')} {trial.id}".strip()
@@ -36,12 +36,12 @@ def ids(name: str, profile: str | None) -> dict[str, str]:
 
 
 def every() -> list[tuple[str, str | None]]:
-    return [(name, p) for name in study.builtin() for p in (None, *study.open_document(name).values["profiles"])]
+    return [(name, p) for name in builtin_studies() for p in (None, *open_document(name).values["profiles"])]
 
 
 @pytest.mark.parametrize(("name", "profile"), every())
 def test_ids_stay(name: str, profile: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "find", stand_in)
+    monkeypatch.setattr(load, "find_weights", stand_in)
     known = json.loads(FIXTURE.read_text(encoding="utf-8"))
     assert ids(name, profile) == known[f"{name} {profile or 'full'}"]
 
@@ -51,6 +51,6 @@ def test_the_fixture_has_no_study_that_is_gone() -> None:
 
 
 if __name__ == "__main__":
-    weights.find = stand_in  # type: ignore[assignment]
+    load.find_weights = stand_in  # type: ignore[assignment]
     made = {f"{name} {profile or 'full'}": ids(name, profile) for name, profile in every()}
     FIXTURE.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")

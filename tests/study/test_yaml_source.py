@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from resflow.errors import StudyError
-from resflow.study import yaml_source as document
+from resflow.study.yaml_source import Document, parse_document, parse_scalar, read_document
 
 WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), min_size=1, max_size=12)
 SCALARS = (
@@ -30,8 +30,8 @@ VALUES = st.recursive(
 )
 
 
-def parse(text: str) -> document.Document:
-    return document.parse(text, "mine.yaml")
+def parse(text: str) -> Document:
+    return parse_document(text, "mine.yaml")
 
 
 def dumped(value: Any) -> str:
@@ -176,19 +176,19 @@ def test_a_hostile_file_is_refused_before_it_takes_the_machine(text: str) -> Non
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no such file"):
-        document.read(tmp_path / "none.yaml")
+        read_document(tmp_path / "none.yaml")
     with pytest.raises(StudyError, match="directory"):
-        document.read(tmp_path)
+        read_document(tmp_path)
     latin = tmp_path / "latin.yaml"
     latin.write_bytes("a: 1\nb: caf\u00e9\n".encode("latin-1"))
     with pytest.raises(StudyError, match=r"latin\.yaml:2: .*UTF-8"):
-        document.read(latin)
+        read_document(latin)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "bom.yaml"
     path.write_text("a: 1\n", encoding="utf-8-sig")
-    assert document.read(path).values == {"a": 1}
+    assert read_document(path).values == {"a": 1}
 
 
 def test_an_overlay_merges_mappings_and_replaces_all_else() -> None:
@@ -237,7 +237,7 @@ def test_a_profile_is_laid_over_the_study_with_its_own_lines() -> None:
     ],
 )
 def test_the_value_of_an_override_is_yaml_or_else_text(text: str, value: Any) -> None:
-    assert document.scalar(text) == value
+    assert parse_scalar(text) == value
 
 
 @settings(max_examples=100)
@@ -251,4 +251,4 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         said = "mine.yaml"
     assert said.startswith("mine.yaml")
     assert isinstance(values, dict)
-    document.scalar(text)
+    parse_scalar(text)

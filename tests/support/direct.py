@@ -8,19 +8,18 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from resflow.cli import main as cli
-from resflow.records import record as records
-from resflow.records import run as runs
-from resflow.records.record import Record
+from resflow.cli import main
+from resflow.records.record import Record, write_record
+from resflow.records.run import finished_records
 from resflow.runner.stopping import Stop
 from resflow.study.trial import Trial
 from resflow.training import train
-from resflow.weights import saved as kept
+from resflow.weights.saved import network_path, trials_to_run
 
 
 def said(*words: str, code: int = 0) -> str:
     """What a command prints, each space once."""
-    result = CliRunner().invoke(cli.app, list(words))
+    result = CliRunner().invoke(main.app, list(words))
     assert result.exit_code == code, (result.output, result.exception)
     return " ".join(result.stdout.split())
 
@@ -37,16 +36,16 @@ def execute(
 ) -> list[Record]:
     """In place of `runner.execute`."""
     outcomes = [
-        train.run(trial, folders[trial.id], keep=kept.path_of(state, trial.id))
-        for trial in kept.waiting(trials, runs.finished(run), state)
+        train.train_trial(trial, folders[trial.id], keep=network_path(state, trial.id))
+        for trial in trials_to_run(trials, finished_records(run), state)
     ]
     for outcome in outcomes:
-        records.write(run, outcome)
+        write_record(run, outcome)
     return [outcome.record for outcome in outcomes]
 
 
 def raised(*words: str) -> None:
     """Run a command and raise what ended it."""
-    result = CliRunner().invoke(cli.app, list(words))
+    result = CliRunner().invoke(main.app, list(words))
     assert result.exception is not None, result.output
     raise result.exception

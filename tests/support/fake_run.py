@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from resflow.records import record as records
+from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, Outcome, Record, write_record
 
 DEPTHS = {"18": 18, "34": 34, "50": 50, "101": 101}
 DEPTH_FACTORS: dict[str, dict[str, Any]] = {
@@ -84,7 +84,7 @@ def write_run(
             status = (statuses or {}).get((arm, seed), "completed")
             if status != "not run":
                 settings = _settings(resolved, factors, levels)
-                records.write(folder, _outcome(resolved, settings, plan[-1], levels, truth(levels), status, epochs))
+                write_record(folder, _outcome(resolved, settings, plan[-1], levels, truth(levels), status, epochs))
     if not foreign:
         pd.DataFrame(plan).to_csv(folder / "plan.csv", index=False)
         with (folder / "study.yaml").open("w", encoding="utf-8") as file:
@@ -108,7 +108,7 @@ def _outcome(
     truth: tuple[float, float],
     status: str,
     epochs: int,
-) -> records.Outcome:
+) -> Outcome:
     draw = np.random.default_rng([row["seed"], *row["arm"].encode()])
     test = round((truth[0] + draw.normal(0, 0.008)) * TEST) / TEST
     done = status == "completed"
@@ -128,7 +128,7 @@ def _outcome(
             "validation_top1": np.clip(validation, 0, 1),
             "seconds": 20 + draw.normal(0, 1, run_epochs),
         },
-        columns=list(records.HISTORY_COLUMNS),
+        columns=list(HISTORY_COLUMNS),
     )
     right = np.arange(TEST) < round(test * TEST)
     label = np.arange(TEST) % CLASSES
@@ -146,7 +146,7 @@ def _outcome(
         "diverged": "training loss is NaN in epoch 4",
     }
     last = history.iloc[-1]
-    record = records.Record(
+    record = Record(
         id=row["id"],
         study=study["name"],
         arm=row["arm"],
@@ -198,7 +198,7 @@ def _outcome(
         },
     )
     inside = _inside(row["arm"], levels, draw, run_epochs) if done else None
-    return records.Outcome(record, history, predictions if done else None, inside)
+    return Outcome(record, history, predictions if done else None, inside)
 
 
 def _inside(arm: str, levels: Mapping[str, str], draw: np.random.Generator, epochs: int) -> pd.DataFrame:
@@ -215,4 +215,4 @@ def _inside(arm: str, levels: Mapping[str, str], draw: np.random.Generator, epoc
             ("dead_units", f"conv{place}_relu", place, epochs, 0.1 * noise),
             *([] if plain else [("shortcut_share", f"block{place}_add", place, epochs, 0.6 * noise)]),
         ]
-    return pd.DataFrame(rows, columns=list(records.DIAGNOSTIC_COLUMNS))
+    return pd.DataFrame(rows, columns=list(DIAGNOSTIC_COLUMNS))

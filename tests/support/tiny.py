@@ -17,7 +17,7 @@ import numpy as np
 
 from resflow import architectures
 from resflow.data import cache
-from resflow.data.dataset import Dataset, fingerprint_of, load
+from resflow.data.dataset import Dataset, fingerprint_of, load_dataset
 from resflow.data.decode import Decoded
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.study.settings import Data, Execution, Network, Recipe, section_of
@@ -68,7 +68,7 @@ def photos(folder: Path) -> None:
 
 
 def dataset(**asked: Any) -> Dataset:
-    return load(prepare(**asked))
+    return load_dataset(prepare(**asked))
 
 
 def trial(
@@ -79,7 +79,7 @@ def trial(
     **settings: Any,
 ) -> Trial:
     """A trial on a prepared folder; `settings` are any of network, recipe and data by their own names."""
-    data = load(folder)
+    data = load_dataset(folder)
     flat = {**DEFAULTS, "image_size": data.image_size, **settings}
     sections: dict[str, dict[str, Any]] = {"network": {}, "recipe": {}, "data": {}}
     for name, value in flat.items():
@@ -113,22 +113,22 @@ def trial(
 
 def pretrained(path: Path, **settings: Any) -> Pretrained:
     """Weights of a net of `trial`'s, drawn from another seed, with moving statistics that are no defaults."""
-    from resflow.models import build as models
-    from resflow.weights import load as weights
+    from resflow.models.build import build_network, initialise
+    from resflow.weights.load import find_weights, save_weights
 
     flat = {**DEFAULTS, **settings}
     network = Network(**{name: value for name, value in flat.items() if section_of(name) == "network"})
     arch = network.architecture(16)
-    model = models.build(arch, 16, 5)
-    models.initialise(model, 99)
+    model = build_network(arch, 16, 5)
+    initialise(model, 99)
     draw = np.random.default_rng(0)
     for layer in model.layers:
         for weight in layer.weights:
             if weight.name.startswith("moving"):
                 weight.assign(draw.uniform(0.5, 1.5, weight.shape))
     normalisation = Normalisation((120.0, 110.0, 100.0), (60.0, 61.0, 62.0))
-    weights.save(model, path, normalisation=normalisation, architecture=asdict(arch))
-    return weights.find(str(path), network.family, network.depth)
+    save_weights(model, path, normalisation=normalisation, architecture=asdict(arch))
+    return find_weights(str(path), network.family, network.depth)
 
 
 def main(folder: str, out: str, settings: str = "") -> None:
@@ -136,7 +136,7 @@ def main(folder: str, out: str, settings: str = "") -> None:
 
     asked = trial(Path(folder), **(pickle.loads(Path(settings).read_bytes()) if settings else {}))
     train.configure(asked.execution)
-    Path(out).write_bytes(pickle.dumps(train.run(asked, Path(folder))))
+    Path(out).write_bytes(pickle.dumps(train.train_trial(asked, Path(folder))))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 from support.public_nets import FIXTURES, THIN, THIN_CLASSES, THIN_SIZE
 
 from resflow.architectures import Architecture
-from resflow.models import build as models
-from resflow.weights import load as weights
+from resflow.models.build import build_network
+from resflow.weights import load
 
 
 def imagenet(depth: int, variant: str = "v1.5", width: float = 1.0, shortcut: str = "projection") -> Architecture:
@@ -27,7 +27,7 @@ def thin_architecture(depth: int, **changed: Any) -> Architecture:
 
 def built(arch: Architecture, size: int, classes: int, **options: Any) -> keras.Model:
     keras.backend.clear_session()
-    return models.build(arch, size, classes, **options)
+    return build_network(arch, size, classes, **options)
 
 
 def thin(depth: int, classes: int = THIN_CLASSES, **changed: Any) -> keras.Model:
@@ -43,13 +43,13 @@ def fixture(depth: int) -> Path:
     return FIXTURES / f"thin_resnet{depth}.safetensors"
 
 
-def found(path: Path, depth: int = 18) -> weights.Pretrained:
-    return weights.find(str(path), "imagenet", depth)
+def found(path: Path, depth: int = 18) -> load.Pretrained:
+    return load.find_weights(str(path), "imagenet", depth)
 
 
 def written(
     folder: Path, named: Mapping[str, np.ndarray], about: Mapping[str, str] | None = None, name: str = "net.safetensors"
-) -> weights.Pretrained:
+) -> load.Pretrained:
     """Write tensors and metadata as a safetensors file, and find it."""
     path = folder / name
     save_file({name: np.ascontiguousarray(value) for name, value in named.items()}, path, dict(about or {}))

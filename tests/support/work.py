@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from resflow.records.record import Outcome, record_of
+from resflow.records.record import Outcome, make_record
 from resflow.study.trial import Trial
 
 
 def outcome(trial: Trial, **provenance: Any) -> Outcome:
     return Outcome(
-        record_of(
+        make_record(
             trial,
             status="completed",
             metrics={"test_top1": 0.5},
@@ -82,7 +82,7 @@ def planted(trial: Trial, folder: Path, on_epoch: Any, *given: Any, best: dict[s
     metrics = {"validation_top1": rows[-1]["validation_top1"], "validation_loss": 1 - top}
     if trial.candidate is None:
         metrics["test_top1"] = top
-    record = record_of(
+    record = make_record(
         trial,
         status="completed",
         metrics=metrics,

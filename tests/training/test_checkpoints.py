@@ -19,9 +19,10 @@ from resflow.errors import TrainingError
 from resflow.records.record import Outcome
 from resflow.study.settings import Augmentation, Head, Recipe
 from resflow.study.trial import Trial
-from resflow.training import checkpoints, learner, train
-from resflow.training.checkpoints import Checkpoints, Course, Storage
-from resflow.weights import saved as kept
+from resflow.training import checkpoints, train
+from resflow.training.checkpoints import Checkpoints, Storage, TrainingState
+from resflow.training.learner import forget_graphs
+from resflow.weights.saved import network_path
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 VIEWS = Augmentation(flip=True, rotation=20, crop_padding=2)
@@ -90,25 +91,25 @@ def kind_of(name: str, folder: Path, weights: Path) -> Trial:
 def test_a_trial_that_was_cut_off_ends_with_the_same_record(name: str, folder: Path, tmp_path: Path) -> None:
     trial = kind_of(name, folder, tmp_path / "backbone.safetensors")
     storage = Storage(str(tmp_path / "checkpoints"))
-    whole = train.run(trial, folder)
+    whole = train.train_trial(trial, folder)
     assert whole.record.status == "completed", whole.record.reason
     ran = whole.record.epochs_run
     for epoch in {1, ran - 1}:
         storage.remove(trial.id)
         with pytest.raises(Cut):
-            train.run(trial, folder, cut_after(epoch), storage=storage)
-        learner.forget()  # what the interrupted process had in memory is lost
-        again = train.run(trial, folder, storage=storage)
+            train.train_trial(trial, folder, cut_after(epoch), storage=storage)
+        forget_graphs()  # what the interrupted process had in memory is lost
+        again = train.train_trial(trial, folder, storage=storage)
         assert_same(again, whole)
         assert again.history["epoch"].tolist() == list(range(1, ran + 1))
 
 
 def test_a_trial_that_was_cut_off_while_it_was_tested_trains_no_more(folder: Path, tmp_path: Path) -> None:
     trial, storage = tiny.trial(folder, early_stopping=1, learning_rate=0.4, epochs=8), Storage(str(tmp_path))
-    whole = train.run(trial, folder, storage=storage)
+    whole = train.train_trial(trial, folder, storage=storage)
     assert whole.record.epochs_run < 8
     seen: list[Any] = []
-    assert_same(train.run(trial, folder, seen.append, storage=storage), whole)
+    assert_same(train.train_trial(trial, folder, seen.append, storage=storage), whole)
     assert seen == []
 
 
@@ -116,11 +117,11 @@ def test_the_kept_network_is_that_of_an_uncut_trial(folder: Path, tmp_path: Path
     asked = tiny.trial(folder, epochs=EPOCHS, learning_rate=0.4)
     trial = Trial(**{**vars(asked), "keep_weights": "best"})
     storage, paths = Storage(str(tmp_path / "checkpoints")), [tmp_path / name for name in ("a", "b")]
-    train.run(trial, folder, keep=kept.path_of(paths[0], trial.id))
+    train.train_trial(trial, folder, keep=network_path(paths[0], trial.id))
     with pytest.raises(Cut):
-        train.run(trial, folder, cut_after(3), keep=kept.path_of(paths[1], trial.id), storage=storage)
-    train.run(trial, folder, keep=kept.path_of(paths[1], trial.id), storage=storage)
-    one, other = (safetensors.numpy.load_file(kept.path_of(path, trial.id)) for path in paths)
+        train.train_trial(trial, folder, cut_after(3), keep=network_path(paths[1], trial.id), storage=storage)
+    train.train_trial(trial, folder, keep=network_path(paths[1], trial.id), storage=storage)
+    one, other = (safetensors.numpy.load_file(network_path(path, trial.id)) for path in paths)
     assert one.keys() == other.keys()
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
@@ -129,9 +130,9 @@ def test_a_checkpoint_without_the_network_that_is_to_be_kept_is_not_used(folder:
     asked = tiny.trial(folder, epochs=EPOCHS)
     storage, seen = Storage(str(tmp_path)), []
     with pytest.raises(Cut):
-        train.run(asked, folder, cut_after(2), storage=storage)
+        train.train_trial(asked, folder, cut_after(2), storage=storage)
     trial = Trial(**{**vars(asked), "keep_weights": "best"})
-    train.run(trial, folder, lambda row: seen.append(row["epoch"]), kept.path_of(tmp_path, trial.id), storage)
+    train.train_trial(trial, folder, lambda row: seen.append(row["epoch"]), network_path(tmp_path, trial.id), storage)
     assert seen == [1, 2, 3, 4]
 
 
@@ -139,7 +140,7 @@ def test_a_checkpoint_without_the_network_that_is_to_be_kept_is_not_used(folder:
 def written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trial, bytes]:
     trial, storage = tiny.trial(folder, epochs=EPOCHS), Storage(str(tmp_path_factory.mktemp("written")))
     with pytest.raises(Cut):
-        train.run(trial, folder, cut_after(2), storage=storage)
+        train.train_trial(trial, folder, cut_after(2), storage=storage)
     content = storage.read(trial.id)
     assert content is not None
     return trial, content
@@ -182,12 +183,12 @@ def test_another_tensorflow_starts_anew(written: tuple[Trial, bytes], tmp_path: 
 
 def test_a_course_comes_back_from_json() -> None:
     recipe = Recipe(early_stopping=3, schedule="plateau")
-    course = Course.of(recipe)
+    course = TrainingState.from_recipe(recipe)
     course.history.append({"epoch": 1, "train_loss": 0.1 + 0.2})
     course.stopping.update(2.5)
     course.stopping.update(3.0)
     course.epochs = {"best": 1, "last": 1}
-    again = Course.from_json(recipe, course.as_json(12.5))
+    again = TrainingState.from_json(recipe, course.as_json(12.5))
     assert (again.history, again.lowest, again.seconds) == (course.history, float("inf"), 12.5)
     assert (again.stopping.best, again.stopping.waited, again.stopping.epochs) == (2.5, 1, 3)
     assert json.loads(course.as_json(0))["plateau"] == [float("inf"), 0]
@@ -222,7 +223,7 @@ class Refusing(Storage):
 
 def test_a_full_disk_costs_checkpoints_and_no_trial(folder: Path, tmp_path: Path) -> None:
     trial = tiny.trial(folder)
-    assert_same(train.run(trial, folder, storage=Refusing(str(tmp_path))), train.run(trial, folder))
+    assert_same(train.train_trial(trial, folder, storage=Refusing(str(tmp_path))), train.train_trial(trial, folder))
 
 
 def test_writing_takes_a_bounded_share_of_the_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -241,5 +242,5 @@ def test_writing_takes_a_bounded_share_of_the_time(monkeypatch: pytest.MonkeyPat
     kept_here = Checkpoints(storage, "trial", {})
     for _ in range(400):
         now[0] += 1.0
-        kept_here.save(Course.of(Recipe()), lambda: {"x": np.zeros(3)}, 0.0)
+        kept_here.save(TrainingState.from_recipe(Recipe()), lambda: {"x": np.zeros(3)}, 0.0)
     assert 0.8 * checkpoints.SHARE < storage.written / now[0] <= checkpoints.SHARE

@@ -15,14 +15,12 @@ from hypothesis import strategies as st
 from support import tiny
 
 from resflow.data import pipeline
-from resflow.data.dataset import Dataset, load
+from resflow.data.dataset import Dataset, load_dataset
 from resflow.models.layers import BatchNorm
-from resflow.records import record as records
-from resflow.records import run as runs
-from resflow.records.record import DIAGNOSTIC_COLUMNS, Outcome
+from resflow.records.record import DIAGNOSTIC_COLUMNS, Outcome, write_record
+from resflow.records.run import load_run
 from resflow.training import diagnostics, train
-from resflow.training import learner as learners
-from resflow.training.learner import Learner
+from resflow.training.learner import Learner, forget_graphs, prepare_learner
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 
@@ -34,20 +32,20 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def outcome(folder: Path) -> Outcome:
-    return train.run(tiny.trial(folder), folder)
+    return train.train_trial(tiny.trial(folder), folder)
 
 
 def net_of(folder: Path, **settings: Any) -> Learner:
-    learners.forget()
-    return learners.learner(tiny.trial(folder, **settings), *pipeline.channel_statistics(load(folder)))
+    forget_graphs()
+    return prepare_learner(tiny.trial(folder, **settings), *pipeline.channel_statistics(load_dataset(folder)))
 
 
 def seen(net: Learner, data: Dataset) -> pd.DataFrame:
-    return diagnostics.of(net, data, [], 1).set_index(["kind", "layer"])["value"]
+    return diagnostics.diagnose(net, data, [], 1).set_index(["kind", "layer"])["value"]
 
 
 def test_looking_inside_changes_no_number(folder: Path, outcome: Outcome) -> None:
-    blind = train.run(replace(tiny.trial(folder), diagnostics=False), folder)
+    blind = train.train_trial(replace(tiny.trial(folder), diagnostics=False), folder)
     assert blind.diagnostics is None
     assert blind.record.metrics == outcome.record.metrics
     assert blind.record.id == outcome.record.id
@@ -58,7 +56,7 @@ def test_looking_inside_changes_no_number(folder: Path, outcome: Outcome) -> Non
 
 
 def test_the_same_trial_sees_the_same_to_the_bit(folder: Path, outcome: Outcome) -> None:
-    again = train.run(tiny.trial(folder), folder)
+    again = train.train_trial(tiny.trial(folder), folder)
     pd.testing.assert_frame_equal(again.diagnostics, outcome.diagnostics, check_exact=True)
 
 
@@ -79,14 +77,14 @@ def test_every_kind_is_there_for_every_layer_of_it(outcome: Outcome) -> None:
 
 
 def test_a_plain_net_has_no_shortcut_to_share(folder: Path) -> None:
-    found = seen(net_of(folder, shortcut="none"), load(folder))
+    found = seen(net_of(folder, shortcut="none"), load_dataset(folder))
     assert "shortcut_share" not in found.index.get_level_values("kind")
     assert len(found["response_sd"]) == 7
 
 
 def test_gradients_are_those_of_the_first_step(folder: Path) -> None:
     net = net_of(folder, weight_decay=0.0)
-    data = load(folder)
+    data = load_dataset(folder)
     images, labels = tf.constant(data.images[data.train[:8]]), tf.constant(data.labels[data.train[:8]])
     kernels = [kernel for _, kernel in net.kernels]
     with tf.GradientTape() as tape:
@@ -103,7 +101,7 @@ def test_gradients_are_those_of_the_first_step(folder: Path) -> None:
 
 
 def test_responses_are_those_of_numpy(folder: Path) -> None:
-    net, data = net_of(folder), load(folder)
+    net, data = net_of(folder), load_dataset(folder)
     first = next(layer for layer in net.model.layers if isinstance(layer, BatchNorm))
     images = data.images[np.sort(data.validation[: diagnostics.PROBE])]
     convolved = net.model.get_layer(first.name.removesuffix("_bn"))(net.prepared(images))
@@ -115,7 +113,7 @@ def test_responses_are_those_of_numpy(folder: Path) -> None:
 
 
 def test_a_dead_layer_and_a_silent_branch_are_seen(folder: Path) -> None:
-    net, data = net_of(folder), load(folder)
+    net, data = net_of(folder), load_dataset(folder)
     net.model.get_layer("stem_bn").beta.assign(-1e4 * np.ones(net.model.get_layer("stem_bn").beta.shape))
     found = seen(net, data)
     assert found["dead_units", "stem_relu"] == 1
@@ -127,7 +125,7 @@ def test_a_dead_layer_and_a_silent_branch_are_seen(folder: Path) -> None:
 
 
 def test_probing_in_parts_is_probing_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    net, data = net_of(folder), load(folder)
+    net, data = net_of(folder), load_dataset(folder)
     whole = seen(net, data)
     monkeypatch.setattr(diagnostics, "PIXELS", 3 * 16 * 16)
     parts = seen(net, data)
@@ -147,10 +145,10 @@ def test_the_first_step_and_the_last_epoch_are_always_watched_and_never_too_many
 
 
 def test_they_are_written_and_read_with_the_record(tmp_path: Path, outcome: Outcome) -> None:
-    records.write(tmp_path, outcome)
-    read = runs.load(tmp_path).diagnostics([outcome.record.id, "gone"])
+    write_record(tmp_path, outcome)
+    read = load_run(tmp_path).diagnostics([outcome.record.id, "gone"])
     assert list(read.columns) == ["id", "arm", "seed", *DIAGNOSTIC_COLUMNS]
     pd.testing.assert_frame_equal(read[list(DIAGNOSTIC_COLUMNS)], outcome.diagnostics, check_exact=True)
     path = tmp_path / "trials" / outcome.record.id / "diagnostics.parquet"
     path.write_bytes(path.read_bytes()[:-3])
-    assert "Parquet" in next(iter(runs.load(tmp_path).broken.values()))
+    assert "Parquet" in next(iter(load_run(tmp_path).broken.values()))

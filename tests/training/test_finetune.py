@@ -17,18 +17,18 @@ import tensorflow as tf
 from support import tiny
 
 from resflow.data import cache, pipeline
-from resflow.data.dataset import load
+from resflow.data.dataset import load_dataset
 from resflow.errors import StudyError
-from resflow.models import build as models
+from resflow.models.build import build_backbone, build_head, build_network, initialise, stage_of
 from resflow.models.layers import Dropout
 from resflow.records.record import Outcome
-from resflow.study import load as study
-from resflow.study import yaml_source as document
+from resflow.study.load import resolve_study
 from resflow.study.pretrained import RAW, Pretrained
 from resflow.study.settings import Augmentation, Execution, Head
-from resflow.training import feature_cache as features
-from resflow.training import learner, scoring, train
-from resflow.weights import load as weights
+from resflow.study.yaml_source import parse_document
+from resflow.training import feature_cache, scoring, train
+from resflow.training.learner import ALL, HEAD, Learner, forget_graphs, prepare_learner
+from resflow.weights.load import load_weights
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 SLOW = Execution(device="cpu", jit=False, features=False)
@@ -49,11 +49,11 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
 def own_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Features of this test alone; the images stay where they are."""
     monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path))
-    features._backbones.clear()
+    feature_cache._backbones.clear()
     return tmp_path / "features"
 
 
-def values(net: learner.Learner) -> dict[str, np.ndarray]:
+def values(net: Learner) -> dict[str, np.ndarray]:
     return {f"{layer.name}/{w.name}": w.numpy() for layer in net.model.layers for w in layer.weights}
 
 
@@ -66,14 +66,14 @@ def moved(folder: Path, given: Pretrained | None, steps: int = 2, **settings: An
     return {name for name in before if not np.array_equal(before[name], after[name])}
 
 
-def started(folder: Path, given: Pretrained | None, **settings: Any) -> learner.Learner:
-    learner.forget()
-    data = load(folder)
-    return learner.learner(tiny.trial(folder, pretrained=given, **settings), *pipeline.channel_statistics(data))
+def started(folder: Path, given: Pretrained | None, **settings: Any) -> Learner:
+    forget_graphs()
+    data = load_dataset(folder)
+    return prepare_learner(tiny.trial(folder, pretrained=given, **settings), *pipeline.channel_statistics(data))
 
 
-def step(net: learner.Learner, folder: Path, steps: int = 1) -> None:
-    data = load(folder)
+def step(net: Learner, folder: Path, steps: int = 1) -> None:
+    data = load_dataset(folder)
     images, labels = data.images[data.train[:8]], data.labels[data.train[:8]]
     for _ in range(steps):
         net.step(tf.constant(images), tf.constant(labels), tf.constant(0.05))
@@ -85,7 +85,7 @@ def everything(folder: Path, **settings: Any) -> set[str]:
 
 def of_stages(names: set[str], first: int) -> set[str]:
     """The names from a stage on, the head included."""
-    return {name for name in names if (stage := models.stage_of(name)) is None or stage >= first}
+    return {name for name in names if (stage := stage_of(name)) is None or stage >= first}
 
 
 def moving(names: set[str]) -> set[str]:
@@ -132,7 +132,7 @@ def test_batch_norm_of_frozen_parts_learns_where_it_is_asked_to(folder: Path, gi
 
 def test_batch_norm_of_frozen_parts_is_as_in_inference(folder: Path, given: Pretrained) -> None:
     """A frozen backbone gives in training what it gives in inference; with `bn: train` it does not."""
-    data = load(folder)
+    data = load_dataset(folder)
     images = tf.constant(data.images[data.train[:8]])
     losses: dict[str, tuple[float, float]] = {}
     for bn in ("inference", "train"):
@@ -149,7 +149,7 @@ def test_the_head_trains_first_and_then_what_is_unfrozen(folder: Path, given: Pr
     step(net, folder, 2)
     alone = values(net)
     assert {n for n in before if not np.array_equal(before[n], alone[n])} == {"head/kernel", "head/bias"}
-    net.begin(learner.ALL)
+    net.begin(ALL)
     step(net, folder)
     together = values(net)
     assert {n for n in before if not np.array_equal(alone[n], together[n])} == set(before)
@@ -159,12 +159,12 @@ def test_a_trial_switches_after_its_head_epochs(
     folder: Path, given: Pretrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    real = learner.Learner.begin
-    monkeypatch.setattr(learner.Learner, "begin", lambda net, phase: (seen.append(phase), real(net, phase))[1])
+    real = Learner.begin
+    monkeypatch.setattr(Learner, "begin", lambda net, phase: (seen.append(phase), real(net, phase))[1])
     asked = tiny.trial(folder, pretrained=given, finetune="full", head_epochs=2, epochs=4)
-    outcome = train.run(asked, folder)
+    outcome = train.train_trial(asked, folder)
     assert outcome.record.status == "completed", outcome.record.reason
-    assert seen == [learner.HEAD, learner.ALL]
+    assert seen == [HEAD, ALL]
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ def test_weights_are_loaded_and_the_head_is_the_seeds(folder: Path, given: Pretr
 
 def test_a_used_graph_starts_from_the_weights_again(folder: Path, given: Pretrained) -> None:
     asked = tiny.trial(folder, pretrained=given, finetune="full")
-    learner.forget()
-    new, used = train.run(asked, folder), train.run(asked, folder)
+    forget_graphs()
+    new, used = train.train_trial(asked, folder), train.train_trial(asked, folder)
     pd.testing.assert_frame_equal(numbers(new), numbers(used), check_exact=True)
 
 
@@ -205,8 +205,8 @@ def test_a_used_graph_starts_from_the_weights_again(folder: Path, given: Pretrai
 def test_a_head_has_the_layers_that_its_table_counts(folder: Path) -> None:
     head = Head(pooling="flatten", hidden=(6, 4), activation="elu", dropout=0.4)
     asked = tiny.trial(folder, head=head)
-    net = models.build(asked.architecture, 16, 3, head=head)
-    names = [layer.name for layer in net.layers if models.stage_of(layer.name) is None][1:]
+    net = build_network(asked.architecture, 16, 3, head=head)
+    names = [layer.name for layer in net.layers if stage_of(layer.name) is None][1:]
     assert names == [
         "flatten",
         "head_dropout1",
@@ -231,16 +231,16 @@ def test_a_head_has_the_layers_that_its_table_counts(folder: Path) -> None:
 def test_a_head_alone_is_the_head_of_the_network(folder: Path, given: Pretrained) -> None:
     for head in (Head(), Head(pooling="flatten", hidden=(5,), activation="gelu")):
         asked = tiny.trial(folder, head=head)
-        whole = models.build(asked.architecture, 16, 3, head=head)
-        models.initialise(whole, 3)
-        backbone = models.build_backbone(asked.architecture, 16)
-        weights.load(whole, given)
-        weights.load(backbone, given)
+        whole = build_network(asked.architecture, 16, 3, head=head)
+        initialise(whole, 3)
+        backbone = build_backbone(asked.architecture, 16)
+        load_weights(whole, given)
+        load_weights(backbone, given)
         images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
         maps, pooled = backbone(images)
         inputs = maps if head.pooling == "flatten" else pooled
-        alone = models.build_head(tuple(inputs.shape[1:]), 3, head)
-        models.initialise(alone, 3)
+        alone = build_head(tuple(inputs.shape[1:]), 3, head)
+        initialise(alone, 3)
         np.testing.assert_allclose(alone(inputs), whole(images), rtol=1e-5, atol=1e-6)
 
 
@@ -303,10 +303,10 @@ def test_every_head_on_every_view_gives_the_records_of_the_slow_way(
 
 def equals_the_slow_way(folder: Path, given: Pretrained, own_cache: Path, head: str, view: str) -> None:
     settings = {"finetune": "frozen", "epochs": 6, "head": HEADS[head], **VIEWS[view]}
-    shared = train.run(tiny.trial(folder, pretrained=given, **settings), folder)
+    shared = train.train_trial(tiny.trial(folder, pretrained=given, **settings), folder)
     assert shared.record.status == "completed", shared.record.reason
     assert list(own_cache.rglob("*.npy"))
-    slow = train.run(tiny.trial(folder, pretrained=given, execution=SLOW, **settings), folder)
+    slow = train.train_trial(tiny.trial(folder, pretrained=given, execution=SLOW, **settings), folder)
     assert len(shared.history) == len(slow.history)
     if view == "early stopping":
         assert len(slow.history) < 6
@@ -319,13 +319,13 @@ def equals_the_slow_way(folder: Path, given: Pretrained, own_cache: Path, head: 
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
     """Which views were computed, in order."""
     seen: list[tuple[str, int | None]] = []
-    real = features.Features._computed
+    real = feature_cache.Features._computed
 
-    def counting(self: features.Features, part: str, epoch: int | None) -> dict[str, np.ndarray]:
+    def counting(self: feature_cache.Features, part: str, epoch: int | None) -> dict[str, np.ndarray]:
         seen.append((part, epoch))
         return real(self, part, epoch)
 
-    monkeypatch.setattr(features.Features, "_computed", counting)
+    monkeypatch.setattr(feature_cache.Features, "_computed", counting)
     return seen
 
 
@@ -335,33 +335,33 @@ def test_a_view_is_computed_once_for_all_heads(
     seen = computed(monkeypatch)
     settings = {"finetune": "frozen", "epochs": 5, "augmentation": AUGMENTED}
     flat = tiny.trial(folder, pretrained=given, head=HEADS["flatten"], **settings)
-    first = train.run(flat, folder)
-    clean = [(part, None) for part in features.PARTS]
+    first = train.train_trial(flat, folder)
+    clean = [(part, None) for part in feature_cache.PARTS]
     assert seen == [*clean, *(("train", epoch) for epoch in range(1, 6))]
     for other in ({"head": HEADS["linear"]}, {"learning_rate": 0.3}, {"batch_size": 4}):  # pooled: made beside the maps
-        train.run(tiny.trial(folder, pretrained=given, **{**settings, **other}), folder)
+        train.train_trial(tiny.trial(folder, pretrained=given, **{**settings, **other}), folder)
     assert len(seen) == 8
-    again = train.run(flat, folder)
+    again = train.train_trial(flat, folder)
     pd.testing.assert_frame_equal(numbers(first), numbers(again), check_exact=True)
-    train.run(tiny.trial(folder, seed=2, pretrained=given, **settings), folder)
+    train.train_trial(tiny.trial(folder, seed=2, pretrained=given, **settings), folder)
     assert [view for view in seen[8:] if view[1] is None] == []  # clean views are no seed's
 
 
 def test_what_changes_features_changes_their_key(folder: Path, given: Pretrained) -> None:
     base = tiny.trial(folder, pretrained=given, finetune="frozen")
-    key = features._key(base, RAW)
-    assert features._key(base, given.normalisation) != key  # type: ignore[arg-type]
-    assert features._key(replace(base, pretrained=replace(given, digest="0" * 64)), RAW) != key
-    assert features._key(replace(base, fingerprint="0" * 64), RAW) != key
-    assert features._key(replace(base, execution=base.execution.model_copy(update={"threads": 2})), RAW) != key
-    assert features._key(replace(base, seed=5, arm="other"), RAW) == key
+    key = feature_cache._key(base, RAW)
+    assert feature_cache._key(base, given.normalisation) != key  # type: ignore[arg-type]
+    assert feature_cache._key(replace(base, pretrained=replace(given, digest="0" * 64)), RAW) != key
+    assert feature_cache._key(replace(base, fingerprint="0" * 64), RAW) != key
+    assert feature_cache._key(replace(base, execution=base.execution.model_copy(update={"threads": 2})), RAW) != key
+    assert feature_cache._key(replace(base, seed=5, arm="other"), RAW) == key
 
 
 def test_two_workers_share_the_views(folder: Path, given: Pretrained, own_cache: Path, monkeypatch: Any) -> None:
     """What one is at, the other leaves to it, and goes on with the next one."""
     asked = tiny.trial(folder, pretrained=given, finetune="frozen", epochs=4, augmentation=AUGMENTED)
-    data = load(folder)
-    lookers = [features.Features(asked, data, RAW) for _ in range(2)]
+    data = load_dataset(folder)
+    lookers = [feature_cache.Features(asked, data, RAW) for _ in range(2)]
     lookers[0]._make("test", None, wait=True)  # the graph is built
     seen = computed(monkeypatch)
     threads = [threading.Thread(target=one._prepare, args=(1,)) for one in lookers]
@@ -378,12 +378,12 @@ def test_the_oldest_features_go_first_and_are_made_again(
 ) -> None:
     settings = {"finetune": "frozen", "epochs": 4, "augmentation": AUGMENTED}
     asked = tiny.trial(folder, pretrained=given, **settings)
-    whole = train.run(asked, folder)
+    whole = train.train_trial(asked, folder)
     size = sum(path.stat().st_size for path in own_cache.rglob("*.npy"))
     monkeypatch.setenv("RESFLOW_FEATURES_GB", str(size / 2 / 1e9))
-    features.evict()
+    feature_cache.evict()
     assert sum(path.stat().st_size for path in own_cache.rglob("*.npy")) <= size / 2
-    again = train.run(asked, folder)
+    again = train.train_trial(asked, folder)
     pd.testing.assert_frame_equal(numbers(whole), numbers(again), check_exact=True)
     assert sum(path.stat().st_size for path in own_cache.rglob("*.npy")) <= size / 2
 
@@ -394,8 +394,8 @@ def test_a_full_disk_is_a_failed_record_with_advice(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(features, "_write", full)
-    record = train.run(tiny.trial(folder, pretrained=given, finetune="frozen"), folder).record
+    monkeypatch.setattr(feature_cache, "_write", full)
+    record = train.train_trial(tiny.trial(folder, pretrained=given, finetune="frozen"), folder).record
     assert record.status == "failed"
     assert re.search("No space left.*RESFLOW_FEATURES_GB", record.reason)
 
@@ -404,7 +404,7 @@ def test_a_full_disk_is_a_failed_record_with_advice(
 def images_where_they_are(folder: Path) -> Iterator[None]:
     assert cache.read_meta(folder)
     yield
-    features._backbones.clear()
+    feature_cache._backbones.clear()
 
 
 # What does not go together is told
@@ -438,11 +438,11 @@ def test_settings_that_contradict_are_told(changed: dict[str, str], message: str
         assert old in text
         text = text.replace(old, new, 1)
     with pytest.raises(StudyError, match=message):
-        study.resolve(document.parse(text, "mine.yaml"))
+        resolve_study(parse_document(text, "mine.yaml"))
 
 
 def test_scratch_beside_no_weights_is_no_other_arm() -> None:
     text = TEXT.replace("[scratch, frozen, full]", "[scratch, full]").replace("baseline: frozen", "baseline: full")
-    study.resolve(document.parse(text, "mine.yaml"))
+    resolve_study(parse_document(text, "mine.yaml"))
     with pytest.raises(StudyError, match="are the same trial"):
-        study.resolve(document.parse(text.replace("network: {weights: net.safetensors}", ""), "mine.yaml"))
+        resolve_study(parse_document(text.replace("network: {weights: net.safetensors}", ""), "mine.yaml"))

@@ -10,8 +10,7 @@ import pytest
 
 from resflow.errors import TrainingError
 from resflow.study.settings import Execution
-from resflow.training import gpu_memory as device_memory
-from resflow.training import train
+from resflow.training import gpu_memory, train
 
 
 class Driver:
@@ -34,28 +33,28 @@ class Driver:
 def test_a_share_is_what_is_left_beside_cudas_own(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver(24 * 2**30)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
-    assert device_memory.total() == 24 * 2**30
+    assert gpu_memory.total() == 24 * 2**30
     assert driver.asked == ["cuInit", "cuDeviceGet", "cuDeviceTotalMem_v2"]
-    assert device_memory.megabytes(0.5) == 12 * 1024 - device_memory.CONTEXT_MB
+    assert gpu_memory.megabytes(0.5) == 12 * 1024 - gpu_memory.CONTEXT_MB
     with pytest.raises(TrainingError, match=r"gpus 0.01: that share of a GPU with 24576 MB leaves nothing"):
-        device_memory.megabytes(0.01)
+        gpu_memory.megabytes(0.01)
 
 
 def test_a_driver_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(1, failing="cuInit"))
     with pytest.raises(TrainingError, match=r"does not tell its memory \(cuInit gave error 100\)"):
-        device_memory.total()
+        gpu_memory.total()
 
     def missing(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(TrainingError, match="cannot open shared object file"):
-        device_memory.total()
+        gpu_memory.total()
 
 
 @pytest.mark.usefixtures("tensorflow_on_one_thread")
-@pytest.mark.parametrize(("share", "bound"), [(1.0, None), (0.5, 12 * 1024 - device_memory.CONTEXT_MB)])
+@pytest.mark.parametrize(("share", "bound"), [(1.0, None), (0.5, 12 * 1024 - gpu_memory.CONTEXT_MB)])
 def test_tensorflow_is_bound_before_it_takes_memory(
     monkeypatch: pytest.MonkeyPatch, share: float, bound: int | None
 ) -> None:

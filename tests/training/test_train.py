@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from support import tiny
 
 from resflow.data import pipeline
-from resflow.data.dataset import load
+from resflow.data.dataset import load_dataset
 from resflow.errors import TrainingError
 from resflow.records.record import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
 from resflow.study.settings import Augmentation, Execution
@@ -40,7 +40,7 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def outcome(folder: Path) -> Outcome:
-    return train.run(tiny.trial(folder), folder)
+    return train.train_trial(tiny.trial(folder), folder)
 
 
 def numbers(outcome: Outcome) -> pd.DataFrame:
@@ -48,12 +48,14 @@ def numbers(outcome: Outcome) -> pd.DataFrame:
 
 
 def learner(folder: Path, seed: int = 1, **settings: Any) -> Learner:
-    learners.forget()
-    return learners.learner(tiny.trial(folder, seed, **settings), *pipeline.channel_statistics(load(folder)))
+    learners.forget_graphs()
+    return learners.prepare_learner(
+        tiny.trial(folder, seed, **settings), *pipeline.channel_statistics(load_dataset(folder))
+    )
 
 
 def batch(folder: Path, size: int = 8) -> tuple[Any, Any]:
-    data = load(folder)
+    data = load_dataset(folder)
     index = data.train[:size]
     return tf.constant(data.images[index]), tf.constant(data.labels[index])
 
@@ -79,7 +81,7 @@ def close(first: np.ndarray, second: np.ndarray) -> bool:
 @pytest.fixture
 def float32_afterwards() -> Iterator[None]:
     yield
-    learners.forget()
+    learners.forget_graphs()
 
 
 # Repeating
@@ -124,13 +126,13 @@ def same_record(one: Outcome, other: Outcome) -> bool:
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in SLOW)) for kind in KINDS])
 def test_a_used_graph_gives_the_record_of_a_new_one(folder: Path, kind: str) -> None:
     settings = KINDS[kind]
-    learners.forget()
-    new = train.run(tiny.trial(folder, **settings), folder)
+    learners.forget_graphs()
+    new = train.train_trial(tiny.trial(folder, **settings), folder)
     assert new.record.status == "completed", new.record.reason
     (graph,) = learners.graphs.values()
-    between = train.run(tiny.trial(folder, seed=2, **{**settings, **NUMBERS}), folder)
+    between = train.train_trial(tiny.trial(folder, seed=2, **{**settings, **NUMBERS}), folder)
     assert between.record.metrics != new.record.metrics
-    used = train.run(tiny.trial(folder, **settings), folder)
+    used = train.train_trial(tiny.trial(folder, **settings), folder)
     assert list(learners.graphs.values()) == [graph]  # one graph did all three
     assert same_record(used, new)
 
@@ -140,8 +142,8 @@ def test_a_used_graph_gives_the_record_of_a_new_one(folder: Path, kind: str) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_used_graph_gives_the_record_of_a_fresh_process(folder: Path, kind: str, tmp_path: Path) -> None:
     settings = KINDS[kind]
-    train.run(tiny.trial(folder, seed=2, **{**settings, **NUMBERS}), folder)
-    used = train.run(tiny.trial(folder, **settings), folder)
+    train.train_trial(tiny.trial(folder, seed=2, **{**settings, **NUMBERS}), folder)
+    used = train.train_trial(tiny.trial(folder, **settings), folder)
     asked, out = tmp_path / "settings", tmp_path / "outcome"
     asked.write_bytes(pickle.dumps(settings))
     subprocess.run([sys.executable, tiny.__file__, str(folder), str(out), str(asked)], check=True, timeout=240)
@@ -149,24 +151,24 @@ def test_a_used_graph_gives_the_record_of_a_fresh_process(folder: Path, kind: st
 
 
 def test_what_makes_another_graph_is_built_anew(folder: Path) -> None:
-    learners.forget()
+    learners.forget_graphs()
     for settings in ({}, {"shortcut": "none"}, {"width": 0.25}, {"optimizer": "adam"}):
         before = list(learners.graphs.values())
-        train.run(tiny.trial(folder, epochs=1, **settings), folder)
+        train.train_trial(tiny.trial(folder, epochs=1, **settings), folder)
         (kept,) = learners.graphs.values()  # never more than one: each holds its weights and buffers
         assert kept not in before
 
 
 def test_a_fault_is_not_handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train.run(tiny.trial(folder, epochs=1), folder)
+    train.train_trial(tiny.trial(folder, epochs=1), folder)
     with monkeypatch.context() as broken:
         broken.setattr(train, "_train_epoch", lambda *_: 1 / 0)
-        assert train.run(tiny.trial(folder, epochs=1), folder).record.status == "failed"
+        assert train.train_trial(tiny.trial(folder, epochs=1), folder).record.status == "failed"
     assert not learners.graphs
 
 
 def test_another_seed_gives_another_trial(folder: Path, outcome: Outcome) -> None:
-    other = train.run(tiny.trial(folder, seed=2), folder)
+    other = train.train_trial(tiny.trial(folder, seed=2), folder)
     assert not np.array_equal(numbers(other)["batch_loss"], numbers(outcome)["batch_loss"])
     assert other.record.id != outcome.record.id
 
@@ -186,7 +188,7 @@ def test_arms_of_one_seed_are_fed_the_same_bytes(folder: Path, monkeypatch: pyte
     augmentation = Augmentation(flip=True, rotation=10, crop_padding=2)
     for name in ("none", "zero_pad"):
         monkeypatch.setattr(pipeline, "training_batches", spy(name))
-        train.run(tiny.trial(folder, shortcut=name, augmentation=augmentation), folder)
+        train.train_trial(tiny.trial(folder, shortcut=name, augmentation=augmentation), folder)
     assert len(fed["none"]) == 2 * 3
     assert fed["none"] == fed["zero_pad"]
 
@@ -195,7 +197,7 @@ def test_arms_of_one_seed_are_fed_the_same_bytes(folder: Path, monkeypatch: pyte
 
 
 def test_a_record_tells_all_of_its_trial(folder: Path, outcome: Outcome) -> None:
-    record, trial, data = outcome.record, tiny.trial(folder), load(folder)
+    record, trial, data = outcome.record, tiny.trial(folder), load_dataset(folder)
     assert record.status == "completed"
     assert record.reason == ""
     for name in ("id", "study", "arm", "levels", "seed", "split_seed"):
@@ -228,7 +230,7 @@ def test_history_and_metrics_tell_one_story(folder: Path, outcome: Outcome) -> N
     last = history.iloc[-1]
     for name in ("train_loss", "train_top1", "validation_loss", "validation_top1"):
         assert metrics[name] == last[name]
-    predictions, data = outcome.predictions, load(folder)
+    predictions, data = outcome.predictions, load_dataset(folder)
     assert predictions is not None
     assert tuple(predictions.columns) == PREDICTION_COLUMNS
     assert predictions["image"].tolist() == [data.names[i] for i in data.test]
@@ -242,7 +244,7 @@ def test_history_and_metrics_tell_one_story(folder: Path, outcome: Outcome) -> N
 
 
 def test_a_tiny_net_learns_its_tiny_data(folder: Path) -> None:
-    learned = train.run(tiny.trial(folder, epochs=12, width=0.25), folder).record
+    learned = train.train_trial(tiny.trial(folder, epochs=12, width=0.25), folder).record
     assert learned.metrics["train_top1"] > 0.8
     assert learned.metrics["test_top1"] > 0.6  # chance is a third
 
@@ -372,7 +374,7 @@ def test_label_smoothing_by_hand(folder: Path) -> None:
 
 
 def test_statistics_of_batch_norm_move_in_training_only(folder: Path) -> None:
-    net, data = learner(folder), load(folder)
+    net, data = learner(folder), load_dataset(folder)
     moving = [v for v in net.model.non_trainable_variables if v.name in ("moving_mean", "moving_variance")]
     before = [v.numpy() for v in moving]
     net.predict(pipeline.evaluation_batches(data, data.validation), len(data.validation))
@@ -409,12 +411,12 @@ def test_a_trial_has_its_precision_whatever_ran_before_it(folder: Path, monkeypa
         seen.append(keras.mixed_precision.global_policy().name)
         return real(*args)
 
-    learners.forget()
+    learners.forget_graphs()
     monkeypatch.setattr(learners.models, "build", build)
     monkeypatch.setattr(train, "_train_epoch", lambda *_: float("nan"))
     monkeypatch.setattr(train, "_evaluate", lambda *_: {"train_loss": float("nan"), "validation_loss": float("nan")})
     for precision in ("mixed_bfloat16", "mixed_bfloat16", "float32"):
-        train.run(tiny.trial(folder, execution=Execution(device="cpu", precision=precision)), folder)
+        train.train_trial(tiny.trial(folder, execution=Execution(device="cpu", precision=precision)), folder)
     assert seen == ["mixed_bfloat16", "float32"]  # the second one had the graph of the first
 
 
@@ -448,7 +450,7 @@ def prescribed(monkeypatch: pytest.MonkeyPatch) -> list[list[np.ndarray]]:
 def tested(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[np.ndarray], dict[str, float]]]:
     """For each look at the test images: the weights then, and their validation scores."""
     looks: list[tuple[list[np.ndarray], dict[str, float]]] = []
-    real, data = Learner.predict, load(folder)
+    real, data = Learner.predict, load_dataset(folder)
 
     def predict(net: Learner, batches: Any, count: int) -> np.ndarray:
         assert len({*data.counts}) == 3  # a part is known by how many images it has
@@ -469,7 +471,7 @@ def test_the_chosen_weights_are_tested_and_tested_once(
     """Training stops early where the recipe says so; elsewhere `plateau` below runs to its end."""
     epochs = 6 if patience else ran
     trial = tiny.trial(folder, epochs=epochs, early_stopping=patience, test_weights=choice)
-    outcome = train.run(trial, folder)
+    outcome = train.train_trial(trial, folder)
     assert outcome.record.status == "completed"
     assert outcome.record.best_epoch == epoch
     assert outcome.record.epochs_run == len(outcome.history) == ran
@@ -483,7 +485,7 @@ def test_the_chosen_weights_are_tested_and_tested_once(
 
 
 def test_metrics_of_the_best_weights_are_theirs(folder: Path, tested: list[Any]) -> None:
-    outcome = train.run(tiny.trial(folder, epochs=3, test_weights="best", learning_rate=0.5), folder)
+    outcome = train.train_trial(tiny.trial(folder, epochs=3, test_weights="best", learning_rate=0.5), folder)
     history, metrics = outcome.history, outcome.record.metrics
     assert metrics["validation_loss"] == history["validation_loss"].min() == tested[0][1]["loss"]
     assert outcome.record.best_epoch == history["validation_loss"].idxmin() + 1
@@ -492,7 +494,7 @@ def test_metrics_of_the_best_weights_are_theirs(folder: Path, tested: list[Any])
 def test_plateau_drops_the_rate_after_its_patience(folder: Path, prescribed: list[Any]) -> None:
     """The loss is lowest in epoch 2, and the patience of 2 has run out after epochs 4 and 6."""
     trial = tiny.trial(folder, epochs=6, schedule="plateau", plateau_patience=2, decay_factor=0.5)
-    rates = train.run(trial, folder).history["learning_rate"]  # of six epochs: nothing stops it
+    rates = train.train_trial(trial, folder).history["learning_rate"]  # of six epochs: nothing stops it
     assert rates.tolist() == pytest.approx([0.05, 0.05, 0.05, 0.05, 0.025, 0.025])
 
 
@@ -502,7 +504,7 @@ def test_plateau_drops_the_rate_after_its_patience(folder: Path, prescribed: lis
 def test_a_loss_that_is_no_number_makes_a_diverged_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = 28 // 8
     monkeypatch.setattr(train, "learning_rate", lambda recipe, step, *_: 0.01 if step < steps else 1e38)
-    outcome = train.run(tiny.trial(folder), folder)
+    outcome = train.train_trial(tiny.trial(folder), folder)
     record = outcome.record
     assert record.status == "diverged"
     assert re.search("no number .*epoch 2", record.reason)
@@ -514,13 +516,13 @@ def test_a_loss_that_is_no_number_makes_a_diverged_record(folder: Path, monkeypa
 
 
 def test_a_huge_learning_rate_diverges(folder: Path) -> None:
-    record = train.run(tiny.trial(folder, learning_rate=1e38), folder).record
+    record = train.train_trial(tiny.trial(folder, learning_rate=1e38), folder).record
     assert (record.status, record.metrics) == ("diverged", {})
     assert "epoch 1" in record.reason
 
 
 def test_a_batch_larger_than_the_data_makes_a_failed_record(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    record = train.run(tiny.trial(folder, batch_size=29), folder).record
+    record = train.train_trial(tiny.trial(folder, batch_size=29), folder).record
     assert record.status == "failed"
     assert record.reason == ("TrainingError: batch_size 29 is more than the 28 training images: make it smaller.")
     assert "Traceback" in caplog.text
@@ -528,7 +530,7 @@ def test_a_batch_larger_than_the_data_makes_a_failed_record(folder: Path, caplog
 
 
 def test_data_that_is_gone_makes_a_failed_record(folder: Path, tmp_path: Path) -> None:
-    record = train.run(tiny.trial(folder), tmp_path / "gone").record
+    record = train.train_trial(tiny.trial(folder), tmp_path / "gone").record
     assert record.status == "failed"
     assert record.reason.startswith("DataError: ")
 
@@ -541,7 +543,7 @@ def test_a_fault_in_mid_training_keeps_the_history(folder: Path) -> None:
         if row["epoch"] == 2:
             raise RuntimeError("one line\nand the log's")
 
-    outcome = train.run(tiny.trial(folder, epochs=3), folder, fail)
+    outcome = train.train_trial(tiny.trial(folder, epochs=3), folder, fail)
     assert outcome.record.reason == "RuntimeError: one line"
     assert (outcome.record.status, outcome.record.epochs_run) == ("failed", 2)
     pd.testing.assert_frame_equal(pd.DataFrame(rows), outcome.history)  # every epoch was told
@@ -551,9 +553,9 @@ def test_interruption_is_no_record(folder: Path, monkeypatch: pytest.MonkeyPatch
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "load", interrupt)
+    monkeypatch.setattr(train, "load_dataset", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train.run(tiny.trial(folder), folder)
+        train.train_trial(tiny.trial(folder), folder)
 
 
 # The process

@@ -210,12 +210,12 @@ def test_ray_tune_runs_a_whole_search(kind: str, tmp_path: Path) -> None:
     from ray import cloudpickle, tune
     from support import work
 
-    from resflow.runner import ray_session as session
-    from resflow.study.resources import Needs
+    from resflow.runner import ray_session
+    from resflow.study.resources import TrialResources
 
     cloudpickle.register_pickle_by_value(work)
     searcher = OracleSearcher(MAKE[kind](), tmp_path / "oracle")
-    with session.connected(Needs(cpus=1)):
+    with ray_session.connect(TrialResources(cpus=1)):
         tuner = tune.Tuner(
             tune.with_parameters(work.scored_once_killed, marker=str(tmp_path / "killed")),
             tune_config=tune.TuneConfig(

@@ -19,17 +19,16 @@ from support import tiny
 from resflow.analysis.analyse import analyse, labels
 from resflow.analysis.tuning_curves import expected
 from resflow.errors import StudyError
-from resflow.records import record as records
-from resflow.records import run as runs
-from resflow.records.record import Outcome, record_of
+from resflow.records.record import Outcome, make_record, write_record
+from resflow.records.run import load_run
 from resflow.report import tuning as tuned
 from resflow.report.write import write_report
-from resflow.study import search_space as space
+from resflow.study import search_space
 from resflow.study.search_space import Choice, Range, Tune
 from resflow.study.trial import Trial
 from resflow.tuning import phase as tuning
 from resflow.tuning.search import Search, oracle
-from resflow.workflow import plan as planning
+from resflow.workflow.plan import Plan, make_plan, tuning_phase, with_tuned_trials, write_plan
 
 TEXT = """\
 name: mine
@@ -66,11 +65,11 @@ def mine(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "./mine.yaml"
 
 
-def plan_of(mine: str, kind: str = "random", **more: Any) -> planning.Plan:
+def plan_of(mine: str, kind: str = "random", **more: Any) -> Plan:
     asked: dict[str, Any] = {"tune.oracle": kind, **more}
     if kind == "hyperband":
         asked["tune.candidates"] = None
-    return planning.make(mine, settings=asked, out=Path("run"))
+    return make_plan(mine, settings=asked, out=Path("run"))
 
 
 def searches_of(mine: str, kind: str = "random", **more: Any) -> tuning.Searches:
@@ -83,7 +82,7 @@ def scored(trial: Trial, **changed: Any) -> Outcome:
     """A record as training would leave it, scored by the rate: best at 0.01."""
     top = 0.9 - 0.2 * abs(np.log10(trial.recipe.learning_rate) + 2) + trial.seed % 5 / 100
     known = {"status": "completed", "metrics": {"validation_top1": top, "validation_loss": 1 - top}, **changed}
-    return Outcome(record_of(trial, **known))
+    return Outcome(make_record(trial, **known))
 
 
 def run_all(search: Search, run: Path, order: Any = None, most: int = 10**9) -> list[Trial]:
@@ -98,7 +97,7 @@ def run_all(search: Search, run: Path, order: Any = None, most: int = 10**9) -> 
                 break
             continue
         ending = running.pop(order(len(running)) if order else 0)
-        records.write(run, scored(ending))
+        write_record(run, scored(ending))
         search.ended(ending.id)
     search.close()
     return ran
@@ -126,7 +125,7 @@ def test_every_arm_gets_the_same_budget_and_uses_it(kind: str, mine: str, tmp_pa
     for some in ran.values():
         assert sorted(one[2] for one in some[::2]) == sorted(allotted)
         assert {one[3] for one in some} == set(searches.tune.chosen_seeds)
-    found = tuning.of_records(searches.table(), runs.load(tmp_path).records)
+    found = tuning.phase_from_records(searches.table(), load_run(tmp_path).records)
     assert found.unfair() == found.unfinished == []
     assert (found.ledger()["candidates"] == len(allotted)).all()
     assert found.ledger()["epochs_used"].nunique() == 1
@@ -171,10 +170,10 @@ def test_a_space_of_just_enough_points_is_searched_whole(kind: str, mine: str, t
         "batch_size": {"low": 4, "high": 6, "when": {"optimizer": "sgd"}},  # three, and one of adam
     }
     searches = searches_of(mine, kind, **{"tune.space": space_, "tune.candidates": 4})
-    assert space.points(searches.tune.space) == 4
+    assert search_space.count_points(searches.tune.space) == 4
     ran = asked(run_all(Search(searches, tmp_path), tmp_path))
     assert all(len(some) == 4 for some in ran.values())
-    assert tuning.of_records(searches.table(), runs.load(tmp_path).records).unfinished == []
+    assert tuning.phase_from_records(searches.table(), load_run(tmp_path).records).unfinished == []
     if kind == "random":
         assert all(len({one[1] for one in some}) == 4 for some in ran.values())
 
@@ -185,10 +184,10 @@ def test_points_are_the_combinations_that_can_differ(sizes: list[int], condition
     when = {"optimizer": "adam"} if conditional else {}
     made |= {f"x{place}": Range(low=0, high=size, when=when) for place, size in enumerate(sizes)}
     inside = int(np.prod([size + 1 for size in sizes]))
-    assert space.points(made) == (1 + inside if conditional else 2 * inside)
-    assert space.points({**made, "y": Range(low=0.0, high=1.0)}) == np.inf
-    assert space.points({"x": Range(low=0.0, high=1.0, step=0.25)}) == 5
-    assert space.points({"x": Range(low=1e-3, high=1.0, sampling="log", step=10)}) == 4
+    assert search_space.count_points(made) == (1 + inside if conditional else 2 * inside)
+    assert search_space.count_points({**made, "y": Range(low=0.0, high=1.0)}) == np.inf
+    assert search_space.count_points({"x": Range(low=0.0, high=1.0, step=0.25)}) == 5
+    assert search_space.count_points({"x": Range(low=1e-3, high=1.0, sampling="log", step=10)}) == 4
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
@@ -205,7 +204,7 @@ def test_hyperbands_budget_is_keras_tuners(factor: int, epochs: int, tmp_path: P
         made.update_trial(one.trial_id, {"validation_top1": 0.5})
         one.status = "COMPLETED"
         made.end_trial(one)
-    assert sorted(told) == sorted(space.hyperband(epochs, factor))
+    assert sorted(told) == sorted(search_space.hyperband(epochs, factor))
 
 
 def test_failures_and_divergence_take_from_the_budget_and_never_win(mine: str, tmp_path: Path) -> None:
@@ -218,11 +217,11 @@ def test_failures_and_divergence_take_from_the_budget_and_never_win(mine: str, t
         outcome = scored(trial)
         if status != "completed":
             outcome = scored(trial, status=status, reason="planted", metrics={})
-        records.write(tmp_path, outcome)
+        write_record(tmp_path, outcome)
         search.ended(trial.id)
     assert not len(search)
     search.close()
-    found = tuning.of_records(searches.table(), runs.load(tmp_path).records)
+    found = tuning.phase_from_records(searches.table(), load_run(tmp_path).records)
     ledger = found.ledger()
     assert (
         ledger[["candidates", "failed", "diverged", "pruned", "completed"]].to_numpy().tolist() == [[6, 1, 1, 1, 3]] * 2
@@ -248,7 +247,7 @@ def test_tuned_trials_have_the_winners_settings_on_fresh_seeds(mine: str) -> Non
         "residual-untuned",
         "residual-tuned",
     ]
-    found = tuning.of_records(plan.searches.table(), runs.load(Path("run/tuning")).records)
+    found = tuning.phase_from_records(plan.searches.table(), load_run(Path("run/tuning")).records)
     for trial in again.trials:
         assert trial.seed not in plan.searches.tune.chosen_seeds
         assert trial.candidate is None
@@ -287,13 +286,13 @@ def test_a_candidate_never_sees_the_test_images(monkeypatch: pytest.MonkeyPatch)
     folder = tiny.prepare()
     plain = tiny.trial(folder)
     trial = replace(plain, diagnostics=False, candidate=tuning.Candidate("s", 1, {}, plain.recipe.epochs, plain.id))
-    whole = train.run(trial, folder)
+    whole = train.train_trial(trial, folder)
     given_ = train.load(folder, trial.data.split, trial.split_seed)
     images = np.array(given_.images)
     images[given_.test] = 255 - images[given_.test]
     for other in (replace(given_, images=images), replace(given_, test=np.array([10**9]))):
-        monkeypatch.setattr(train, "load", lambda *asked, other=other: other)
-        found = train.run(trial, folder)
+        monkeypatch.setattr(train, "load_dataset", lambda *asked, other=other: other)
+        found = train.train_trial(trial, folder)
         assert found.record.metrics == whole.record.metrics
         pd.testing.assert_frame_equal(found.history.drop(columns="seconds"), whole.history.drop(columns="seconds"))
     assert whole.record.status == "completed"
@@ -301,7 +300,7 @@ def test_a_candidate_never_sees_the_test_images(monkeypatch: pytest.MonkeyPatch)
     assert whole.record.data["test"] == 0
     assert not any(name.startswith("test") for name in whole.record.metrics)
     monkeypatch.undo()
-    tested = train.run(plain, folder)  # the same trial, had it been one: equal but for the test
+    tested = train.train_trial(plain, folder)  # the same trial, had it been one: equal but for the test
     assert {**tested.record.metrics, **whole.record.metrics} == tested.record.metrics
 
 
@@ -316,15 +315,15 @@ def test_a_longer_candidate_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
         replace(plain, id=name, diagnostics=False, candidate=tuning.Candidate("s", 1, {}, epochs, "course"))
         for name, epochs in (("short", 2), ("whole", 4))
     )
-    alone = train.run(whole, folder)
-    begun = train.run(short, folder, storage=storage)
+    alone = train.train_trial(whole, folder)
+    begun = train.train_trial(short, folder, storage=storage)
     assert begun.record.epochs_run == 2
-    went_on = train.run(whole, folder, on_epoch=told.append, storage=storage)
+    went_on = train.train_trial(whole, folder, on_epoch=told.append, storage=storage)
     assert [row["epoch"] for row in told] == [1, 2, 3, 4]  # what prunes hears of the earlier ones too
     columns = [name for name in alone.history if name != "seconds"]
     pd.testing.assert_frame_equal(went_on.history[columns], alone.history[columns])
     pd.testing.assert_frame_equal(begun.history[columns], alone.history[columns][:2])
-    again = train.run(short, folder, storage=storage)  # its checkpoint is of a longer one: not used
+    again = train.train_trial(short, folder, storage=storage)  # its checkpoint is of a longer one: not used
     pd.testing.assert_frame_equal(again.history[columns], begun.history[columns])
 
 
@@ -334,8 +333,8 @@ def caught_up(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     from ray import cloudpickle
     from support import work
 
-    from resflow.runner import execute as runner
     from resflow.runner import progress
+    from resflow.runner.execute import execute, execute_search
 
     cloudpickle.register_pickle_by_value(work)
     place = tmp_path_factory.mktemp("caught-up")
@@ -344,18 +343,18 @@ def caught_up(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         (place / "mine.yaml").write_text(TEXT.format(photos=photos))
         rate = {"learning_rate": {"low": 1e-4, "high": 1.0, "sampling": "log"}}
         asked_for = {"tune.space": rate, "tune.candidates": 12, "tune.pruning": "asha", "seeds": 5}
-        plan = planning.make("./mine.yaml", settings=asked_for, out=Path("run"))
+        plan = make_plan("./mine.yaml", settings=asked_for, out=Path("run"))
         assert plan.searches is not None
-        planning.write(plan)
+        write_plan(plan)
         seen: list[progress.Progress] = []
         best = {"plain": 0.1, "residual": 0.001}  # the recipe's rate is 0.1: an advantage that is none of the net's
         act = functools.partial(work.planted, best=best, marker=place / "killed")
-        runner.search(plan.run / tuning.FOLDER, plan.searches, plan.folders, plan.state, seen.append, work=act)
+        execute_search(plan.run / tuning.FOLDER, plan.searches, plan.folders, plan.state, seen.append, work=act)
         assert (place / "killed").is_file()
         assert len(seen[-1].done) == seen[-1].total == 24
-        final = planning.tuned(plan, planning.phase(plan))
-        planning.write(final)
-        runner.execute(final.run, final.trials, final.folders, final.state, seen.append, work=act)
+        final = with_tuned_trials(plan, tuning_phase(plan))
+        write_plan(final)
+        execute(final.run, final.trials, final.folders, final.state, seen.append, work=act)
         write_report(final.run)
         yield place / "run"
 
@@ -375,7 +374,7 @@ def test_an_arm_that_needs_another_rate_alone_catches_up(caught_up: Path) -> Non
 
 @pytest.mark.timeout(900)
 def test_no_candidate_is_lost_and_those_behind_end_early(caught_up: Path) -> None:
-    found = tuning.phase(caught_up)
+    found = tuning.read_phase(caught_up)
     assert found is not None
     ledger = found.ledger()
     assert found.unfair() == []
@@ -393,8 +392,8 @@ def test_no_candidate_is_lost_and_those_behind_end_early(caught_up: Path) -> Non
         assert won is not None
         assert won.status == "completed"
         assert won.score == max(one.score for one in mine_)
-    assert not runs.load(caught_up).broken
-    assert {record.candidate for record in runs.load(caught_up).records} == {None}
+    assert not load_run(caught_up).broken
+    assert {record.candidate for record in load_run(caught_up).records} == {None}
 
 
 @pytest.mark.timeout(900)
@@ -413,7 +412,7 @@ def test_unequal_budgets_are_called_unfair(caught_up: Path, tmp_path: Path) -> N
     import shutil
 
     run = Path(shutil.copytree(caught_up, tmp_path / "run"))
-    phase = tuning.phase(run)
+    phase = tuning.read_phase(run)
     assert phase is not None
     gone = next(one for one in phase.tried["residual"] if one.number == 12)
     shutil.rmtree(run / tuning.FOLDER / "trials" / gone.records[0].id)
@@ -445,7 +444,7 @@ def _phase(scores: list[float]) -> tuning.Phase:
     trial = tiny.trial(tiny.prepare())
     table = pd.DataFrame([("a", "s", "x", "random", len(scores), 1, 2)], columns=list(tuning.SEARCH_COLUMNS))
     tried = [
-        tuning.Tried("a", n, {}, 2, (scored(trial, metrics={"validation_top1": score}).record,))
+        tuning.TriedCandidate("a", n, {}, 2, (scored(trial, metrics={"validation_top1": score}).record,))
         for n, score in enumerate(scores, start=1)
     ]
     return tuning.Phase(table, {"a": tried})
@@ -520,22 +519,22 @@ def test_places_on_a_scale_are_keras_tuners(share: float, sampling: str) -> None
 )
 def test_a_search_that_cannot_be_is_refused(changed: dict[str, Any], said: str, mine: str) -> None:
     with pytest.raises(StudyError, match=said):
-        planning.make(mine, settings=changed, out=Path("run"), prepare=False)
+        make_plan(mine, settings=changed, out=Path("run"), prepare=False)
 
 
 def test_a_study_without_tune_cannot_be_tuned(mine: str) -> None:
     from typer.testing import CliRunner
 
-    from resflow.cli import main as cli
+    from resflow.cli import main
 
-    result = CliRunner().invoke(cli.app, ["tune", "depth", "--profile", "demo"])
+    result = CliRunner().invoke(main.app, ["tune", "depth", "--profile", "demo"])
     assert isinstance(result.exception, StudyError)
     assert "has no `tune`" in str(result.exception)
 
 
 def test_tables_of_a_phase_that_has_just_begun_say_so(mine: str) -> None:
     searches = searches_of(mine)
-    begun = tuning.of_records(searches.table(), [])
+    begun = tuning.phase_from_records(searches.table(), [])
     ledger, chosen, effects = tuned.tables(begun, searches.tune.space)
     assert [row[1] for row in ledger.rows] == ["0 of 6", "0 of 6"]
     assert "plain has tried 0 of 6 candidates" in ledger.note

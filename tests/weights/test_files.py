@@ -20,10 +20,9 @@ from support.public_nets import THIN_CLASSES, THIN_SIZE
 from support.weight_nets import built, equal, fixture, found, tensors, thin, thin_architecture, values, written
 
 from resflow.errors import MissingExtraError, WeightsError
-from resflow.models import build as models
+from resflow.models.build import initialise
 from resflow.study.settings import Head
-from resflow.weights import files, metadata
-from resflow.weights import load as weights
+from resflow.weights import files, load, metadata
 from resflow.weights.load import Normalisation
 from resflow.weights.metadata import About
 
@@ -31,9 +30,9 @@ pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 INPUT = {"layout": "RGB", "scale": 1.0, "mean": [1.0, 2.0, 3.0], "std": [4.0, 5.0, 6.0]}
 
 
-def loaded(pretrained: weights.Pretrained, **options: Any) -> dict[str, np.ndarray]:
+def loaded(pretrained: load.Pretrained, **options: Any) -> dict[str, np.ndarray]:
     model = thin(18, **options)
-    weights.load(model, pretrained, head=True)
+    load.load_weights(model, pretrained, head=True)
     return values(model)
 
 
@@ -62,13 +61,13 @@ def test_keras_files_of_a_trained_network(variant: str, tmp_path: Path) -> None:
     """With an optimiser's state in the file; its groups are called by kinds of layers, not by their names."""
     arch, head = thin_architecture(18, variant=variant), Head(hidden=(5,), dropout=0.5)
     trained, fresh = (built(arch, THIN_SIZE, 3, head=head) for _ in range(2))
-    models.initialise(trained, 1)
+    initialise(trained, 1)
     trained.compile("adam")
     trained.optimizer.build(trained.trainable_variables)
     trained.save_weights(tmp_path / "net.weights.h5")
     with h5py.File(tmp_path / "net.weights.h5") as file:
         assert len(file["optimizer/vars"]) > 100
-    weights.load(fresh, found(tmp_path / "net.weights.h5"), head=True)
+    load.load_weights(fresh, found(tmp_path / "net.weights.h5"), head=True)
     assert equal(values(fresh), values(trained))
 
 
@@ -378,7 +377,7 @@ def test_a_sidecar_stands_over_the_file_key_by_key_and_is_part_of_the_digest(tmp
     assert (alone.normalisation, beside.normalisation) == (Normalisation((1, 2, 3), (4, 5, 6)), None)
     assert alone.stem_pool == beside.stem_pool == "same"
     assert alone.digest == files.sha256(alone.path) != beside.digest
-    weights.load(thin(18), beside)
+    load.load_weights(thin(18), beside)
     (tmp_path / "net.safetensors.json").unlink()
     assert found(alone.path) == alone
 
@@ -401,7 +400,7 @@ def test_a_file_that_was_replaced_is_looked_at_again(tmp_path: Path) -> None:
 def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrained = written(tmp_path, {"a": np.ones(1, np.float32)})
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert weights.find("~/net.safetensors", "imagenet", 18) == pretrained
+    assert load.find_weights("~/net.safetensors", "imagenet", 18) == pretrained
     monkeypatch.chdir(tmp_path)
-    assert weights.find("net.safetensors", "imagenet", 18) == pretrained
+    assert load.find_weights("net.safetensors", "imagenet", 18) == pretrained
     assert pretrained.path.is_absolute()

@@ -22,7 +22,7 @@ import pytest
 from support.public_nets import FIXTURES
 
 from resflow.errors import MissingExtraError, WeightsError
-from resflow.weights import load as weights
+from resflow.weights import load
 
 hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install '.[train]'")
 constants = importlib.import_module("huggingface_hub.constants")
@@ -138,8 +138,8 @@ def _endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
-def find() -> weights.Pretrained:
-    return weights.find("imagenet", "imagenet", 18)
+def find() -> load.Pretrained:
+    return load.find_weights("imagenet", "imagenet", 18)
 
 
 @pytest.fixture
@@ -316,7 +316,7 @@ def test_a_cache_that_cannot_be_made_is_told(served: Hub, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("family", "depth"), [("imagenet", 152), ("cifar", 20), ("cifar", 18)])
 def test_networks_without_such_weights_are_told(family: str, depth: int, served: Hub) -> None:
     with pytest.raises(WeightsError, match=rf"no ImageNet weights for {family} {depth}: .* 18, 34, 50, 101.*FILE"):
-        weights.find("imagenet", family, depth)
+        load.find_weights("imagenet", family, depth)
     assert served.asked == []
 
 

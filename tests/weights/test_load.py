@@ -37,10 +37,10 @@ from support.weight_nets import (
 from resflow.architectures import Architecture
 from resflow.data.sources import synthetic
 from resflow.errors import WeightsError
-from resflow.models import build as models
+from resflow.models.build import build_network, initialise
 from resflow.models.layers import ZeroPadShortcut
 from resflow.study.settings import Head
-from resflow.weights import load as weights
+from resflow.weights import load
 from resflow.weights.load import Normalisation
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
@@ -60,12 +60,12 @@ def test_logits_are_those_of_the_public_topology(depth: int) -> None:
     images = public_nets.images(2, THIN_SIZE, seed=0)
     expected = np.load(FIXTURES / "thin_logits.npz")[f"resnet{depth}"]
     model = thin(depth)
-    weights.load(model, found(fixture(depth)), head=True)
+    load.load_weights(model, found(fixture(depth)), head=True)
     assert difference(model(images), expected) < TOLERANCE
     assert difference(model(images[:, ::-1]), expected) > 100 * TOLERANCE  # else the test could not fail
     if depth == 50:
         stride_elsewhere = thin(depth, variant="v1")
-        weights.load(stride_elsewhere, found(fixture(depth)), head=True)
+        load.load_weights(stride_elsewhere, found(fixture(depth)), head=True)
         assert difference(stride_elsewhere(images), expected) > 100 * TOLERANCE
 
 
@@ -93,7 +93,7 @@ def test_logits_are_those_of_keras_own_nets(depth: int, kind: str, tmp_path: Pat
     pretrained = found(path)
     assert pretrained.variant == (None if kind == "npz" else "v1")
     model = built(imagenet(depth, "v1"), 64, 1000)
-    weights.load(model, pretrained, head=True)
+    load.load_weights(model, pretrained, head=True)
     assert difference(model(images), expected) < TOLERANCE
     assert difference(model(images[:, ::-1]), expected) > 100 * TOLERANCE
 
@@ -111,7 +111,7 @@ def test_logits_are_those_of_the_full_nets_of_torch(depth: int, library: str, tm
     save_torch(net.state_dict(), tmp_path / "net.safetensors")
     images = public_nets.images(2, 224, seed=2)
     model = built(imagenet(depth), 224, 1000)
-    weights.load(model, found(tmp_path / "net.safetensors"), head=True)
+    load.load_weights(model, found(tmp_path / "net.safetensors"), head=True)
     measured = difference(model(images), public_nets.torch_logits(net, images))
     print(f"resnet{depth} of {library}: {measured:.1e}")
     assert measured < TOLERANCE
@@ -173,7 +173,7 @@ def test_the_public_cifar_nets_load_and_see_what_they_are_used_to(depth: int, mo
 def _on_flowers(depth: int) -> tuple[np.ndarray, float]:
     """Logits of 60 flowers, and the mean correlation over all batch norms of channel means with stored ones."""
     model = built(Architecture("cifar", depth, "zero_pad", "v1.5", 1.0, "low_resolution"), 32, 10)
-    weights.load(model, found(CIFAR10 / f"resnet{depth}.safetensors"), head=True)
+    load.load_weights(model, found(CIFAR10 / f"resnet{depth}.safetensors"), head=True)
     flowers = np.stack([synthetic.picture(0, "test", index, 32) for index in range(60)])
     norms = [layer for layer in model.layers if layer.name.endswith("_bn")]
     seen = keras.Model(model.input, [model.output, *(norm.input for norm in norms)])
@@ -202,15 +202,15 @@ def test_a_converted_public_file_says_what_it_is_and_fits_but_for_its_head(image
     assert pretrained.normalisation == Normalisation((123.68, 116.78, 103.94), (1.0, 1.0, 1.0))
     assert pretrained.origin == "resnet50.safetensors"
     model, given = built(imagenet(50), 224, 102), load_file(imagenet_file)
-    models.initialise(model, 1)
+    initialise(model, 1)
     before = values(model)
-    weights.load(model, pretrained)
+    load.load_weights(model, pretrained)
     after = values(model)
     assert np.array_equal(after["stem/kernel"], given["conv1.weight"].transpose(2, 3, 1, 0))
     kept = {name for name, value in before.items() if np.array_equal(value, after[name])}
     assert kept == {"head/kernel", "head/bias"}
     with pytest.raises(WeightsError, match=r"2 of another shape: fc.weight \(1001, 2048\) for \(102, 2048\), fc.bias"):
-        weights.load(model, pretrained, head=True)
+        load.load_weights(model, pretrained, head=True)
 
 
 @pytest.mark.long
@@ -219,13 +219,13 @@ def test_a_converted_public_net_sees_daisies(imagenet_file: Path) -> None:
     """Of these photos' flowers ImageNet has daisies alone. The photos are small and enlarged, some full of people."""
     pretrained = found(imagenet_file, 50)
     model = built(replace(imagenet(50), stem_pool=pretrained.stem_pool), 224, 1001)
-    weights.load(model, pretrained, head=True)
+    load.load_weights(model, pretrained, head=True)
     photos = _daisies(24)
     assert _seen(model, photos, pretrained) > 0.35
     assert _seen(model, photos[..., ::-1], pretrained) < 0.2  # else the test could not fail
 
 
-def _seen(model: keras.Model, photos: np.ndarray, pretrained: weights.Pretrained) -> float:
+def _seen(model: keras.Model, photos: np.ndarray, pretrained: load.Pretrained) -> float:
     assert pretrained.normalisation is not None
     logits = model((photos - pretrained.normalisation.mean) / pretrained.normalisation.deviation)
     return float((np.argmax(logits, axis=1) == DAISY).mean())
@@ -256,13 +256,13 @@ def test_the_order_of_channels_and_the_scale_of_pixels_are_the_files(
 ) -> None:
     pixels = np.random.default_rng(0).uniform(0, 255, (2, THIN_SIZE, THIN_SIZE, 3)).astype(np.float32)
     theirs = thin(18)
-    weights.load(theirs, found(fixture(18)), head=True)
+    load.load_weights(theirs, found(fixture(18)), head=True)
     ordered = pixels if layout == "RGB" else pixels[..., ::-1]
     expected = np.asarray(theirs((ordered * scale - mean) / std))
     said = {"layout": layout, "scale": scale, "mean": mean, "std": std}
     pretrained = written(tmp_path, tensors(), {"input": json.dumps(said)})
     mine = thin(18)
-    weights.load(mine, pretrained, head=True)
+    load.load_weights(mine, pretrained, head=True)
     assert pretrained.normalisation is not None
     seen = (pixels - pretrained.normalisation.mean) / pretrained.normalisation.deviation
     assert difference(mine(seen), expected) < TOLERANCE
@@ -272,14 +272,14 @@ def test_the_order_of_channels_and_the_scale_of_pixels_are_the_files(
 def test_the_epsilon_of_batch_norm_is_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = public_nets.images(2, THIN_SIZE, seed=0)
     with monkeypatch.context() as patch:
-        patch.setitem(models.build.__globals__["BATCH_NORM"], "epsilon", 0.1)
+        patch.setitem(build_network.__globals__["BATCH_NORM"], "epsilon", 0.1)
         theirs = thin(18)
-    weights.load(theirs, found(fixture(18)), head=True)
+    load.load_weights(theirs, found(fixture(18)), head=True)
     expected = np.asarray(theirs(images))
     mine = thin(18)
-    weights.load(mine, written(tmp_path, tensors(), {"bn_eps": "0.1"}), head=True)
+    load.load_weights(mine, written(tmp_path, tensors(), {"bn_eps": "0.1"}), head=True)
     assert difference(mine(images), expected) < TOLERANCE
-    weights.load(mine, written(tmp_path, tensors(), {"bn_eps": "1e-5"}), head=True)
+    load.load_weights(mine, written(tmp_path, tensors(), {"bn_eps": "1e-5"}), head=True)
     assert difference(mine(images), expected) > 100 * TOLERANCE
     assert np.array_equal(values(mine)["stem_bn/moving_variance"], tensors()["bn1.running_var"])
 
@@ -289,7 +289,7 @@ def test_the_epsilon_of_batch_norm_is_the_files(tmp_path: Path, monkeypatch: pyt
 
 def test_every_tensor_lands_in_its_place() -> None:
     model, given = thin(18), tensors()
-    weights.load(model, found(fixture(18)), head=True)
+    load.load_weights(model, found(fixture(18)), head=True)
     held = values(model)
     assert np.array_equal(held["stem/kernel"], given["conv1.weight"].transpose(2, 3, 1, 0))
     assert np.array_equal(held["stem_bn/moving_variance"], given["bn1.running_var"])
@@ -303,8 +303,8 @@ def test_wrapped_names_counters_and_the_name_of_the_head_are_understood(tmp_path
     given = {f"module.{name.replace('fc.', 'linear.')}": value for name, value in tensors().items()}
     pretrained = written(tmp_path, {**given, "module.bn1.num_batches_tracked": np.array(7)})
     wrapped, usual = thin(18), thin(18)
-    weights.load(wrapped, pretrained, head=True)
-    weights.load(usual, found(fixture(18)), head=True)
+    load.load_weights(wrapped, pretrained, head=True)
+    load.load_weights(usual, found(fixture(18)), head=True)
     assert equal(values(wrapped), values(usual))
 
 
@@ -314,7 +314,7 @@ def test_every_mismatch_is_named_at_once_and_nothing_is_set(tmp_path: Path) -> N
     del given["layer2.0.bn1.weight"], given["layer4.1.conv2.weight"]
     given |= {"layer4.2.conv1.weight": np.zeros((16, 16, 3, 3), np.float32), "fc.bias": np.zeros(11, np.float32)}
     with pytest.raises(WeightsError) as error:
-        weights.load(model, written(tmp_path, given), head=True)
+        load.load_weights(model, written(tmp_path, given), head=True)
     said = str(error.value)
     assert "the weights net.safetensors are not those of imagenet18_projection" in said
     assert "2 missing: layer2.0.bn1.weight, layer4.1.conv2.weight" in said
@@ -336,33 +336,33 @@ def test_every_mismatch_is_named_at_once_and_nothing_is_set(tmp_path: Path) -> N
 )
 def test_weights_of_another_network_are_refused(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(WeightsError) as error:
-        weights.load(thin(18, **changed) if "depth" not in changed else thin(34), found(fixture(18)))
+        load.load_weights(thin(18, **changed) if "depth" not in changed else thin(34), found(fixture(18)))
     assert said in str(error.value)
 
 
 def test_without_its_head_a_net_takes_all_the_rest_or_nothing(tmp_path: Path) -> None:
     model = thin(18, classes=102)
-    models.initialise(model, 1)
+    initialise(model, 1)
     before, given = values(model), tensors()
     with pytest.raises(WeightsError, match=r"2 of another shape: fc.weight \(10, 16\) for \(102, 16\)"):
-        weights.load(model, found(fixture(18)), head=True)
-    weights.load(model, found(fixture(18)))
+        load.load_weights(model, found(fixture(18)), head=True)
+    load.load_weights(model, found(fixture(18)))
     after = values(model)
     assert np.array_equal(after["head/kernel"], before["head/kernel"])
     assert np.array_equal(after["stem/kernel"], given["conv1.weight"].transpose(2, 3, 1, 0))
     del given["layer1.0.conv1.weight"]
     with pytest.raises(WeightsError, match=r"1 missing: layer1\.0\.conv1\.weight"):
-        weights.load(model, written(tmp_path, given))
+        load.load_weights(model, written(tmp_path, given))
 
 
 def test_in_part_what_fits_is_loaded_and_the_rest_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     model = thin(34, classes=7)
-    models.initialise(model, 1)
+    initialise(model, 1)
     before, given = values(model), tensors()
     with pytest.raises(WeightsError, match="80 missing"):
-        weights.load(model, found(fixture(18)))
+        load.load_weights(model, found(fixture(18)))
     with caplog.at_level(logging.WARNING, "resflow.weights"):
-        weights.load(model, found(fixture(18)), partial=True)
+        load.load_weights(model, found(fixture(18)), partial=True)
     after = values(model)
     assert np.array_equal(after["stage4_block2_conv2/kernel"], given["layer4.1.conv2.weight"].transpose(2, 3, 1, 0))
     assert np.array_equal(after["stage4_block3_conv2/kernel"], before["stage4_block3_conv2/kernel"])
@@ -374,7 +374,7 @@ def test_in_part_what_fits_is_loaded_and_the_rest_is_logged(caplog: pytest.LogCa
 def test_in_part_one_tensor_at_least_must_fit(tmp_path: Path) -> None:
     model = thin(18)
     with pytest.raises(WeightsError, match="Not one tensor fits"):
-        weights.load(model, written(tmp_path, {"layer9.weight": np.zeros(3, np.float32)}), partial=True)
+        load.load_weights(model, written(tmp_path, {"layer9.weight": np.zeros(3, np.float32)}), partial=True)
 
 
 # --- what resflow keeps
@@ -385,17 +385,19 @@ def test_what_is_saved_is_found_and_loaded_again_to_the_bit(changed: dict[str, A
     arch = thin_architecture(18, **changed)
     head = Head(hidden=(5,), dropout=0.5)
     kept, again = built(arch, THIN_SIZE, 3, head=head), built(arch, THIN_SIZE, 3, head=head)
-    models.initialise(kept, 1)
+    initialise(kept, 1)
     kept.get_layer("stem_bn").moving_mean.assign(np.full(2, 1 / 3, np.float32))
-    models.initialise(again, 2)
+    initialise(again, 2)
     path = tmp_path / "run" / "weights" / "abc.safetensors"
     names = ["rose", "fire lily", "tulipán"]
-    weights.save(kept, path, normalisation=PLAIN, architecture=asdict(arch), class_names=names, extra={"seed": "1"})
-    pretrained = weights.find("run:run/abc", "imagenet", 18, state=tmp_path)
+    load.save_weights(
+        kept, path, normalisation=PLAIN, architecture=asdict(arch), class_names=names, extra={"seed": "1"}
+    )
+    pretrained = load.find_weights("run:run/abc", "imagenet", 18, state=tmp_path)
     assert pretrained.origin == "run:run/abc"
     assert (pretrained.normalisation, pretrained.variant) == (PLAIN, arch.variant)
     assert pretrained.stem_pool == arch.stem_pool
-    weights.load(again, pretrained, head=True)
+    load.load_weights(again, pretrained, head=True)
     assert equal(values(again), values(kept))
     with safe_open(path, "np") as file:
         said = file.metadata()
@@ -406,7 +408,7 @@ def test_what_is_saved_is_found_and_loaded_again_to_the_bit(changed: dict[str, A
 
 def test_weights_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def keep(path: Path) -> None:
-        weights.save(thin(18), path, normalisation=PLAIN, architecture=asdict(thin_architecture(18)))
+        load.save_weights(thin(18), path, normalisation=PLAIN, architecture=asdict(thin_architecture(18)))
 
     path = tmp_path / "net.safetensors"
     path.write_text("as it was")
@@ -427,7 +429,7 @@ def _full(handle: int) -> None:
 def test_metadata_of_the_callers_own_replaces_none_of_resflows(tmp_path: Path) -> None:
     arch = thin_architecture(18)
     with pytest.raises(ValueError, match="cannot replace format"):
-        weights.save(
+        load.save_weights(
             thin(18), tmp_path / "net", normalisation=PLAIN, architecture=asdict(arch), extra={"format": "mine"}
         )
 
@@ -438,14 +440,14 @@ def test_metadata_of_the_callers_own_replaces_none_of_resflows(tmp_path: Path) -
 )
 def test_a_run_and_a_trial_have_plain_names(setting: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"expected run:RUN/TRIAL with the plain names"):
-        weights.find(setting, "imagenet", 18, state=tmp_path)
+        load.find_weights(setting, "imagenet", 18, state=tmp_path)
 
 
 def test_weights_that_a_run_did_not_keep_are_explained(tmp_path: Path) -> None:
     (tmp_path / "one" / "weights").mkdir(parents=True)
     (tmp_path / "one" / "weights" / "1a2b3c.safetensors").touch()
     with pytest.raises(WeightsError, match=r"no weights of trial 1a2b4c.*mean '1a2b3c'.*keep_weights=last"):
-        weights.find("run:one/1a2b4c", "imagenet", 18, state=tmp_path)
+        load.find_weights("run:one/1a2b4c", "imagenet", 18, state=tmp_path)
 
 
 # --- what is loaded is what was found
@@ -455,24 +457,24 @@ def test_a_file_that_has_changed_since_it_was_found_is_not_loaded(tmp_path: Path
     pretrained = written(tmp_path, tensors())
     written(tmp_path, {**tensors(), "fc.bias": np.ones(THIN_CLASSES, np.float32)})
     with pytest.raises(WeightsError, match="has changed since it was planned with"):
-        weights.load(thin(18), pretrained)
+        load.load_weights(thin(18), pretrained)
     again = written(tmp_path, tensors())
     assert again == pretrained
     (tmp_path / "net.safetensors.json").write_text('{"bn_eps": 0.1}')
     with pytest.raises(WeightsError, match="has changed since it was planned with"):
-        weights.load(thin(18), pretrained)
+        load.load_weights(thin(18), pretrained)
 
 
 def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
     pretrained = written(tmp_path, tensors())
     pretrained.path.unlink()
     with pytest.raises(WeightsError, match="no weights at"):
-        weights.load(thin(18), pretrained)
+        load.load_weights(thin(18), pretrained)
 
 
 def test_the_fixtures_are_halves_and_are_read_as_float32() -> None:
     raw = load_file(FIXTURES / "thin_resnet18.safetensors")
     assert {value.dtype for value in raw.values()} == {np.dtype(np.float16)}
     model = thin(18)
-    weights.load(model, found(fixture(18)), head=True)
+    load.load_weights(model, found(fixture(18)), head=True)
     assert np.array_equal(values(model)["head/bias"], raw["fc.bias"].astype(np.float32))

@@ -17,21 +17,19 @@ from support import direct, tiny
 from support.direct import said
 
 from resflow.errors import StudyError, WeightsError
-from resflow.records import run as runs
 from resflow.records.record import Outcome, Record
-from resflow.report import write as report
-from resflow.runner import execute as runner
-from resflow.runner import record_writer as desk
-from resflow.study import load as study
+from resflow.records.run import finished_records, load_run
+from resflow.report import write
+from resflow.runner import execute, record_writer
 from resflow.study import trial
+from resflow.study.load import load_study
 from resflow.study.settings import Head
 from resflow.study.trial import Trial
-from resflow.training import learner as learners
 from resflow.training import scoring, train
-from resflow.training.learner import Learner
-from resflow.weights import load as weights
-from resflow.weights import saved as kept
-from resflow.workflow import plan as planning
+from resflow.training.learner import Learner, forget_graphs, graph_key, prepare_learner
+from resflow.weights import load
+from resflow.weights.saved import network_path, read_network, sweep_drafts, trials_to_run, trials_without_network
+from resflow.workflow.plan import make_plan
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 LOSSES = [3.0, 1.0, 2.0]  # the second epoch is the best one, the third the last
@@ -82,14 +80,14 @@ def same_record(one: Outcome, other: Outcome) -> bool:
 def test_keeping_is_no_part_of_a_trial_or_of_a_runs_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(STUDY.replace('"folder:photos"', "synthetic"))
-    none = planning.make("./mine.yaml", prepare=False)
+    none = make_plan("./mine.yaml", prepare=False)
     for options in ({"settings": {"keep_weights": "last"}}, {"profile": "keeping"}):
-        some = planning.make("./mine.yaml", prepare=False, **options)
+        some = make_plan("./mine.yaml", prepare=False, **options)
         assert [t.id for t in some.trials] == [t.id for t in none.trials]
         assert [t.settings() for t in some.trials] == [t.settings() for t in none.trials]
         assert {t.keep_weights for t in some.trials} == {"best" if "profile" in options else "last"}
     assert {t.keep_weights for t in none.trials} == {"none"}
-    named = planning.make("./mine.yaml", prepare=False, settings={"keep_weights": "last"})
+    named = make_plan("./mine.yaml", prepare=False, settings={"keep_weights": "last"})
     assert named.run == none.run
     assert "--set 'keep_weights=\"last\"'" in named.command
     assert named.study.resolved()["keep_weights"] == "last"
@@ -100,7 +98,7 @@ def test_what_cannot_be_kept_is_refused_with_its_line(value: str, tmp_path: Path
     path = tmp_path / "mine.yaml"
     path.write_text(f"{STUDY}keep_weights: {value}\n")
     with pytest.raises(StudyError, match=r"mine\.yaml:11: keep_weights: expected 'none', 'best' or 'last'"):
-        study.load(str(path))
+        load_study(str(path))
 
 
 # --- what is kept
@@ -127,22 +125,22 @@ def test_the_epoch_that_was_asked_for_is_kept_whichever_is_tested(
 ) -> None:
     path = tmp_path / "weights" / "net.safetensors"
     settings = {"epochs": 3, "test_weights": test, "learning_rate": 0.5}
-    with_it = train.run(asked(folder, keep, **settings), folder, keep=path)
+    with_it = train.train_trial(asked(folder, keep, **settings), folder, keep=path)
     assert with_it.record.status == "completed", with_it.record.reason
     assert equal(load_file(path), epochs[epoch - 1])
     assert not equal(epochs[1], epochs[2])
-    about = kept.read(path).about
+    about = read_network(path).about
     assert (about.trained.epoch, about.trained.kept) == (epoch, keep)
     epochs.clear()
-    assert same_record(with_it, train.run(tiny.trial(folder, **settings), folder, keep=tmp_path / "none"))
+    assert same_record(with_it, train.train_trial(tiny.trial(folder, **settings), folder, keep=tmp_path / "none"))
     assert [p.name for p in tmp_path.rglob("*")] == ["weights", path.name]
 
 
 def test_the_file_tells_all_that_the_network_is_built_from(folder: Path, tmp_path: Path) -> None:
     head = Head(hidden=(5,), dropout=0.25, pooling="flatten")
     trained = asked(folder, "last", epochs=1, head=head, normalisation="raw", seed=3)
-    outcome = train.run(trained, folder, keep=tmp_path / "net.safetensors")
-    found = kept.read(tmp_path / "net.safetensors")
+    outcome = train.train_trial(trained, folder, keep=tmp_path / "net.safetensors")
+    found = read_network(tmp_path / "net.safetensors")
     assert found.about.network == trained.architecture
     assert found.about.head == head
     assert found.about.classes == ("a", "b", "c")
@@ -157,9 +155,9 @@ def test_the_file_tells_all_that_the_network_is_built_from(folder: Path, tmp_pat
 
 def test_an_odd_end_keeps_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.safetensors"
-    failed = train.run(asked(folder, "last", batch_size=29), folder, keep=path)
+    failed = train.train_trial(asked(folder, "last", batch_size=29), folder, keep=path)
     monkeypatch.setattr(train, "learning_rate", lambda *args: 1e38)
-    diverged = train.run(asked(folder, "best"), folder, keep=path)
+    diverged = train.train_trial(asked(folder, "best"), folder, keep=path)
     assert (failed.record.status, diverged.record.status) == ("failed", "diverged")
     assert not list(tmp_path.iterdir())
 
@@ -168,8 +166,8 @@ def test_a_disk_that_refuses_costs_the_network_and_not_the_record(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "weights").write_text("a file where a folder should be")
-    outcome = train.run(asked(folder, "last"), folder, keep=tmp_path / "weights" / "net.safetensors")
-    assert same_record(outcome, train.run(tiny.trial(folder), folder))
+    outcome = train.train_trial(asked(folder, "last"), folder, keep=tmp_path / "weights" / "net.safetensors")
+    assert same_record(outcome, train.train_trial(tiny.trial(folder), folder))
     assert "its network is not kept: cannot write" in caplog.text
 
 
@@ -177,7 +175,7 @@ def test_an_interruption_leaves_no_half_file_and_what_was_there(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "net.safetensors"
-    train.run(asked(folder, "last", epochs=1), folder, keep=path)
+    train.train_trial(asked(folder, "last", epochs=1), folder, keep=path)
     before = path.read_bytes()
 
     def half(named: Any, draft: Path, about: Any) -> None:
@@ -186,7 +184,7 @@ def test_an_interruption_leaves_no_half_file_and_what_was_there(
 
     monkeypatch.setattr(safetensors.numpy, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
-        train.run(asked(folder, "last", seed=2, epochs=1), folder, keep=path)
+        train.train_trial(asked(folder, "last", seed=2, epochs=1), folder, keep=path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -196,9 +194,9 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("a.safetensors", ".a.safetensors.0123abcd", ".b.safetensors.ffff0000"):
         (folder / name).touch()
-    kept.sweep(tmp_path)
+    sweep_drafts(tmp_path)
     assert [path.name for path in folder.iterdir()] == ["a.safetensors"]
-    kept.sweep(tmp_path / "nowhere")
+    sweep_drafts(tmp_path / "nowhere")
 
 
 # --- starting from them
@@ -208,17 +206,17 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 def started(folder: Path, tmp_path: Path) -> tuple[Trial, Path]:
     """A trial that kept its network in the run `first`, and the folder of states."""
     first = asked(folder, "last", seed=5)
-    train.run(first, folder, keep=kept.path_of(tmp_path / "first", first.id))
+    train.train_trial(first, folder, keep=network_path(tmp_path / "first", first.id))
     return first, tmp_path
 
 
 def test_another_study_starts_from_a_kept_backbone(folder: Path, started: tuple[Trial, Path]) -> None:
     first, state = started
-    found = weights.find(f"run:first/{first.id}", "cifar", 8, state)
-    assert found.path == kept.path_of(state / "first", first.id)
+    found = load.find_weights(f"run:first/{first.id}", "cifar", 8, state)
+    assert found.path == network_path(state / "first", first.id)
     second = replace(tiny.trial(folder, seed=6), pretrained=found)
-    learners.forget()
-    net = learners.learner(second, np.zeros(3, np.float32), np.ones(3, np.float32))
+    forget_graphs()
+    net = prepare_learner(second, np.zeros(3, np.float32), np.ones(3, np.float32))
     now, then = tensors(net.model.get_weights(), net), load_file(found.path)
     assert now.keys() == then.keys()
     assert [name for name in now if not np.array_equal(now[name], then[name])] == ["head/kernel", "head/bias"]
@@ -228,20 +226,20 @@ def test_another_study_starts_from_a_kept_backbone(folder: Path, started: tuple[
 def test_a_head_on_shared_features_is_kept_with_its_backbone(
     folder: Path, started: tuple[Trial, Path], head: Head
 ) -> None:
-    from resflow.inspection import network as export
+    from resflow.inspection.network import rebuild_network
 
     first, state = started
-    found = weights.find(f"run:first/{first.id}", "cifar", 8, state)
+    found = load.find_weights(f"run:first/{first.id}", "cifar", 8, state)
     frozen = replace(asked(folder, "last", finetune="frozen", head=head), pretrained=found)
     assert frozen.shares_features
     path = state / "frozen.safetensors"
-    outcome = train.run(frozen, folder, keep=path)
+    outcome = train.train_trial(frozen, folder, keep=path)
     assert outcome.record.status == "completed", outcome.record.reason
     backbone = {name: values for name, values in load_file(found.path).items() if not name.startswith("head")}
     now = load_file(path)
     assert equal({name: now[name] for name in now if not name.startswith("head")}, backbone)
     data = tiny.dataset()
-    logits = export.rebuild(kept.read(path)).logits(data.images[data.test]).numpy()
+    logits = rebuild_network(read_network(path)).logits(data.images[data.test]).numpy()
     assert outcome.predictions is not None
     shown = scoring.predictions(logits, data)
     pd.testing.assert_frame_equal(shown, outcome.predictions, rtol=1e-5)
@@ -251,44 +249,44 @@ def test_a_head_on_shared_features_is_kept_with_its_backbone(
 
 
 def completed(trial: Trial, status: str = "completed") -> Record:
-    return runner.adapters.failed(trial, "a test").model_copy(update={"status": status})
+    return execute.adapters.failed(trial, "a test").model_copy(update={"status": status})
 
 
 def test_what_is_not_kept_as_asked_runs_again(folder: Path, tmp_path: Path) -> None:
     last = asked(folder, "last", epochs=1)
     best, none = replace(last, keep_weights="best"), replace(last, keep_weights="none")
-    path = kept.path_of(tmp_path, last.id)
+    path = network_path(tmp_path, last.id)
 
     def again(trial: Trial, status: str = "completed") -> bool:
-        found = kept.lacking([trial], {trial.id: completed(trial, status)}, tmp_path) == [trial]
-        assert kept.waiting([trial], {trial.id: completed(trial, status)}, tmp_path) == [trial][: int(found)]
+        found = trials_without_network([trial], {trial.id: completed(trial, status)}, tmp_path) == [trial]
+        assert trials_to_run([trial], {trial.id: completed(trial, status)}, tmp_path) == [trial][: int(found)]
         return found
 
     assert (again(last), again(best), again(none)) == (True, True, False)
     assert not again(last, "failed")  # they have no network to keep
     assert not again(last, "diverged")
-    assert kept.waiting([last], {}, tmp_path) == [last]
-    assert kept.lacking([last], {}, tmp_path) == []
-    train.run(last, folder, keep=path)
+    assert trials_to_run([last], {}, tmp_path) == [last]
+    assert trials_without_network([last], {}, tmp_path) == []
+    train.train_trial(last, folder, keep=path)
     assert (again(last), again(best), again(none)) == (False, True, False)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     assert again(last)  # damaged
     other = asked(folder, "last", epochs=1, seed=2)
-    kept.path_of(tmp_path, other.id).write_bytes(whole)
-    assert kept.lacking([other], {other.id: completed(other)}, tmp_path) == [other]  # another trial's
+    network_path(tmp_path, other.id).write_bytes(whole)
+    assert trials_without_network([other], {other.id: completed(other)}, tmp_path) == [other]  # another trial's
 
 
 def test_a_failure_the_second_time_leaves_the_record_of_the_first(folder: Path, tmp_path: Path) -> None:
-    one, recorder = tiny.trial(folder), desk.Desk(str(tmp_path), str(tmp_path / "state"))
-    failed = Outcome(runner.adapters.failed(one, "the second time"))
+    one, recorder = tiny.trial(folder), record_writer.RecordWriter(str(tmp_path), str(tmp_path / "state"))
+    failed = Outcome(execute.adapters.failed(one, "the second time"))
     recorder.write(Outcome(completed(one)))
     recorder.write(failed)
-    assert runs.finished(tmp_path)[one.id].status == "completed"
+    assert finished_records(tmp_path)[one.id].status == "completed"
     other = tiny.trial(folder, 2)
-    recorder.write(Outcome(runner.adapters.failed(other, "the first time")))
-    recorder.write(Outcome(runner.adapters.failed(other, "the second time")))
-    assert runs.finished(tmp_path)[other.id].reason == "the second time"
+    recorder.write(Outcome(execute.adapters.failed(other, "the first time")))
+    recorder.write(Outcome(execute.adapters.failed(other, "the second time")))
+    assert finished_records(tmp_path)[other.id].reason == "the second time"
 
 
 @pytest.fixture
@@ -297,15 +295,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny.photos(tmp_path / "photos")
     (tmp_path / "mine.yaml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "execute", direct.execute)
-    monkeypatch.setattr(report, "write_report", lambda run: run / "report.html")  # figures take seconds
+    monkeypatch.setattr(execute, "execute", direct.execute)
+    monkeypatch.setattr(write, "write_report", lambda run: run / "report.html")  # figures take seconds
     return tmp_path
 
 
 def test_a_study_that_asks_later_trains_again_and_says_so(here: Path) -> None:
     first = said("study", "./mine.yaml")
     (run,) = Path("results").iterdir()
-    before = runs.load(run)
+    before = load_run(run)
     files = {record.id: run / "trials" / record.id / "predictions.parquet" for record in before.records}
     tables = {key: path.read_bytes() for key, path in files.items()}
     assert "ran before" not in first
@@ -316,7 +314,7 @@ def test_a_study_that_asks_later_trains_again_and_says_so(here: Path) -> None:
     second = said("study", "./mine.yaml", "--set", "keep_weights=last")
     assert "2 trials of them ran before without keeping this network: trained again for it" in second
     assert list(Path("results").iterdir()) == [run]
-    after = runs.load(run)
+    after = load_run(run)
     changing = {"seconds", "provenance"}
     assert [r.model_dump(exclude=changing) for r in after.records] == [
         r.model_dump(exclude=changing) for r in before.records
@@ -333,7 +331,7 @@ def test_a_study_says_that_it_could_not_keep_what_it_should(here: Path, monkeypa
     def refuse(*args: Any, **more: Any) -> None:
         raise WeightsError("the disk is full")
 
-    monkeypatch.setattr(weights, "save", refuse)
+    monkeypatch.setattr(load, "save_weights", refuse)
     shown = said("study", "./mine.yaml", "--profile", "keeping", code=1)
     assert "2 completed" in shown
     assert "2 trials kept no network: the logs in .resflow/mine-keeping-folder_photos/logs say why" in shown
@@ -344,20 +342,20 @@ def test_a_study_says_that_it_could_not_keep_what_it_should(here: Path, monkeypa
 def test_kept_through_ray(folder: Path, tmp_path: Path) -> None:
     trials = [tiny.trial(folder, 1), tiny.trial(folder, 2)]
     run, folders = tmp_path / "results" / "run", {t.id: folder for t in trials}
-    runner.execute(run, trials, folders, tmp_path / "state", lambda progress: None)
-    before = runs.finished(run)
+    execute.execute(run, trials, folders, tmp_path / "state", lambda progress: None)
+    before = finished_records(run)
     asked = [replace(t, keep_weights="last") for t in trials]
-    again = runner.execute(run, asked, folders, tmp_path / "state", lambda progress: None)
+    again = execute.execute(run, asked, folders, tmp_path / "state", lambda progress: None)
     changing = {"seconds", "provenance"}
     assert {r.id: r.model_dump(exclude=changing) for r in again} == {
         r.id: r.model_dump(exclude=changing) for r in before.values()
     }
-    assert runs.finished(run) == {r.id: r for r in again}
+    assert finished_records(run) == {r.id: r for r in again}
     for t in trials:
         path = tmp_path / "direct" / f"{t.id}.safetensors"
-        train.run(replace(t, keep_weights="last"), folder, keep=path)
-        assert equal(load_file(path), load_file(kept.path_of(tmp_path / "state", t.id)))
-    assert kept.waiting(asked, runs.finished(run), tmp_path / "state") == []
+        train.train_trial(replace(t, keep_weights="last"), folder, keep=path)
+        assert equal(load_file(path), load_file(network_path(tmp_path / "state", t.id)))
+    assert trials_to_run(asked, finished_records(run), tmp_path / "state") == []
 
 
 # --- what files say
@@ -365,7 +363,7 @@ def test_kept_through_ray(folder: Path, tmp_path: Path) -> None:
 
 def test_files_of_others_and_damaged_ones_are_told(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
-    train.run(asked(folder, "last", epochs=1), folder, keep=path)
+    train.train_trial(asked(folder, "last", epochs=1), folder, keep=path)
     with safe_open(path, framework="np") as file:
         about = file.metadata()
     values = load_file(path)
@@ -387,19 +385,19 @@ def test_files_of_others_and_damaged_ones_are_told(folder: Path, tmp_path: Path)
     for what, (changed, message) in changes.items():
         save_file(values, other, {key: text for key, text in {**about, **changed}.items() if text is not None})
         with pytest.raises(WeightsError, match=message):
-            pytest.fail(f"{what}: {kept.read(other)}")
+            pytest.fail(f"{what}: {read_network(other)}")
 
 
 def test_no_part_of_a_file_is_taken_for_the_whole(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
-    train.run(asked(folder, "last", epochs=1), folder, keep=path)
+    train.train_trial(asked(folder, "last", epochs=1), folder, keep=path)
     whole = path.read_bytes()
     for length in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(WeightsError, match="no readable"):
-            kept.read(path)
+            read_network(path)
 
 
 def test_trials_share_a_graph_whatever_they_keep(folder: Path) -> None:
     assert trial.NUMERICS_VERSION  # raised by no setting of this file
-    assert learners.graph_of(asked(folder, "best")) == learners.graph_of(tiny.trial(folder))
+    assert graph_key(asked(folder, "best")) == graph_key(tiny.trial(folder))

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from resflow.cli import main as cli
+from resflow.cli import main
 from resflow.errors import ResflowError
-from resflow.workflow import doctor as upkeep
+from resflow.workflow import doctor
 
 MINE = {"results/run/trials/a/record.json", "results/run/report.html", "studies/mine.yaml", "photos/1.jpg"}
 REMADE = {
@@ -40,7 +40,7 @@ def files(root: Path) -> set[str]:
 
 
 def clean(*words: str, answer: str = "") -> str:
-    result = CliRunner().invoke(cli.app, ["clean", *words], input=answer)
+    result = CliRunner().invoke(main.app, ["clean", *words], input=answer)
     assert result.exit_code in (0, 1), result.exception
     return result.output
 
@@ -90,7 +90,7 @@ def test_an_unknown_part_is_told() -> None:
     with pytest.raises(
         ResflowError, match=r"'results'.*images, downloads, compiled, features, weights, logs, kept, all"
     ):
-        upkeep.places("results")
+        doctor.removable_places("results")
 
 
 def test_a_folder_that_cannot_be_removed_is_told(place: Path) -> None:
@@ -98,28 +98,28 @@ def test_a_folder_that_cannot_be_removed_is_told(place: Path) -> None:
     (place / "cache" / "data").rename(elsewhere)
     (place / "cache" / "data").symlink_to(elsewhere)
     with pytest.raises(ResflowError, match="cannot remove"):
-        upkeep.places("images")[0].remove()
+        doctor.removable_places("images")[0].remove()
     assert files(elsewhere)
 
 
 def test_doctor_prints_versions_and_places(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "_tensorflow_gpus", lambda: 0)
-    result = CliRunner().invoke(cli.app, ["doctor", "--no-ray"])
+    monkeypatch.setattr(doctor, "_tensorflow_gpus", lambda: 0)
+    result = CliRunner().invoke(main.app, ["doctor", "--no-ray"])
     assert result.exit_code == 0, result.exception
     for word in ("Python", "resflow", "numpy", "by the NVIDIA driver", "by TensorFlow", str(place / "cache"), "0.0 MB"):
         assert word in result.output
 
 
 def test_doctor_finds_gpus_that_only_one_of_two_sees(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "_tensorflow_gpus", lambda: 0)
-    monkeypatch.setattr(upkeep, "_ray_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
-    assert any(line.startswith("PROBLEM") and "resflow[gpu]" in line for line in upkeep.examine())
-    monkeypatch.setattr(upkeep, "_ray_resources", lambda: {"CPU": 2.0})
-    assert not any(line.startswith("PROBLEM") for line in upkeep.examine())
+    monkeypatch.setattr(doctor, "_tensorflow_gpus", lambda: 0)
+    monkeypatch.setattr(doctor, "_ray_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+    assert any(line.startswith("PROBLEM") and "resflow[gpu]" in line for line in doctor.examine())
+    monkeypatch.setattr(doctor, "_ray_resources", lambda: {"CPU": 2.0})
+    assert not any(line.startswith("PROBLEM") for line in doctor.examine())
 
 
 def test_doctor_without_the_training_stack(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "find_spec", lambda name: None)
-    lines = "\n".join(upkeep.examine())
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    lines = "\n".join(doctor.examine())
     assert "TensorFlow is not installed" in lines
     assert "Ray is not installed" in lines

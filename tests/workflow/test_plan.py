@@ -12,8 +12,8 @@ from resflow.errors import DataError, RecordError, StudyError
 from resflow.records import run as runs
 from resflow.records.record import Record
 from resflow.study import costs
-from resflow.study import load as study
-from resflow.workflow import plan as planning
+from resflow.study.load import open_document
+from resflow.workflow.plan import Plan, _command, estimate_seconds, make_plan, unpaired_twins, write_plan
 
 TEXT = """\
 name: mine
@@ -36,8 +36,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "./mine.yaml"
 
 
-def make(name: str, **options: Any) -> planning.Plan:
-    return planning.make(name, prepare=False, **options)
+def make(name: str, **options: Any) -> Plan:
+    return make_plan(name, prepare=False, **options)
 
 
 def test_a_run_is_named_after_study_profile_and_data(mine: str) -> None:
@@ -66,27 +66,27 @@ def test_the_command_repeats_the_run(mine: str) -> None:
 def test_the_command_survives_the_shell(value: Any, mine: str) -> None:
     import shlex
 
-    from resflow.study.yaml_source import scalar
+    from resflow.study.yaml_source import parse_scalar
 
-    command = planning._command("a b.yaml", None, "folder:/my photos", None, {"epochs": value}, Path("my run"))
+    command = _command("a b.yaml", None, "folder:/my photos", None, {"epochs": value}, Path("my run"))
     words = shlex.split(command)
     assert words[2] == "a b.yaml"
     assert words[words.index("--data") + 1] == "folder:/my photos"
     assert words[words.index("--out") + 1] == "my run"
-    assert scalar(words[words.index("--set") + 1].removeprefix("epochs=")) == value
+    assert parse_scalar(words[words.index("--set") + 1].removeprefix("epochs=")) == value
 
 
 def test_plan_and_study_are_written_and_read_again(mine: str) -> None:
     plan = make(mine, profile="fast")
-    planning.write(plan)
+    write_plan(plan)
     with (plan.run / "plan.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [t.id for t in plan.trials]
     assert list(rows[0]) == ["id", "arm", "seed", "shortcut", "depth", "parameters", "multiply_adds", "epochs"]
-    run = runs.load(plan.run)
+    run = runs.load_run(plan.run)
     assert run.study["command"] == plan.command
     assert (run.study["profile"], run.study["seeds"]) == ("fast", [1, 2])
-    again = planning.make(str(plan.run / "study.yaml"), prepare=False)
+    again = make_plan(str(plan.run / "study.yaml"), prepare=False)
     assert [t.id for t in again.trials] == [t.id for t in plan.trials]
     assert sorted(path.name for path in plan.run.iterdir()) == ["plan.csv", "study.yaml"]
 
@@ -94,7 +94,7 @@ def test_plan_and_study_are_written_and_read_again(mine: str) -> None:
 def test_a_folder_that_cannot_be_written_is_told(mine: str) -> None:
     Path("file").write_text("")
     with pytest.raises(RecordError, match="--out"):
-        planning.write(make(mine, out=Path("file/run")))
+        write_plan(make(mine, out=Path("file/run")))
 
 
 def test_planning_prepares_no_data_that_it_need_not(mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_a_study_is_found_by_name_or_path_and_nothing_else(mine: str) -> None:
     for name in ("mine", "dept"):
         with pytest.raises(StudyError, match=r"unknown study .*\./"):
             make(name)
-    assert study.open_document("mine.yaml").values["name"] == "mine"
+    assert open_document("mine.yaml").values["name"] == "mine"
 
 
 def _done(t: Any, seconds: float, status: str = "completed") -> Record:
@@ -139,25 +139,25 @@ def _done(t: Any, seconds: float, status: str = "completed") -> Record:
 def test_the_estimate_comes_from_finished_trials(mine: str) -> None:
     trials = make(mine).trials
     first = trials[0]
-    guessed, basis = planning.seconds(trials, {})
+    guessed, basis = estimate_seconds(trials, {})
     assert basis.startswith("assuming")
     assert guessed[trials[1].id] / guessed[first.id] == pytest.approx(
-        costs.work(trials)[trials[1].id] / costs.work(trials)[first.id]
+        costs.estimate_work(trials)[trials[1].id] / costs.estimate_work(trials)[first.id]
     )
-    estimated, basis = planning.seconds(trials, {first.id: _done(first, 100)})
+    estimated, basis = estimate_seconds(trials, {first.id: _done(first, 100)})
     assert basis == "from 1 finished trials of this run"
     assert estimated[first.id] == pytest.approx(100)
     assert estimated[trials[1].id] == pytest.approx(
-        100 * costs.work(trials)[trials[1].id] / costs.work(trials)[first.id]
+        100 * costs.estimate_work(trials)[trials[1].id] / costs.estimate_work(trials)[first.id]
     )
     for useless in ({first.id: _done(first, 100, "failed")}, {"other": _done(first, 100)}):
-        assert planning.seconds(trials, useless) == (guessed, planning.seconds(trials, {})[1])
+        assert estimate_seconds(trials, useless) == (guessed, estimate_seconds(trials, {})[1])
 
 
 def test_twins_that_differ_in_size_are_told_before_they_run(mine: str) -> None:
-    assert planning.unpaired(make(mine).trials) == []
+    assert unpaired_twins(make(mine).trials) == []
     projections = make(mine, settings={"factors.shortcut": {"plain": "none", "residual": "projection"}}).trials
-    assert planning.unpaired(projections) == [
+    assert unpaired_twins(projections) == [
         "residual-18 − plain-18: +173,824 parameters (+1.6 %)",
         "residual-34 − plain-34: +173,824 parameters (+0.8 %)",
     ]
@@ -166,9 +166,9 @@ def test_twins_that_differ_in_size_are_told_before_they_run(mine: str) -> None:
 def test_many_trials_share_what_they_can(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand seeds look at the data and count the parameters of each arm once."""
     from resflow import architectures
-    from resflow.study import trial
+    from resflow.study.trial import _size
 
-    trial._size.cache_clear()
+    _size.cache_clear()
     counted: list[Any] = []
     real = architectures.parameters
     monkeypatch.setattr(architectures, "parameters", lambda *given: counted.append(given) or real(*given))

@@ -23,14 +23,14 @@ from resflow.bench import process
 from resflow.bench.contenders.keras_step import backbone, batches
 from resflow.bench.contenders.script import EVALUATION_BATCH, Rates
 from resflow.data import pipeline
-from resflow.data.dataset import Dataset, load
-from resflow.models import build as models
+from resflow.data.dataset import Dataset, load_dataset
+from resflow.models.build import build_network, initialise
 from resflow.models.layers import Dropout
 from resflow.study.trial import Trial
 from resflow.training import inputs
 from resflow.training.schedule import learning_rate
-from resflow.weights import load as weights
-from resflow.workflow import plan as planning
+from resflow.weights import load
+from resflow.workflow.plan import Plan, make_plan
 
 CALIBRATING = 256  # images
 layers = keras.layers
@@ -40,8 +40,8 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
     return {"timed": timed, "same": same, "random_weights": random_weights}[spec["job"]](spec)
 
 
-def _planned(spec: dict[str, Any]) -> planning.Plan:
-    return planning.make(spec["study"], spec["profile"], settings=spec["settings"])
+def _planned(spec: dict[str, Any]) -> Plan:
+    return make_plan(spec["study"], spec["profile"], settings=spec["settings"])
 
 
 def random_weights(spec: dict[str, Any]) -> dict[str, Any]:
@@ -51,16 +51,16 @@ def random_weights(spec: dict[str, Any]) -> dict[str, Any]:
     """
     plan = _planned(spec)
     trial = plan.trials[0]
-    dataset = load(plan.folders[trial.id], trial.data.split, trial.split_seed)
+    dataset = load_dataset(plan.folders[trial.id], trial.data.split, trial.split_seed)
     mean, deviation = pipeline.channel_statistics(dataset)
-    net = models.build(trial.architecture, dataset.image_size, dataset.classes)
-    models.initialise(net, seed=0)
+    net = build_network(trial.architecture, dataset.image_size, dataset.classes)
+    initialise(net, seed=0)
     for layer in net.layers:
         if hasattr(layer, "momentum"):
             layer.momentum = 0.0  # one pass sets the statistics
     net((dataset.images[dataset.train[:CALIBRATING]].astype(np.float32) - mean) / deviation, training=True)
-    pixels = inputs.normalisation(trial, dataset)
-    weights.save(net, Path(spec["file"]), normalisation=pixels, architecture=asdict(trial.architecture))
+    pixels = inputs.choose_normalisation(trial, dataset)
+    load.save_weights(net, Path(spec["file"]), normalisation=pixels, architecture=asdict(trial.architecture))
     return {"parameters": net.count_params()}
 
 
@@ -70,7 +70,7 @@ def timed(spec: dict[str, Any]) -> dict[str, Any]:
     plan = _planned(spec)
     trials = _first_seed(plan, spec["arms"])
     preparing = time.perf_counter() - start
-    script = Script(trials[0], load(plan.folders[trials[0].id], trials[0].data.split, trials[0].split_seed))
+    script = Script(trials[0], load_dataset(plan.folders[trials[0].id], trials[0].data.split, trials[0].split_seed))
     runs = [script.run(trial, spec["epochs"]) for trial in trials]
     return {"preparing": preparing + sum(run.pop("preparing") for run in runs), "trials": runs}
 
@@ -79,11 +79,11 @@ def same(spec: dict[str, Any]) -> dict[str, Any]:
     """The first epoch's losses of every head, of the first seed, with resflow's masks in place of Keras' own."""
     plan = _planned(spec)
     trials = _first_seed(plan, [arm.name for arm in plan.study.arms])
-    script = Script(trials[0], load(plan.folders[trials[0].id], trials[0].data.split, trials[0].split_seed))
+    script = Script(trials[0], load_dataset(plan.folders[trials[0].id], trials[0].data.split, trials[0].split_seed))
     return {trial.id: script.run(trial, 1, keyed=True)["history"][0] for trial in trials}
 
 
-def _first_seed(plan: planning.Plan, arms: Sequence[str]) -> list[Trial]:
+def _first_seed(plan: Plan, arms: Sequence[str]) -> list[Trial]:
     return [t for t in plan.trials if t.seed == plan.study.seeds[0] and t.arm in arms]
 
 
@@ -101,7 +101,7 @@ class Script:
         }
         self.evaluated_on = {part: batches(*arrays, EVALUATION_BATCH) for part, arrays in self.parts.items()}
         self.backbone = backbone(trial.architecture, dataset.image_size)
-        weights.load(self.backbone, trial.pretrained)
+        load.load_weights(self.backbone, trial.pretrained)
         self.backbone.trainable = False
 
     def _normalised(self, images: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ class Script:
     def network(self, trial: Trial, keyed: bool) -> keras.Model:
         """The frozen backbone with one trial's head, which has resflow's initial values under resflow's names."""
         head = _head(self.backbone.output.shape[1:], trial, keyed)
-        models.initialise(head, trial.seed)
+        initialise(head, trial.seed)
         inputs = keras.Input(self.backbone.input.shape[1:])
         return keras.Model(inputs, head(self.backbone(inputs, training=False)))
 

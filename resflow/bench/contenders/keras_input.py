@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from resflow.bench import process
 from resflow.bench.clock import timed
-from resflow.data.dataset import load
+from resflow.data.dataset import load_dataset
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
     """Whole epochs of the training images of `folder`, augmented by `augmentation` (the generator's own words)."""
-    dataset = load(Path(spec["folder"]))
+    dataset = load_dataset(Path(spec["folder"]))
     images, labels = dataset.images[dataset.train].astype(np.float32), dataset.labels[dataset.train]
     generator = tf.keras.preprocessing.image.ImageDataGenerator(**spec["augmentation"])
     batches = generator.flow(images, labels, batch_size=spec["batch_size"], seed=1)

@@ -14,14 +14,14 @@ import tensorflow as tf
 from resflow.bench import process
 from resflow.bench.clock import BATCHES, timed
 from resflow.data import pipeline
-from resflow.data.dataset import Dataset, load
+from resflow.data.dataset import Dataset, load_dataset
 from resflow.study import costs
 from resflow.study.settings import Augmentation
 from resflow.study.trial import Trial
-from resflow.training import learner as learners
 from resflow.training import scoring, train
+from resflow.training.learner import graph_key, graphs, prepare_learner
 from resflow.training.schedule import learning_rate
-from resflow.workflow import plan as planning
+from resflow.workflow.plan import make_plan
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
@@ -30,9 +30,9 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
 
 def step(spec: dict[str, Any]) -> dict[str, Any]:
     """Train as a trial does, its pipeline included, on images in memory."""
-    asked = planning.make(spec["study"], settings=spec["settings"], prepare=False).trials[0]
+    asked = make_plan(spec["study"], settings=spec["settings"], prepare=False).trials[0]
     train.configure(asked.execution)
-    learner = learners.learner(asked, np.full(3, 128, np.float32), np.full(3, 64, np.float32))
+    learner = prepare_learner(asked, np.full(3, 128, np.float32), np.full(3, 64, np.float32))
     batch_size, rate = asked.recipe.batch_size, tf.constant(0.01)
     images = _noise(asked, BATCHES * batch_size)
     epochs = itertools.count(1)
@@ -79,7 +79,7 @@ def _first(dataset: Dataset, count: int) -> Dataset:
 def feed(spec: dict[str, Any]) -> dict[str, Any]:
     """Whole epochs of augmented batches, from the decoded cache to the device, with nothing that consumes them."""
     tf.config.threading.set_intra_op_parallelism_threads(spec["threads"])
-    dataset, batch_size = load(Path(spec["folder"])), spec["batch_size"]
+    dataset, batch_size = load_dataset(Path(spec["folder"])), spec["batch_size"]
     augmentation, epochs = Augmentation(**spec["augmentation"]), itertools.count(1)
 
     def passing(steps: int) -> None:
@@ -95,14 +95,14 @@ def trial(spec: dict[str, Any]) -> dict[str, Any]:
     asked, folder = _first_trial(spec)
     train.configure(asked.execution)
     start = time.perf_counter()
-    record = train.run(asked, folder).record
+    record = train.train_trial(asked, folder).record
     if record.status != "completed":
         raise RuntimeError(f"the trial {record.status}: {record.reason}")
     return {"seconds": time.perf_counter() - start}
 
 
 def _first_trial(spec: dict[str, Any]) -> tuple[Trial, Path]:
-    plan = planning.make(spec["study"], settings=spec["settings"])
+    plan = make_plan(spec["study"], settings=spec["settings"])
     return plan.trials[0], plan.folders[plan.trials[0].id]
 
 
@@ -113,7 +113,7 @@ def bare(spec: dict[str, Any]) -> dict[str, Any]:
     """
     asked, folder = _first_trial(spec)
     train.configure(asked.execution)
-    dataset, recipe = load(folder, asked.data.split, asked.split_seed), asked.recipe
+    dataset, recipe = load_dataset(folder, asked.data.split, asked.split_seed), asked.recipe
     steps = len(dataset.train) // recipe.batch_size
     epochs = [
         list(pipeline.training_batches(dataset, recipe.augmentation, asked.seed, e, recipe.batch_size))
@@ -126,7 +126,7 @@ def bare(spec: dict[str, Any]) -> dict[str, Any]:
     statistics = pipeline.channel_statistics(dataset)
     seconds: dict[str, list[float]] = {"steps": [], "evaluation": []}
     start = time.perf_counter()
-    learner = learners.learner(asked, *statistics)
+    learner = prepare_learner(asked, *statistics)
     building = time.perf_counter() - start
 
     def evaluate(part: str) -> None:
@@ -150,13 +150,13 @@ def bare(spec: dict[str, Any]) -> dict[str, Any]:
 
 def worker(spec: dict[str, Any]) -> dict[str, Any]:
     """Run a study's trials in turn, over and over, as a worker of Ray does; resident memory (MB) after each."""
-    plan = planning.make(spec["study"], settings=spec["settings"])
-    longest_first = costs.in_order(plan.trials)
+    plan = make_plan(spec["study"], settings=spec["settings"])
+    longest_first = costs.sort_trials(plan.trials)
     train.configure(longest_first[0].execution)
     memory, seconds, used = [], [], []
     for asked in itertools.islice(itertools.cycle(longest_first), spec["trials"]):
-        used.append(learners.graph_of(asked) in learners.graphs)
-        seconds.append(round(train.run(asked, plan.folders[asked.id]).record.seconds, 2))
+        used.append(graph_key(asked) in graphs)
+        seconds.append(round(train.train_trial(asked, plan.folders[asked.id]).record.seconds, 2))
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         memory.append(round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
     return {"rss_mb": memory, "seconds": seconds, "used_graph": used, "arms": len(plan.study.arms)}

@@ -17,11 +17,11 @@ import tensorflow as tf
 from resflow.bench import process
 from resflow.bench.contenders.keras_step import batches, network
 from resflow.data import pipeline
-from resflow.data.dataset import Dataset, load
-from resflow.models import build as models
+from resflow.data.dataset import Dataset, load_dataset
+from resflow.models.build import initialise
 from resflow.study.trial import Trial
 from resflow.training.schedule import learning_rate
-from resflow.workflow import plan as planning
+from resflow.workflow.plan import make_plan
 
 EVALUATION_BATCH = 256
 
@@ -39,9 +39,9 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
 def job(spec: dict[str, Any]) -> dict[str, Any]:
     """Run every trial of a study one after the other. Reading the study and the images is `preparing` seconds."""
     start = time.perf_counter()
-    plan = planning.make(spec["study"], settings=spec["settings"])
+    plan = make_plan(spec["study"], settings=spec["settings"])
     datasets = {
-        t.fingerprint: load(plan.folders[t.id], t.data.split, t.split_seed)
+        t.fingerprint: load_dataset(plan.folders[t.id], t.data.split, t.split_seed)
         for t in {t.fingerprint: t for t in plan.trials}.values()
     }
     preparing = time.perf_counter() - start
@@ -61,7 +61,7 @@ def run(trial: Trial, dataset: Dataset) -> dict[str, Any]:
     steps = len(images) // recipe.batch_size
     # resflow's decay is the gradient's: decay / 2 |w|^2 in the loss, which the metric below leaves out.
     model = network(trial.architecture, dataset.image_size, dataset.classes, recipe.weight_decay / 2)
-    models.initialise(model, trial.seed)
+    initialise(model, trial.seed)
     rates = [learning_rate(recipe, step, steps) for step in range(recipe.epochs * steps)]
     model.compile(
         keras.optimizers.SGD(Rates(rates), momentum=recipe.momentum),
