@@ -131,7 +131,7 @@ def _kind(analysis: Analysis) -> list[Label]:
 
 
 def _parity(analysis: Analysis) -> list[Label]:
-    table, called = analysis.effects, analysis.design.called
+    table, called = analysis.effects, analysis.design.display_name
     rows = table[table["unpaired"] != ""].to_dict("records") if len(table) else []
     pairs = dict.fromkeys(f"{called(row['arm'])} − {called(row['reference'])}: {row['unpaired']}" for row in rows)
     text = "These plain and residual arms differ in size as well, so the shortcut is not all that differs."
@@ -152,7 +152,7 @@ def _tuning(analysis: Analysis) -> list[Label]:
 
 
 def _quality(analysis: Analysis) -> list[Label]:
-    found, arms, called = [], analysis.arms, analysis.design.called
+    found, arms, called = [], analysis.arms, analysis.design.display_name
     limited = effects.budget_limited(arms, designs.residual_arms(analysis.run)) if len(arms) else []
     if limited:
         text = (

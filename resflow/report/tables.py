@@ -187,8 +187,8 @@ def robustness(analysis: Analysis) -> Table:
     note = (
         "The verdicts do not use these. Sign-flip: exact, assumes symmetry only; in brackets the smallest p that so "
         "many seeds allow. P(better): Clopper and Pearson's 95 % interval from the signs. Seeds to resolve it: for a "
-        f"power of {100 * seed_statistics.POWER:.0f} % at p < {seed_statistics.ALPHA:g}, unadjusted, were the difference "
-        "and its spread as seen."
+        f"power of {100 * seed_statistics.POWER:.0f} % at p < {seed_statistics.ALPHA:g}, unadjusted, were the "
+        "difference and its spread as seen."
     )
     if (analysis.effects["missing"] > 0).any():
         note += (

@@ -123,7 +123,7 @@ def hardest(analysis: Analysis) -> Table | None:
         "Most often taken for",
     )
     note = (
-        f"Test top-1 by class, means over seeds; {analysis.design.display_name(best)} has the best mean. The hardest of "
-        "many classes are partly the unluckiest: with so few images a class, look at the counts."
+        f"Test top-1 by class, means over seeds; {analysis.design.display_name(best)} has the best mean. The "
+        "hardest of many classes are partly the unluckiest: with so few images a class, look at the counts."
     )
     return Table("Hardest classes", header, tuple(rows), frozenset({"Class", "Most often taken for"}), note)
