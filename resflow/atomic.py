@@ -1,25 +1,97 @@
-"""How files are written: whole, and repeatable to the byte."""
+"""The one way to write: a draft beside the place, synced to the disk, then renamed into it.
+
+A reader meets what was there before or what is there now, never half of it. Drafts are hidden, `.NAME.<8 hex digits>`;
+a process that was killed in writing leaves its draft behind, which `sweep` removes. Modes are as the umask says.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Put a file in place whole; one that already holds these bytes is left alone."""
-    if path.is_file() and path.read_bytes() == content:
-        return
+def _draft(path: Path, suffix: str = "") -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{suffix}")
+
+
+@contextmanager
+def file(path: Path) -> Iterator[Path]:
+    """Give a draft to write to, of the same ending; it becomes `path` when the block ends well, and is gone otherwise.
+
+    The folder is made where it is not there. Raises OSError where the disk refuses.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    draft = _draft(path, path.suffix)
     try:
-        draft.write_bytes(content)
+        draft.touch()
+        mode = draft.stat().st_mode  # by the umask: some writers make a file of their own, of mode 0600
+        yield draft
+        draft.chmod(mode)
+        sync(draft)
         draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that refuses all: the error that came first is told
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """Give an empty draft folder; it takes the place of `path` when the block ends well, and is gone otherwise.
+
+    Its files lie flat in it. Raises OSError where the disk refuses.
+    """
+    draft = _draft(path)
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        for part in [*draft.iterdir(), draft]:
+            sync(part)
+        if path.exists():
+            shutil.rmtree(path)
+        draft.rename(path)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Put a file in place whole; text is UTF-8. One that already holds these bytes is left alone."""
+    data = content.encode() if isinstance(content, str) else content
+    if path.is_file() and path.read_bytes() == data:
+        return
+    with file(path) as draft:
+        draft.write_bytes(data)
+
+
+def sweep(place: Path, name: str = "*") -> None:
+    """Remove the drafts of `name` in a folder: what processes left behind that were killed in writing.
+
+    Whoever calls it holds the lock of what is written there, or knows that nobody else writes.
+    """
+    for draft in place.glob(f".{name}.*"):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def csv(frame: pd.DataFrame) -> bytes:
+    """A table as CSV that repeats to the byte: six digits, line feeds."""
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from resflow import workspace
 from resflow.analysis import design as designs
 from resflow.analysis import effects, predictions, verdicts
 from resflow.records import record as records
@@ -16,7 +17,6 @@ from resflow.study import search_space as space
 from resflow.tuning import phase as tuning
 
 DEMO, SYNTHETIC = "demo", "synthetic"
-LANDSCAPE = "landscape.csv"  # in a run's folder, of `resflow landscape`: arm, seed, x, y (NaN on the line), loss
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Analysis:
 
     @cached_property
     def landscape(self) -> pd.DataFrame | None:
-        """LANDSCAPE, of arms that the study has; None where there is none that can be read."""
+        """landscape.csv, of arms that the study has; None where there is none that can be read."""
         try:
-            table = pd.read_csv(self.run.folder / LANDSCAPE, dtype={"arm": str})
+            table = pd.read_csv(self.run.folder / workspace.LANDSCAPE, dtype={"arm": str})
         except (OSError, ValueError):
             return None
         if not {"arm", "seed", "x", "y", "loss"} <= set(table.columns):

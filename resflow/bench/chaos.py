@@ -29,7 +29,8 @@ from resflow.bench.contest import Say
 from resflow.bench.disturbances import CLOCK, KINDS, MARK, RECORD_CUT, CannotError, Running, marked
 from resflow.errors import RecordError, ResflowError
 from resflow.records import run as runs
-from resflow.records.record import Record, read_record, trial_folder
+from resflow.records.record import Record, read_record
+from resflow.workspace import trial_folder
 
 STUDY = Path(__file__).with_name("chaos.yaml")
 MAIN = "from resflow.cli.main import main; main()"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from resflow import workspace
 from resflow.bench import process
 from resflow.bench.contest import Say, ratio
 from resflow.bench.study_contest import resflow_study
@@ -150,7 +151,7 @@ def _round(spec: dict[str, Any], trials: Sequence[Trial], said: str, say: Say) -
     wall = time.perf_counter() - start - answer["preparing"]
     script = scaled(wall, answer["trials"], len(trials), trials[0].recipe.epochs)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "data").symlink_to(cache.root() / "data")  # the images are there, features are not
+        (Path(folder) / "data").symlink_to(workspace.cache(workspace.IMAGES))  # the images are there, features are not
         ours = []
         for what in ("no features yet", "all features there"):
             say(f"{said}: resflow study, {what}")

@@ -50,8 +50,8 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
     path = folder / f"{name(result)}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
-        atomic.write_bytes(folder / "README.md", readme(folder).encode())
+        atomic.write(path, (json.dumps(result, indent=1) + "\n").encode())
+        atomic.write(folder / "README.md", readme(folder).encode())
     except (OSError, ValueError, KeyError) as error:
         raise RecordError(
             f"cannot write into {folder}: {error}. Choose a folder with --out that holds benchmarks only."

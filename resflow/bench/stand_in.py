@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from resflow import provenance
-from resflow.records.record import HISTORY_COLUMNS, Outcome, make_record, trial_folder, write_record
+from resflow.records.record import HISTORY_COLUMNS, Outcome, make_record, write_record
 from resflow.study.trial import Trial
+from resflow.workspace import trial_folder
 
 SCORES = ("train_top1", "validation_top1")
 TEST_IMAGES = 300

@@ -36,7 +36,7 @@ def maps(
 ) -> None:
     """Draw activation maps by stage and Grad-CAM, arm beneath arm, for some images."""
     from resflow.inspection.inspect_run import check_photos, choose_networks, draw_maps
-    from resflow.workflow.plan import run_folder
+    from resflow.workspace import run_folder
 
     provenance.require_training()
     chosen = choose_networks(run_folder(run), arms, seed)
@@ -59,7 +59,7 @@ def landscape(
     """Measure the loss around trained networks, along one direction and over two; the report then shows it."""
     from resflow.cli import console
     from resflow.inspection.inspect_run import choose_networks, measure_landscape
-    from resflow.workflow.plan import run_folder
+    from resflow.workspace import run_folder
 
     provenance.require_training()
     chosen = choose_networks(run_folder(run), arms, seed)

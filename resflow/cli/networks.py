@@ -116,7 +116,7 @@ def predict(
 def _kept(model: str) -> Any:
     """Find a trained network and read what it says of itself; nothing heavy is imported yet."""
     from resflow.weights import saved as kept
-    from resflow.workflow.plan import RESULTS, STATE
+    from resflow.workspace import RESULTS, STATE
 
     provenance.require_training()
     return kept.read_network(kept.locate_network(model, RESULTS, STATE))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from resflow import workspace
 from resflow.errors import RecordError
 
 app = typer.Typer()
@@ -18,7 +19,7 @@ def status(
 ) -> None:
     """Show what has run and what has not."""
     from resflow.cli import console
-    from resflow.workflow.plan import RESULTS, run_folder
+    from resflow.workspace import RESULTS, run_folder
 
     if run is None:
         found = [place for folder in _runs() for place in (folder, *_candidates(folder))]
@@ -36,16 +37,14 @@ def status(
 
 def _candidates(run: Path) -> list[Path]:
     """The folder of a run's candidates; none before the first of them has ended."""
-    from resflow.tuning.phase import FOLDER
-
-    return [run / FOLDER] if (run / FOLDER / "trials").is_dir() else []
+    return [run / workspace.TUNING] if (run / workspace.TUNING / workspace.TRIALS).is_dir() else []
 
 
 def _runs() -> list[Path]:
     """Every run below results/. Raises RecordError where there is none."""
-    from resflow.workflow.plan import RESULTS
+    from resflow.workspace import RESULTS
 
-    found = sorted(path.parent for path in RESULTS.glob("*/study.yaml"))
+    found = sorted(path.parent for path in RESULTS.glob(f"*/{workspace.STUDY}"))
     if not found:
         raise RecordError("no run below results/ yet: start one, such as `resflow study depth --profile demo`.")
     return found
@@ -72,7 +71,7 @@ def report(
     """Turn records into reports; several runs get an index page."""
     from resflow.report import exports
     from resflow.report.write import write_index, write_report
-    from resflow.workflow.plan import run_folder
+    from resflow.workspace import run_folder
 
     folders = [run_folder(run) for run in runs] if runs else _runs()
     for folder in folders:
@@ -95,7 +94,7 @@ def compare(
     from resflow.analysis.analyse import analyse
     from resflow.cli import console
     from resflow.report.compare import compare as compared
-    from resflow.workflow.plan import run_folder
+    from resflow.workspace import run_folder
 
     analyses = [analyse(run_folder(run)) for run in (first, second)]
     for table in compared(*analyses):
@@ -108,7 +107,7 @@ def show(
 ) -> None:
     """Show one trial: settings, outcome, its last epochs, where its log and network lie."""
     from resflow.cli import console, show_trial
-    from resflow.workflow.plan import run_folder
+    from resflow.workspace import run_folder
 
     run, _, begin = trial.rpartition("/")
     folders = [run_folder(run)] if run else _runs()
@@ -124,10 +123,10 @@ def open_(
     import webbrowser
 
     from resflow.report.write import write_report
-    from resflow.workflow.plan import run_folder
+    from resflow.workspace import run_folder
 
     folder = run_folder(run) if run else max(_runs(), key=lambda path: path.stat().st_mtime)
-    page = folder / "report.html"
+    page = folder / workspace.REPORT
     if not page.is_file():
         page = write_report(folder)
     print(f"Report: {page}")

@@ -8,14 +8,14 @@ from typing import Any
 
 from rich.table import Table
 
+from resflow import workspace
 from resflow.cli.console import table
 from resflow.errors import RecordError
 from resflow.records.metrics import METRICS
-from resflow.records.record import Record, trial_folder
+from resflow.records.record import Record
 from resflow.records.run import Run, load_run
 from resflow.report.formatting import count, duration
-from resflow.weights.saved import network_path
-from resflow.workflow.plan import STATE
+from resflow.workspace import network_path, trial_folder
 
 LAST = 5  # epochs
 
@@ -48,7 +48,7 @@ def _names(folders: Sequence[Path]) -> str:
 
 
 def _facts(run: Run, record: Record) -> Iterator[tuple[str, str]]:
-    state = STATE / run.folder.resolve().name
+    state = workspace.state_folder(run.folder)
     yield "trial", f"{run.folder.name}/{record.id}"
     yield "arm", f"{record.arm}, seed {record.seed}, split seed {record.split_seed}"
     yield "status", record.status + (f": {record.reason}" if record.reason else "")
@@ -64,7 +64,7 @@ def _facts(run: Run, record: Record) -> Iterator[tuple[str, str]]:
     yield "execution", _line(record.execution)
     ran = record.provenance
     yield "ran", " ".join(str(ran[key]) for key in ("started", "host", "device", "git_commit") if ran.get(key))
-    places = {"record": trial_folder(run.folder, record.id), "log": state / "logs" / f"{record.id}.log"}
+    places = {"record": trial_folder(run.folder, record.id), "log": workspace.log_path(state, record.id)}
     places["network"] = network_path(state, record.id)
     for name, place in places.items():
         if place.exists():

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resflow import provenance
+from resflow import provenance, workspace
 from resflow.cli import plan as plan_cli
 from resflow.cli.options import (
     Address,
@@ -55,7 +55,8 @@ def study(
     """Run what a study has no record of yet, then write its report."""
     from resflow.records.run import load_run
     from resflow.runner.stopping import Stop, exclusive_run, parse_duration
-    from resflow.workflow.plan import make_plan, run_folder
+    from resflow.workflow.plan import make_plan
+    from resflow.workspace import run_folder
 
     stop = Stop(None if time_budget is None else parse_duration(time_budget), max_failures)
     if not dry_run:
@@ -68,7 +69,7 @@ def study(
     with exclusive_run(plan.run):
         if plan.searches:
             plan = _tune(plan, stop, storage, address, fresh)
-        known = load_run(plan.run).folders if (plan.run / "trials").is_dir() else ()
+        known = load_run(plan.run).folders if (plan.run / workspace.TRIALS).is_dir() else ()
         if fresh:
             _set_aside(plan, [trial.id for trial in plan.trials if trial.id in known])
             _forget(plan, storage)
@@ -123,12 +124,11 @@ def _tune(plan: Any, stop: Any, storage: str | None, address: str | None, fresh:
     from resflow.cli.console import console, render_table, watch_run
     from resflow.records.run import load_run
     from resflow.report import tuning as tuned
-    from resflow.tuning.phase import FOLDER, LEDGER
     from resflow.workflow.plan import tuning_phase, with_tuned_trials, write_plan
 
-    place = plan.run / FOLDER
+    place = plan.run / workspace.TUNING
     write_plan(plan)
-    if fresh and (place / "trials").is_dir():
+    if fresh and (place / workspace.TRIALS).is_dir():
         _set_aside(plan, [record.id for record in load_run(place).records], place)
     phase = tuning_phase(plan)
     if phase.unfinished:
@@ -150,7 +150,7 @@ def _tune(plan: Any, stop: Any, storage: str | None, address: str | None, fresh:
         phase = tuning_phase(plan)
         plan = with_tuned_trials(plan, phase)
         write_plan(plan)
-    atomic.write_bytes(plan.run / LEDGER, atomic.csv(phase.ledger()))
+    atomic.write(plan.run / workspace.LEDGER, atomic.csv(phase.ledger()))
     for made in tuned.tables(phase, plan.searches.tune.space):
         console.print(render_table(made))
     _say("")
@@ -174,12 +174,13 @@ def retry(
     """Run the failed trials of a run again, and what it has no record of yet."""
     from resflow.records.run import load_run
     from resflow.runner.stopping import Stop, exclusive_run, parse_duration
-    from resflow.workflow.plan import plan_of_run, run_folder
+    from resflow.workflow.plan import plan_of_run
+    from resflow.workspace import run_folder
 
     stop = Stop(None if time_budget is None else parse_duration(time_budget), max_failures)
     folder = run_folder(run)
     found = load_run(folder)
-    if not (folder / "study.yaml").is_file():
+    if not (folder / workspace.STUDY).is_file():
         raise RecordError(f"{folder} has no study.yaml: run its study by name, `resflow study NAME --out {folder}`.")
     provenance.require_training()
     plan = plan_of_run(folder, str(found.study.get("command", "")), data_dir, _gpus(address))
@@ -211,9 +212,10 @@ def _settings(pairs: list[str] | None) -> dict[str, Any]:
 
 def _reuse(plan: Any, other: Path) -> None:
     """Take over what another run has completed of this plan's trials."""
-    from resflow.records.record import take_over, trial_folder
+    from resflow.records.record import take_over
     from resflow.records.run import finished_records
     from resflow.workflow.plan import write_plan
+    from resflow.workspace import trial_folder
 
     write_plan(plan)
     there, mine = finished_records(other), finished_records(plan.run)
@@ -235,7 +237,7 @@ def _set_aside(plan: Any, ids: Collection[str], run: Path | None = None) -> None
     from resflow.records.record import set_aside
 
     if ids:
-        place = set_aside(run or plan.run, ids, plan.state / "set_aside")
+        place = set_aside(run or plan.run, ids, plan.state / workspace.SET_ASIDE)
         _say(f"{_many(len(ids), 'record')} set aside in {place}")
 
 
@@ -296,7 +298,7 @@ def _finish(plan: Any, stopped: str) -> None:
     console.print(status_text(Counter(record.status for record in mine)))
     failed = [record for record in mine if record.status in ("failed", "diverged")]
     for record in failed:
-        log = plan.state / "logs" / f"{record.id}.log"
+        log = workspace.log_path(plan.state, record.id)
         _say(f"{record.arm} seed {record.seed} {record.status}: {record.reason}\n  log: {log}")
     if failed:
         _say(f"Run them again with: resflow retry {shlex.quote(str(plan.run))}")
@@ -304,8 +306,8 @@ def _finish(plan: Any, stopped: str) -> None:
     lacking = trials_without_network(plan.trials, known, plan.state)
     if lacking:
         _say(
-            f"{_many(len(lacking), 'trial')} kept no network: the logs in {plan.state / 'logs'} say why. The same "
-            "command trains them again."
+            f"{_many(len(lacking), 'trial')} kept no network: the logs in {plan.state / workspace.LOGS} say why. "
+            "The same command trains them again."
         )
     if missing:
         why = f"Stopped: {stopped}. " if stopped else ""

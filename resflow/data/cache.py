@@ -14,10 +14,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,11 +22,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import platformdirs
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from resflow import atomic, workspace
 from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.errors import DataError
 
@@ -72,16 +69,11 @@ class Meta:
     ignored: list[str]
 
 
-def root() -> Path:
-    """Return the folder of everything that resflow can make or fetch again."""
-    return Path(os.environ.get("RESFLOW_CACHE") or platformdirs.user_cache_dir("resflow")).absolute()
-
-
 def folder_of(source: str, identity: str, image_size: int) -> Path:
     """Return where a source's decoded images lie, whether they do yet or not."""
     key = hashlib.sha256(f"{source} {identity} {image_size} {DECODE_VERSION}".encode()).hexdigest()[:16]
     readable = re.sub(r"[^A-Za-z0-9_.]+", "_", source)[:40]
-    return root() / "data" / f"{readable}-{image_size}-{key}"
+    return workspace.cache(workspace.IMAGES) / f"{readable}-{image_size}-{key}"
 
 
 def build(
@@ -107,8 +99,7 @@ def build(
         locked(final.with_name(f"{final.name}.lock")),
     ):
         if not final.is_dir():
-            for abandoned in final.parent.glob(f".{final.name}.*"):  # of a killed process: the lock is ours
-                shutil.rmtree(abandoned, ignore_errors=True)
+            atomic.sweep(final.parent, final.name)  # the lock is ours
             _write(final, source, identity, image_size, contents(), progress)
     return final
 
@@ -144,15 +135,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _write(final: Path, source: str, identity: str, size: int, contents: Contents, progress: bool) -> None:
-    draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        draft.mkdir()
-        with (draft / "images.npy").open("wb") as file:
+    with atomic.folder(final) as draft:
+        with (draft / workspace.PIXELS).open("wb") as file:
             digests, originals = _write_images(file, contents, size, f"Decoding {source}", progress)
-            _sync(file)
-        with (draft / "labels.npy").open("wb") as file:
-            np.save(file, np.asarray(contents.labels, dtype=np.int64))
-            _sync(file)
+        np.save(draft / workspace.LABELS, np.asarray(contents.labels, dtype=np.int64))
         meta = Meta(
             version=META_VERSION,
             source=source,
@@ -167,17 +153,7 @@ def _write(final: Path, source: str, identity: str, size: int, contents: Content
             memberships={split: list(parts) for split, parts in contents.memberships.items()},
             ignored=list(contents.ignored),
         )
-        with (draft / "meta.json").open("wb") as file:
-            file.write(json.dumps(asdict(meta)).encode())
-            _sync(file)
-        draft.rename(final)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+        (draft / workspace.META).write_text(json.dumps(asdict(meta)), encoding="utf-8")
 
 
 def _write_images(
@@ -214,7 +190,7 @@ def _shown(images: Iterable[Decoded], total: int, title: str, progress: bool) ->
 
 def read_meta(folder: Path) -> Meta:
     """Read meta.json of a prepared folder. Raises DataError where it is none."""
-    path = folder / "meta.json"
+    path = folder / workspace.META
     try:
         fields: dict[str, Any] = json.loads(path.read_bytes())
         meta = Meta(**fields)

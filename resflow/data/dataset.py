@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from resflow import workspace
 from resflow.data import cache
 from resflow.data import split as splitting
 from resflow.data.decode import DECODE_VERSION
@@ -94,8 +95,8 @@ def load_dataset(folder: Path, split: str = "auto", split_seed: int = 0) -> Data
     meta = cache.read_meta(folder)
     chosen = resolve_split(split, meta.splits, meta.source)
     try:
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        labels = np.load(folder / "labels.npy")
+        images = np.load(folder / workspace.PIXELS, mmap_mode="r")
+        labels = np.load(folder / workspace.LABELS)
     except (OSError, ValueError, EOFError) as error:
         raise cache.damaged(folder, error) from error
     expected = (len(meta.names), meta.image_size, meta.image_size, 3)

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from resflow import atomic
-from resflow.analysis.analyse import LANDSCAPE, Analysis, analyse
+from resflow import atomic, workspace
+from resflow.analysis.analyse import Analysis, analyse
 from resflow.data.dataset import load_dataset
 from resflow.data.decode import Decoded
 from resflow.errors import RecordError, WeightsError, one_of
 from resflow.records.record import Record
-from resflow.weights.saved import SavedNetwork, network_path, read_network, retrain_command
-from resflow.workflow.plan import STATE, plan_of_run
+from resflow.weights.saved import SavedNetwork, read_network, retrain_command
+from resflow.workflow.plan import plan_of_run
+from resflow.workspace import network_path
 
 if TYPE_CHECKING:
     from resflow.data.dataset import Dataset
@@ -33,7 +34,7 @@ class Chosen:
 
     @property
     def state(self) -> Path:
-        return STATE / self.analysis.run.folder.resolve().name
+        return workspace.state_folder(self.analysis.run.folder)
 
 
 def choose_networks(run: Path, arms: Sequence[str] | None, seed: int | None) -> Chosen:
@@ -48,7 +49,7 @@ def choose_networks(run: Path, arms: Sequence[str] | None, seed: int | None) -> 
         raise RecordError(
             f"no completed trial of seed {seed} in {run}: {', '.join(map(str, seeds)) or 'there is none'}."
         )
-    chosen, state = seed if seed is not None else seeds[0], STATE / run.resolve().name
+    chosen, state = seed if seed is not None else seeds[0], workspace.state_folder(run)
     mine = {record.arm: record for record in done if record.seed == chosen}
     wanted = [mine[arm] for arm in analysis.design.arms if arm in mine and (not arms or arm in arms)]
     networks = [(record, path) for record in wanted if (path := network_path(state, record.id)).is_file()]
@@ -99,7 +100,7 @@ def draw_maps(
     for record, source in chosen.networks:
         network = rebuild_network(source)
         rows[record.arm] = (network.classes, look(network, images))
-    folder, written = out or chosen.state / "maps", []
+    folder, written = out or chosen.state / workspace.MAPS, []
     for place, photo in enumerate(decoded):
         table = {}
         for arm, (classes, seen) in rows.items():
@@ -107,7 +108,7 @@ def draw_maps(
             shown = [(name, values[place]) for name, values in seen.stages.items()]
             table[chosen.analysis.design.display_name(arm)] = [*shown, (answer, seen.cam[place])]
         path = folder / f"{place + 1:02d}-{Path(photo.name).stem}.png"  # photos of two folders may share a name
-        atomic.write_bytes(path, to_file(draw_image(photo.pixels, table), "png"))
+        atomic.write(path, to_file(draw_image(photo.pixels, table), "png"))
         written.append(path)
     return written
 
@@ -145,14 +146,14 @@ def measure_landscape(chosen: Chosen, points: int, grid: int, images: int, reach
             for place, loss in zip(places, found, strict=True)
         ]
     table = pd.DataFrame(rows, columns=["arm", "seed", "x", "y", "loss"])
-    path = chosen.analysis.run.folder / LANDSCAPE
+    path = chosen.analysis.run.folder / workspace.LANDSCAPE
     before = chosen.analysis.landscape
     if before is not None:
         fresh = set(zip(table["arm"], table["seed"], strict=True))
         stale = [pair in fresh for pair in zip(before["arm"], before["seed"], strict=True)]
         table = pd.concat([before[~np.array(stale, dtype=bool)], table], ignore_index=True)
     try:
-        atomic.write_bytes(path, atomic.csv(table))
+        atomic.write(path, atomic.csv(table))
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error}. Free space or make the folder writable.") from error
     return path

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from resflow import atomic, workspace
 from resflow.errors import RecordError
+from resflow.workspace import trial_folder
 
 if TYPE_CHECKING:
     from resflow.study.trial import Trial
@@ -120,18 +121,14 @@ class Outcome:
     diagnostics: pd.DataFrame | None = None
 
 
-def trial_folder(run: Path, trial_id: str) -> Path:
-    return run / "trials" / trial_id
-
-
 def write_record(run: Path, outcome: Outcome) -> Path:
     """Write one record, whole or not at all, and return its folder. Replaces an older one."""
     with _whole(run, outcome.record) as draft:
-        outcome.history.to_csv(draft / "history.csv", index=False)
+        outcome.history.to_csv(draft / workspace.HISTORY, index=False)
         if outcome.predictions is not None:
-            outcome.predictions.to_parquet(draft / "predictions.parquet", index=False)
+            outcome.predictions.to_parquet(draft / workspace.PREDICTIONS, index=False)
         if outcome.diagnostics is not None:
-            outcome.diagnostics.to_parquet(draft / "diagnostics.parquet", index=False)
+            outcome.diagnostics.to_parquet(draft / workspace.DIAGNOSTICS, index=False)
     return trial_folder(run, outcome.record.id)
 
 
@@ -144,7 +141,7 @@ def take_over(run: Path, trial: Trial, folder: Path) -> Path:
     names = {"study": trial.study, "arm": trial.arm, "levels": trial.levels}
     came = {**found.provenance, "taken_over": folder.resolve().parents[1].name}
     with _whole(run, found.model_copy(update={**names, "provenance": came})) as draft:
-        for name in ("history.csv", "predictions.parquet", "diagnostics.parquet"):
+        for name in (workspace.HISTORY, workspace.PREDICTIONS, workspace.DIAGNOSTICS):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, draft / name)
     return trial_folder(run, trial.id)
@@ -153,32 +150,16 @@ def take_over(run: Path, trial: Trial, folder: Path) -> Path:
 @contextmanager
 def _whole(run: Path, record: Record) -> Iterator[Path]:
     """Give a draft folder for the tables beside a record; it takes the record's place when all of it is on the disk."""
-    final = trial_folder(run, record.id)
-    draft = final.parent / f".{final.name}.{uuid.uuid4().hex[:8]}"
     try:
-        draft.mkdir(parents=True)
-        yield draft
-        (draft / "record.json").write_text(json.dumps(record.model_dump(), indent=1) + "\n", encoding="utf-8")
-        for path in [*draft.iterdir(), draft]:
-            _sync(path)
-        if final.exists():
-            shutil.rmtree(final)
-        draft.rename(final)
-        _sync(final.parent)
+        with atomic.folder(trial_folder(run, record.id)) as draft:
+            yield draft
+            text = json.dumps(record.model_dump(), indent=1) + "\n"
+            (draft / workspace.RECORD).write_text(text, encoding="utf-8")
     except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
         raise RecordError(
             f"cannot write the record of trial {record.id} below {run}: {error}. "
             "Free space or choose another folder with --out, then run the same command again."
         ) from error
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def set_aside(run: Path, ids: Iterable[str], place: Path) -> Path:
@@ -197,7 +178,7 @@ def set_aside(run: Path, ids: Iterable[str], place: Path) -> Path:
 
 def read_record(folder: Path) -> Record:
     """Read one record folder. Raises RecordError where it is not a whole, known record."""
-    path = folder / "record.json"
+    path = folder / workspace.RECORD
     try:
         record = Record.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
@@ -222,12 +203,12 @@ def read_record(folder: Path) -> Record:
 
 def _truncated(folder: Path, record: Record) -> str:
     """What a copy that was cut short, or a bad disk, made of the files beside record.json; empty where all is well."""
-    history = folder / "history.csv"
+    history = folder / workspace.HISTORY
     rows = history.read_bytes().count(b"\n") - 1 if history.is_file() else 0
     if rows != record.epochs_run:
         return f"{history} has {max(rows, 0)} whole rows, its record is of {record.epochs_run} epochs"
-    for name in ("predictions", "diagnostics"):
-        path = folder / f"{name}.parquet"
+    for name in (workspace.PREDICTIONS, workspace.DIAGNOSTICS):
+        path = folder / name
         if path.is_file() and not _whole_parquet(path):
             return f"{path} is no whole Parquet file"
     return ""

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from resflow import workspace
 from resflow.errors import RecordError
-from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, Record, read_record, trial_folder
+from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, Record, read_record
+from resflow.workspace import trial_folder
 
 PLAN_KEYS = ("id", "arm", "seed")
 PLAN_NUMBERS = ("seed", "parameters", "multiply_adds", "epochs")
@@ -51,7 +53,7 @@ class Run:
         """A row an epoch of each record with a history: id, arm, seed, HISTORY_COLUMNS."""
         wanted = None if ids is None else set(ids)
         mine = [r for r in self.records if r.epochs_run and (wanted is None or r.id in wanted)]
-        tables = _tables([trial_folder(self.folder, record.id) / "history.csv" for record in mine])
+        tables = _tables([trial_folder(self.folder, record.id) / workspace.HISTORY for record in mine])
         if not mine:
             return pd.DataFrame(columns=["id", "arm", "seed", *HISTORY_COLUMNS])
         rows = [record.epochs_run for record in mine]
@@ -62,7 +64,7 @@ class Run:
 
     def predictions(self, trial_id: str) -> pd.DataFrame:
         """The test predictions of one trial: PREDICTION_COLUMNS."""
-        path = trial_folder(self.folder, trial_id) / "predictions.parquet"
+        path = trial_folder(self.folder, trial_id) / workspace.PREDICTIONS
         if not path.is_file():
             raise RecordError(f"trial {trial_id} kept no predictions: {path} does not exist.")
         return _table(pd.read_parquet, path)
@@ -72,7 +74,7 @@ class Run:
         known = {record.id: record for record in self.records}
         found = []
         for trial_id in ids:
-            path = trial_folder(self.folder, trial_id) / "diagnostics.parquet"
+            path = trial_folder(self.folder, trial_id) / workspace.DIAGNOSTICS
             if trial_id in known and path.is_file():
                 record = known[trial_id]
                 found.append(_table(pd.read_parquet, path).assign(id=record.id, arm=record.arm, seed=record.seed))
@@ -128,7 +130,7 @@ def load_run(run: Path) -> Run:
     """Read a results folder, whole or partial, ours or foreign. Raises RecordError if it is none."""
     if not run.is_dir():
         raise RecordError(f"no results folder at {run}. `resflow status` lists the runs below results/.")
-    trials, plan, study = run / "trials", run / "plan.csv", run / "study.yaml"
+    trials, plan, study = run / workspace.TRIALS, run / workspace.PLAN, run / workspace.STUDY
     if not trials.is_dir() and not plan.is_file():
         raise RecordError(f"{run} is no results folder: it holds neither plan.csv nor trials/.")
     records, broken = [], {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from resflow import atomic
+from resflow import atomic, workspace
 from resflow.analysis.analyse import Analysis, analyse
 from resflow.errors import RecordError, one_of
 from resflow.report import markdown, tables, test_images
@@ -32,11 +32,11 @@ def write_exports(run: Path, formats: Sequence[str], out: Path | None = None, wi
     for name in formats:
         if name not in FORMATS:
             raise RecordError(f"--format: {one_of(name, FORMATS, 'format')}")
-    analysis, folder = analyse(run), out or run / "exports"
+    analysis, folder = analyse(run), out or run / workspace.EXPORTS
     made = {name: content for kind in formats for name, content in _files(analysis, kind, width)}
     try:
         for name, content in made.items():
-            atomic.write_bytes(folder / name, content)
+            atomic.write(folder / name, content)
     except OSError as error:
         raise RecordError(f"cannot write into {folder}: {error}. Choose another folder with --out.") from error
     return [folder / name for name in made]

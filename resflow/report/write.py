@@ -17,12 +17,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from resflow import atomic
+from resflow import atomic, workspace
 from resflow.analysis.analyse import Analysis, analyse, labels
 from resflow.errors import RecordError
 from resflow.report import answer, markdown, paper_claims, published, run_details, tables, test_images, tuning
 from resflow.report.figure_list import OURS, RenderedFigure, draw_figures
-from resflow.tuning.phase import LEDGER
 
 SCRIPT = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
 LIMITS = (
@@ -42,16 +41,16 @@ def write_report(run_folder: Path) -> Path:
     page = _page(analysis, figures)
     made = {f"figures/{figure.name}.{kind}": data for figure in figures for kind, data in figure.files.items()}
     made |= {
-        "trials.csv": atomic.csv(analysis.trials),
-        "effects.csv": atomic.csv(analysis.effects),
-        **({LEDGER: atomic.csv(analysis.tuning.ledger())} if analysis.tuning else {}),
-        "README.md": _render("README.md.j2", **page),
-        "report.html": _render("report.html.j2", **page),
+        workspace.TRIALS_TABLE: atomic.csv(analysis.trials),
+        workspace.EFFECTS: atomic.csv(analysis.effects),
+        **({workspace.LEDGER: atomic.csv(analysis.tuning.ledger())} if analysis.tuning else {}),
+        workspace.README: _render("README.md.j2", **page),
+        workspace.REPORT: _render("report.html.j2", **page),
     }
     try:
         for name, content in made.items():
-            atomic.write_bytes(run_folder / name, content)
-        for path in (run_folder / "figures").glob("*"):  # of an earlier report, when other arms had completed
+            atomic.write(run_folder / name, content)
+        for path in (run_folder / workspace.FIGURES).glob("*"):  # of an earlier report, when other arms had completed
             if OURS.fullmatch(path.name) and f"figures/{path.name}" not in made:
                 path.unlink()
     except OSError as error:
@@ -59,7 +58,7 @@ def write_report(run_folder: Path) -> Path:
             f"cannot write the report into {run_folder}: {error}. Free space or make the folder writable, "
             "then run `resflow report` again."
         ) from error
-    return run_folder / "report.html"
+    return run_folder / workspace.REPORT
 
 
 def write_index(run_folders: Sequence[Path], root: Path | None = None) -> Path:
@@ -70,13 +69,13 @@ def write_index(run_folders: Sequence[Path], root: Path | None = None) -> Path:
     root = root.resolve() if root else Path(os.path.commonpath([path.parent for path in paths]))
     runs = []
     for path in paths:
-        link = os.path.relpath(path / "report.html", root).replace(os.sep, "/")
+        link = os.path.relpath(path / workspace.REPORT, root).replace(os.sep, "/")
         runs.append({**_head(analyse(path)), "folder": path.name, "link": quote(link)})
     try:
-        atomic.write_bytes(root / "index.html", _render("index.html.j2", runs=runs))
+        atomic.write(root / workspace.INDEX, _render("index.html.j2", runs=runs))
     except OSError as error:
         raise RecordError(f"cannot write {root / 'index.html'}: {error}. Make the folder writable.") from error
-    return root / "index.html"
+    return root / workspace.INDEX
 
 
 def _head(analysis: Analysis) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from resflow import provenance
+from resflow import atomic, provenance, workspace
 from resflow.records.record import Record
 from resflow.records.run import finished_records
 from resflow.runner import file_transfer, ray_session, tune_adapters, worker
@@ -25,7 +25,7 @@ from resflow.study.resources import TrialResources
 from resflow.study.trial import Trial
 from resflow.training.checkpoints import Storage, checkpoint_place
 from resflow.tuning.phase import SCORE, Searches
-from resflow.weights.saved import sweep_drafts, trials_to_run
+from resflow.weights.saved import trials_to_run
 
 RETRIES = 3  # of a trial whose worker died; what an exception says is a record at once
 
@@ -55,7 +55,7 @@ def execute(
     Storage(place.checkpoints).sweep(known.keys() - {trial.id for trial in waiting})
     if not waiting:
         return []
-    sweep_drafts(state)
+    atomic.sweep(state / workspace.NETWORKS)
     make = ListedTrials({trial.id: trial for trial in waiting})
     return _run(TrialQueue(waiting), waiting, make, folders, place, show, stop or Stop(), work, None)
 
@@ -176,7 +176,7 @@ def _run(
             ),
             run_config=tune.RunConfig(
                 name=f"{place.name}-{int(time.time())}",
-                storage_path=str((state / "ray").absolute()),
+                storage_path=str((state / workspace.RAY).absolute()),
                 stop=tune_adapters.Stopper(stop),
                 verbose=0,
                 progress_reporter=tune_adapters.Silent(),

@@ -7,9 +7,6 @@ they were made from), so that a folder of that name in a node's cache is the par
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Any
 import ray
 from filelock import FileLock
 
+from resflow import atomic, workspace
 from resflow.data import cache
 from resflow.errors import DataError, WeightsError
 from resflow.study.pretrained import Pretrained
@@ -96,7 +94,7 @@ def _is_here(weights: Pretrained) -> bool:
 
 def bring_parcel(courier: Any, parcel: str) -> Path:
     """The folder of a parcel in this node's cache; one process fetches it while others wait. Raises DataError."""
-    final = cache.root() / parcel
+    final = workspace.cache() / parcel
     if final.is_dir():
         return final
     with (
@@ -104,28 +102,20 @@ def bring_parcel(courier: Any, parcel: str) -> Path:
         FileLock(final.with_name(f"{final.name}.lock")),
     ):
         if not final.is_dir():
-            for abandoned in final.parent.glob(f".{final.name}.*"):  # of a killed process: the lock is ours
-                shutil.rmtree(abandoned, ignore_errors=True)
+            atomic.sweep(final.parent, final.name)  # the lock is ours
             _fetch(courier, parcel, final)
     return final
 
 
 def _fetch(courier: Any, parcel: str, final: Path) -> None:
-    draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        draft.mkdir()
+    with atomic.folder(final) as draft:
         for name, digest in ray.get(courier.contents.remote(parcel)).items():
             came = hashlib.sha256()
             with (draft / name).open("wb") as file:
                 while piece := ray.get(courier.piece.remote(parcel, name, file.tell())):
                     came.update(piece)
                     file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
             if came.hexdigest() != digest:
                 raise DataError(
                     f"{name} of {parcel} changed while it was sent to this node: run the same command again."
                 )
-        draft.rename(final)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -11,9 +11,11 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from resflow import workspace
 from resflow.errors import RecordError
-from resflow.records.record import Outcome, read_record, trial_folder, write_record
-from resflow.weights.saved import network_path, whole
+from resflow.records.record import Outcome, read_record, write_record
+from resflow.weights.saved import whole
+from resflow.workspace import network_path, trial_folder
 
 
 class RecordWriter:
@@ -24,7 +26,7 @@ class RecordWriter:
 
     def __init__(self, run: str, state: str) -> None:
         self.run, self.state = Path(run), Path(state)
-        self.logs = self.state / "logs"
+        self.logs = self.state / workspace.LOGS
         self.logs.mkdir(parents=True, exist_ok=True)
 
     def write(self, outcome: Outcome) -> None:
@@ -37,7 +39,7 @@ class RecordWriter:
 
     @ray.method(max_task_retries=0)  # a line is not to be there twice
     def log(self, trial_id: str, line: str) -> None:
-        with suppress(OSError), (self.logs / f"{trial_id}.log").open("a", encoding="utf-8") as file:
+        with suppress(OSError), workspace.log_path(self.state, trial_id).open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")  # a full disk costs a line, not the trial
 
     def _has_completed(self, trial_id: str) -> bool:

@@ -16,11 +16,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from resflow import provenance
+from resflow import provenance, workspace
 from resflow.errors import RecordError, StudyError
 
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-LOCK, DRIVER = ".driver.lock", ".driver.json"  # in a run's folder
 
 
 def parse_duration(text: str) -> float:
@@ -78,7 +77,7 @@ class Stop:
 @contextmanager
 def exclusive_run(run: Path) -> Iterator[None]:
     """Hold a run for this process. Raises RecordError where another one has it; a dead one's hold ends with it."""
-    lock, note = FileLock(run / LOCK), run / DRIVER
+    lock, note = FileLock(run / workspace.LOCK), run / workspace.DRIVER
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)

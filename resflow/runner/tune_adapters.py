@@ -18,15 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from resflow import provenance
 from resflow.errors import RecordError
-from resflow.records.record import (
-    HISTORY_COLUMNS,
-    Outcome,
-    Record,
-    make_record,
-    read_record,
-    trial_folder,
-    write_record,
-)
+from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, make_record, read_record, write_record
 from resflow.runner import ray_session
 from resflow.runner.progress import Progress
 from resflow.runner.queue import TrialSource
@@ -34,6 +26,7 @@ from resflow.runner.stopping import Stop
 from resflow.runner.watchdog import Watchdog
 from resflow.study.resources import TrialResources
 from resflow.study.trial import Trial
+from resflow.workspace import trial_folder
 
 
 class Silent(CLIReporter):

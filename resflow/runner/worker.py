@@ -13,8 +13,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from resflow import provenance
-from resflow.data import cache
+from resflow import provenance, workspace
 from resflow.errors import ResflowError, TrainingError
 from resflow.records.record import Outcome
 from resflow.runner import file_transfer as courier
@@ -56,7 +55,7 @@ class Job:
         """The checkpoints; on another machine without a place that all reach, a folder of its own."""
         if self.anywhere or ray.get_runtime_context().get_node_id() == self.node:
             return Storage(self.checkpoints)
-        return Storage(str(cache.root() / "checkpoints" / self.run))
+        return Storage(str(workspace.cache(workspace.CHECKPOINTS, self.run)))
 
 
 def train_one(config: dict[str, Any], job: Job) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from resflow import workspace
 from resflow.errors import TrainingError
 from resflow.study.settings import Recipe
 from resflow.training.schedule import Patience
@@ -73,7 +74,7 @@ class TrainingState:
 
 def checkpoint_place(run: Path, state: Path, storage: str | None) -> str:
     """Where a run's checkpoints lie: in `storage` where that is given, else in its ignored folder."""
-    return f"{storage.rstrip('/')}/{run.name}" if storage else str((state / "checkpoints").absolute())
+    return f"{storage.rstrip('/')}/{run.name}" if storage else str((state / workspace.CHECKPOINTS).absolute())
 
 
 class Storage:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -28,8 +27,8 @@ import numpy as np
 import tensorflow as tf
 from filelock import FileLock, Timeout
 
-from resflow import architectures
-from resflow.data import cache, pipeline
+from resflow import architectures, atomic, workspace
+from resflow.data import pipeline
 from resflow.data.dataset import Dataset
 from resflow.errors import TrainingError
 from resflow.models.build import build_backbone, fold
@@ -46,7 +45,7 @@ _backbones: dict[str, Any] = {}  # the last one that this process computed with
 
 def root() -> Path:
     """The folder of every backbone's features."""
-    return cache.root() / "features"
+    return workspace.cache(workspace.FEATURES)
 
 
 def limit() -> float:
@@ -198,13 +197,8 @@ def _backbone(trial: Trial, normalisation: Normalisation, key: str) -> Any:
 
 
 def _write(path: Path, rows: np.ndarray) -> None:
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with draft.open("wb") as file:
-            np.save(file, rows)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with atomic.file(path) as draft, draft.open("wb") as file:
+        np.save(file, rows)
 
 
 def evict(spare: Collection[Path] = (), bound: float | None = None) -> None:

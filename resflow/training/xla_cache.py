@@ -9,8 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from resflow import provenance
-from resflow.data import cache
+from resflow import provenance, workspace
 
 LIMIT = 2 * 1024**3  # bytes of all of it; a compiled ResNet-101 takes some megabytes
 FLAG = "--tf_xla_persistent_cache_directory"
@@ -18,7 +17,7 @@ FLAG = "--tf_xla_persistent_cache_directory"
 
 def root() -> Path:
     """The folder of every processor's compilations."""
-    return cache.root() / "compiled"
+    return workspace.cache(workspace.COMPILED)
 
 
 def folder() -> Path:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from resflow import workspace
 from resflow.errors import RecordError
 from resflow.records.record import Record
 from resflow.records.run import load_run
@@ -29,7 +30,6 @@ from resflow.study.load import Study
 from resflow.study.search_space import Parameter, Tune
 from resflow.study.trial import Candidate, Trial, make_trial
 
-FOLDER, SEARCHES, LEDGER = "tuning", "searches.csv", "ledger.csv"
 SEARCH_COLUMNS = ("arm", "search", "space", "oracle", "allotted", "seeds", "epochs")
 SCORE = "validation_top1"
 
@@ -244,11 +244,11 @@ def winners_at_ends(phase: Phase, searched: Mapping[str, Parameter]) -> dict[str
 
 def read_phase(run: Path) -> Phase | None:
     """Read the tuning phase of a run; None where it has none. Raises RecordError where searches.csv is no table."""
-    folder = run / FOLDER
-    if not (folder / "trials").is_dir() and not (folder / SEARCHES).is_file():
+    folder = run / workspace.TUNING
+    if not (folder / workspace.TRIALS).is_dir() and not (folder / workspace.SEARCHES).is_file():
         return None
-    records = list(load_run(folder).records) if (folder / "trials").is_dir() else []
-    table = _table(folder / SEARCHES) if (folder / SEARCHES).is_file() else _from_records(records)
+    records = list(load_run(folder).records) if (folder / workspace.TRIALS).is_dir() else []
+    table = _table(folder / workspace.SEARCHES) if (folder / workspace.SEARCHES).is_file() else _from_records(records)
     return phase_from_records(table, records)
 
 

@@ -20,11 +20,12 @@ with provenance.quiet_import():
     import keras_tuner
 
 from resflow.errors import RecordError
-from resflow.records.record import Record, read_record, trial_folder
+from resflow.records.record import Record, read_record
 from resflow.study.search_space import Choice, Parameter, Tune
 from resflow.study.trial import Trial
 from resflow.tuning.oracle_searcher import FINISHED, OracleSearcher
 from resflow.tuning.phase import SCORE, Searches, TriedCandidate
+from resflow.workspace import trial_folder
 
 EPOCHS = "tuner/epochs"  # keras-tuner's names of what Hyperband says beside a candidate's values
 OWN = "tuner/"

@@ -3,7 +3,7 @@
     <cache>/weights/timm--resnet50.tv_in1k/model.safetensors
     <cache>/weights/timm--resnet50.tv_in1k/origin.json    Origin: written last, when the file is whole and checked
 
-<cache> is that of `data.cache.root`. HF_ENDPOINT, HF_HUB_OFFLINE and whatever else huggingface_hub reads hold.
+<cache> is that of `workspace.cache`. HF_ENDPOINT, HF_HUB_OFFLINE and whatever else huggingface_hub reads hold.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from resflow import atomic, workspace
 from resflow.data import cache
 from resflow.errors import DataError, MissingExtraError, WeightsError
 from resflow.study.pretrained import Normalisation
@@ -56,7 +57,7 @@ def fetch(family: str, depth: int) -> tuple[Path, Origin]:
             f"{', '.join(map(str, DEPTHS))}. Choose one of these, or give a file: `weights: FILE`."
         )
     repository = REPOSITORY.format(depth=depth)
-    folder = cache.root() / "weights" / repository.replace("/", "--")
+    folder = workspace.cache(workspace.WEIGHTS, repository.replace("/", "--"))
     path, note = folder / FILE, folder / "origin.json"
     if not (path.is_file() and note.is_file()):  # else no lock is needed, and the folder may be read-only
         try:
@@ -82,9 +83,7 @@ def _download(repository: str, path: Path, note: Path) -> None:
         logger.warning("the hub gives no sha256 for %s: what arrives is checked by its size alone", origin)
     _transfer(origin, path)
     _check_arrived(path, origin)
-    draft = note.with_name(f".{note.name}.{os.getpid()}")
-    draft.write_text(json.dumps(asdict(origin), indent=1) + "\n", encoding="utf-8")
-    draft.replace(note)
+    atomic.write(note, json.dumps(asdict(origin), indent=1) + "\n")
 
 
 def _newest(repository: str) -> Origin:

@@ -8,27 +8,24 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
-import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resflow import atomic, workspace
 from resflow.errors import MissingExtraError, WeightsError, nearest
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.weights import files, hub, metadata, names
 from resflow.weights.metadata import About
 
-STATE = Path(".resflow")
 RUN = "run:"
 
 logger = logging.getLogger(__name__)
 
 
-def find_weights(setting: str, family: str, depth: int, state: Path = STATE) -> Pretrained:
+def find_weights(setting: str, family: str, depth: int, state: Path = workspace.STATE) -> Pretrained:
     """Find the weights that a setting names, check the file, and say how a network must fit it.
 
     `imagenet` is downloaded the first time. Needs no TensorFlow. Raises WeightsError where there is no such file, or
@@ -59,7 +56,7 @@ def _kept(setting: str, state: Path) -> Path:
             f"weights '{setting}': expected run:RUN/TRIAL with the plain names of a run and of one of its trials, such "
             "as run:depth-cpu-synthetic/1a2b3c4d5e6f. `resflow status` lists them."
         )
-    folder = state / run / "weights"
+    folder = state / run / workspace.NETWORKS
     path = folder / f"{trial}.safetensors"
     if not path.is_file():
         guess = nearest(trial, [other.stem for other in folder.glob("*.safetensors")])
@@ -171,18 +168,11 @@ def save_weights(
     }
     if taken := sorted(set(about) & set(extra or {})):
         raise ValueError(f"extra metadata cannot replace {', '.join(taken)}")
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, draft, {**about, **(extra or {})})
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
+        with atomic.file(path) as draft:
+            save_file(tensors, draft, {**about, **(extra or {})})
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"cannot write the weights {path}: {error}. Free space or make the folder writable, and run the same "
             "command again."
         ) from error
-    finally:
-        with suppress(OSError):  # where there is no folder either
-            draft.unlink(missing_ok=True)

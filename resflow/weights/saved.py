@@ -10,16 +10,14 @@ A safetensors file says in its metadata what the network is built from again (`a
 from __future__ import annotations
 
 import json
-import os
 import re
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from resflow import architectures
+from resflow import architectures, atomic, workspace
 from resflow.errors import MissingExtraError, RecordError, WeightsError, nearest
 from resflow.records.record import Record
 from resflow.records.run import load_run
@@ -27,6 +25,7 @@ from resflow.study.pretrained import Normalisation
 from resflow.study.trial import Trial
 from resflow.weights import load
 from resflow.weights.description import About, Described, parse_description
+from resflow.workspace import network_path
 
 MODEL = "model"  # what the files of an exported folder are called, before their endings
 KEPT, KERAS, ABOUT = ".safetensors", ".keras", ".json"
@@ -39,11 +38,6 @@ class SavedNetwork:
     path: Path
     about: About
     normalisation: Normalisation
-
-
-def network_path(state: Path, trial_id: str) -> Path:
-    """Return where the network of a trial is kept."""
-    return state / "weights" / f"{trial_id}{KEPT}"
 
 
 def write_network(path: Path, model: Any, about: About, normalisation: Normalisation) -> None:
@@ -73,16 +67,8 @@ def writing(path: Path) -> Iterator[None]:
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Give another name to write to; it becomes `path` when all is on the disk, or is gone. Raises WeightsError."""
-    draft = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield draft
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+    with writing(path), atomic.file(path) as draft:
+        yield draft
 
 
 def trials_to_run(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
@@ -105,12 +91,6 @@ def _is_kept(trial: Trial, state: Path) -> bool:
     except WeightsError:  # none, or a damaged one: either is made again
         return False
     return (trained.trial, trained.kept) == (trial.id, trial.keep_weights)
-
-
-def sweep_drafts(state: Path) -> None:
-    """Remove what processes that were killed in writing left beside the kept networks."""
-    for draft in (state / "weights").glob(f".*{KEPT}.*"):
-        draft.unlink(missing_ok=True)
 
 
 def read_network(path: Path) -> SavedNetwork:
@@ -192,9 +172,9 @@ def _check_size(about: About, path: Path) -> None:
 def locate_network(model: str, results: Path, state: Path) -> Path:
     """Return the file of MODEL: an exported folder, a file, or RUN/TRIAL. Raises WeightsError or RecordError."""
     path = Path(model).expanduser()
-    if (path / "record.json").is_file():
+    if (path / workspace.RECORD).is_file():
         return network_of_trial(
-            f"{path.parents[1]}/{path.name}" if path.parent.name == "trials" else model, results, state
+            f"{path.parents[1]}/{path.name}" if path.parent.name == workspace.TRIALS else model, results, state
         )
     if path.is_dir():
         return _in_folder(path)

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from resflow import provenance
-from resflow.data import cache
+from resflow import provenance, workspace
 from resflow.errors import ResflowError, one_of
-from resflow.training import xla_cache
-from resflow.workflow.plan import STATE
 
 # In a process of its own: TensorFlow keeps the GPUs that it has once looked at.
 ASK_TENSORFLOW = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
@@ -41,17 +38,19 @@ def removable_places(what: str = "all") -> list[Place]:
 
     Kept networks are a part that goes when it is named, and never with `all`: only training makes them again.
     """
-    runs = sorted(STATE.iterdir()) if STATE.is_dir() else []
+    runs = sorted(workspace.STATE.iterdir()) if workspace.STATE.is_dir() else []
     known = {
-        "images": [(cache.root() / "data", "decoded images")],
-        "downloads": [(cache.root() / "downloads", "downloaded archives")],
-        "compiled": [(xla_cache.root(), "XLA's compilations")],
-        "features": [(cache.root() / "features", "frozen backbones' features")],
-        "weights": [(cache.root() / "weights", "downloaded weights")],
+        "images": [(workspace.cache(workspace.IMAGES), "decoded images")],
+        "downloads": [(workspace.cache(workspace.DOWNLOADS), "downloaded archives")],
+        "compiled": [(workspace.cache(workspace.COMPILED), "XLA's compilations")],
+        "features": [(workspace.cache(workspace.FEATURES), "frozen backbones' features")],
+        "weights": [(workspace.cache(workspace.WEIGHTS), "downloaded weights")],
         "logs": [
-            (run / name, said) for run in runs for name, said in (("logs", "logs of trials"), ("ray", "Ray's files"))
+            (run / name, said)
+            for run in runs
+            for name, said in ((workspace.LOGS, "logs of trials"), (workspace.RAY, "Ray's files"))
         ],
-        "kept": [(run / "weights", "kept networks") for run in runs],
+        "kept": [(run / workspace.NETWORKS, "kept networks") for run in runs],
     }
     if what != "all" and what not in known:
         raise ResflowError(one_of(what, [*known, "all"], "part of what resflow keeps"))
@@ -86,7 +85,7 @@ def examine(start_ray: bool = True) -> Iterator[str]:
                     "PROBLEM      TensorFlow and Ray see different numbers of GPUs: trials on the GPUs that "
                     "TensorFlow lacks would fail. Install the extra 'gpu' (pip install 'resflow[gpu]')."
                 )
-    yield f"Cache        {cache.root()} (RESFLOW_CACHE moves it)"
+    yield f"Cache        {workspace.cache()} (RESFLOW_CACHE moves it)"
     kept = [*removable_places(), *removable_places("kept")]
     for place in kept:
         yield f"             {place.size / 1e6:,.1f} MB of {place.what} in {place.path}"

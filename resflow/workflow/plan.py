@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from resflow import architectures, provenance
+from resflow import architectures, atomic, provenance, workspace
 from resflow.data.dataset import data_fingerprint, resolve_split
 from resflow.data.dataset import load_dataset as load_dataset
 from resflow.data.sources.open import open_source
@@ -29,10 +28,9 @@ from resflow.study.load import Study
 from resflow.study.resources import GIGABYTE, TrialResources
 from resflow.study.settings import Data
 from resflow.study.trial import DataFacts, Trial
-from resflow.tuning.phase import FOLDER, SEARCHES, Phase, Searches, final_study, make_searches, phase_from_records
+from resflow.tuning.phase import Phase, Searches, final_study, make_searches, phase_from_records
 from resflow.weights import load
 
-RESULTS, STATE = Path("results"), Path(".resflow")
 RAYS_SHARE = 0.3  # of a machine's memory, which Ray keeps for its object store
 
 
@@ -53,7 +51,7 @@ class Plan:
     @property
     def state(self) -> Path:
         """The ignored folder of logs, kept networks and Ray's files."""
-        return STATE / self.run.name
+        return workspace.state_folder(self.run)
 
 
 def make_plan(
@@ -84,12 +82,12 @@ def make_plan(
         loaded,
         lambda wanted: _facts(wanted, loaded.file.split_seed, data_dir, prepare, located),
         lambda network: load.find_weights(
-            network.weights.replace("{depth}", str(network.depth)), network.family, network.depth, STATE
+            network.weights.replace("{depth}", str(network.depth)), network.family, network.depth, workspace.STATE
         ),
         gpus,
     )
     folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
-    run = out or RESULTS / _run_name(loaded, trials, settings or {})
+    run = out or workspace.RESULTS / _run_name(loaded, trials, settings or {})
     made = Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
     if loaded.file.tune is None:
         return made
@@ -100,8 +98,8 @@ def make_plan(
 def tuning_phase(plan: Plan) -> Phase:
     """The tuning phase of a plan's study as far as it has come, whatever the run's own files say of it."""
     assert plan.searches is not None
-    folder = plan.run / FOLDER
-    records = load_run(folder).records if (folder / "trials").is_dir() else ()
+    folder = plan.run / workspace.TUNING
+    records = load_run(folder).records if (folder / workspace.TRIALS).is_dir() else ()
     return phase_from_records(plan.searches.table(), records)
 
 
@@ -133,14 +131,9 @@ def with_tuned_trials(plan: Plan, found: Phase) -> Plan:
     return replace(plan, study=final, trials=trials, folders=folders)
 
 
-def run_folder(run: str) -> Path:
-    """The folder of a run by its name below results/, or by its path."""
-    return RESULTS / run if (RESULTS / run).is_dir() else Path(run)
-
-
 def plan_of_run(run: Path, command: str, data_dir: Path | None, gpus: int | None = None) -> Plan:
     """The plan of a run that is there, from its own study.yaml; it keeps the command that made it."""
-    plan = make_plan(str(run / "study.yaml"), data_dir=data_dir, out=run, gpus=gpus)
+    plan = make_plan(str(run / workspace.STUDY), data_dir=data_dir, out=run, gpus=gpus)
     return replace(plan, command=command or plan.command)
 
 
@@ -198,21 +191,14 @@ def write_plan(plan: Plan) -> None:
     try:
         plan.run.mkdir(parents=True, exist_ok=True)
         rows = pd.DataFrame(trial.plan_rows(plan.trials)) if plan.trials else pd.DataFrame(columns=list(PLAN_KEYS))
-        _replace(plan.run / "plan.csv", rows.to_csv(index=False))
+        atomic.write(plan.run / workspace.PLAN, rows.to_csv(index=False))
         if plan.searches:
-            (plan.run / FOLDER).mkdir(exist_ok=True)
-            _replace(plan.run / FOLDER / SEARCHES, plan.searches.table().to_csv(index=False))
-        _replace(plan.run / "study.yaml", text.getvalue())
+            atomic.write(plan.run / workspace.TUNING / workspace.SEARCHES, plan.searches.table().to_csv(index=False))
+        atomic.write(plan.run / workspace.STUDY, text.getvalue())
     except OSError as error:
         raise RecordError(
             f"cannot write into {plan.run}: {error}. Make it writable, or choose another folder with --out."
         ) from error
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def unpaired_twins(trials: Sequence[Trial]) -> list[str]:

@@ -12,11 +12,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from resflow import workspace
 from resflow.errors import StudyError, TrainingError, WeightsError
-from resflow.records.record import Record, trial_folder
+from resflow.records.record import Record
 from resflow.records.run import finished_records
-from resflow.weights.saved import KEPT, network_path, trials_to_run, trials_without_network, whole
+from resflow.weights.saved import KEPT, trials_to_run, trials_without_network, whole
 from resflow.workflow.plan import Plan, make_plan, write_plan
+from resflow.workspace import network_path, trial_folder
 
 DEPTH_KEYS = ("depth", "network.depth")
 
@@ -65,7 +67,7 @@ def run_pretraining(plan: Plan, out: Path, show: Callable[[Any], Any]) -> Record
         from resflow.runner.execute import execute
 
         execute(plan.run, plan.trials, plan.folders, plan.state, show)
-    record, log = finished_records(plan.run).get(trial.id), plan.state / "logs" / f"{trial.id}.log"
+    record, log = finished_records(plan.run).get(trial.id), workspace.log_path(plan.state, trial.id)
     if record is None:
         raise TrainingError("the training was interrupted: start it again with the same command.")
     if record.status != "completed":

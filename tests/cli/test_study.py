@@ -16,9 +16,10 @@ from resflow.records.record import Outcome, Record, read_record
 from resflow.records.run import finished_records, load_run
 from resflow.report import write
 from resflow.runner import execute
-from resflow.runner.stopping import DRIVER, exclusive_run
+from resflow.runner.stopping import exclusive_run
 from resflow.study.trial import Trial
 from resflow.training import train
+from resflow.workspace import DRIVER
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 STUDY = """

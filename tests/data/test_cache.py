@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from support.oxford_layout import drawn
 
+from resflow import workspace
 from resflow.data import cache
 from resflow.data.dataset import data_fingerprint, load_dataset
 from resflow.data.decode import Decoded
@@ -67,7 +68,7 @@ def test_key_changes_with_identity_size_and_source() -> None:
         cache.folder_of("a", "1", 9), cache.folder_of("b", "1", 8),
     }  # fmt: skip
     assert len(folders) == 4
-    assert cache.folder_of("folder:../x y", "1", 8).parent == cache.root() / "data"
+    assert cache.folder_of("folder:../x y", "1", 8).parent == workspace.cache(workspace.IMAGES)
 
 
 def test_built_once_by_many() -> None:

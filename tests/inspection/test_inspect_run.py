@@ -21,8 +21,8 @@ from resflow.inspection.network import Network, rebuild_network
 from resflow.records.record import write_record
 from resflow.report.write import write_report
 from resflow.training import train
-from resflow.weights.saved import network_path
 from resflow.workflow.plan import make_plan, write_plan
+from resflow.workspace import network_path
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 STUDY = """\

@@ -32,7 +32,8 @@ from resflow.training import train
 from resflow.training.learner import forget_graphs, graphs
 from resflow.weights import load
 from resflow.weights.description import Described
-from resflow.weights.saved import locate_network, network_path, read_network
+from resflow.weights.saved import locate_network, read_network
+from resflow.workspace import network_path
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 KINDS: dict[str, dict[str, Any]] = {

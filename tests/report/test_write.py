@@ -68,7 +68,7 @@ def small(tmp_path_factory):
 @pytest.fixture
 def no_figures(monkeypatch):
     """For what figures have no part in: they take most of a report's time."""
-    monkeypatch.setattr("resflow.report.figure_list.draw", lambda analysis: [])
+    monkeypatch.setattr("resflow.report.write.draw_figures", lambda analysis: [])
 
 
 def only_our_script(report):
@@ -268,7 +268,7 @@ def test_a_loss_is_shown_in_nats(tmp_path, no_figures):
 
 @pytest.mark.long
 def test_of_very_many_trials_the_report_shows_what_seeds_span(tmp_path, monkeypatch):
-    monkeypatch.setattr("resflow.records.record._sync", lambda path: None)  # 248 records
+    monkeypatch.setattr("resflow.atomic.sync", lambda path: None)  # 248 records
     folder = write_run(tmp_path, seeds=range(1, 32), epochs=2)
     page = Page(write_report(folder).read_text(encoding="utf-8"))
     assert "wide lines span the middle nine tenths of an arm's seeds (more than 200 trials)" in page.text

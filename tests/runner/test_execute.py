@@ -16,7 +16,7 @@ from support import tiny
 
 from resflow import provenance
 from resflow.errors import TrainingError
-from resflow.records.record import Outcome, Record, trial_folder, write_record
+from resflow.records.record import Outcome, Record, write_record
 from resflow.records.run import Run, finished_records, load_run
 from resflow.runner import execute, ray_session, tune_adapters
 from resflow.runner import progress as progressing
@@ -25,6 +25,7 @@ from resflow.runner.stopping import Stop
 from resflow.study.settings import Execution
 from resflow.study.trial import Trial
 from resflow.training import train
+from resflow.workspace import trial_folder
 
 pytestmark = pytest.mark.timeout(900)  # Ray's processes start slowly where others keep the cores busy
 KILLED_EPOCHS = 40

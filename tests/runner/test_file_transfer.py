@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import tiny
 
-from resflow.data import cache
+from resflow import workspace
 from resflow.data.dataset import load_dataset
 from resflow.errors import DataError
 from resflow.runner import file_transfer
@@ -125,4 +125,4 @@ def test_a_full_disk_of_a_node_is_told(folder: Path, tmp_path: Path, monkeypatch
     elsewhere(monkeypatch, tmp_path / "node")
     with pytest.raises(DataError, match="cannot store what the driver sends of data/"):
         file_transfer.bring_files(trial, folder, actor)
-    assert cache.root() == tmp_path / "node"
+    assert workspace.cache() == tmp_path / "node"

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from resflow.errors import RecordError, StudyError
 from resflow.runner import stopping
 from resflow.runner.stopping import Stop
+from resflow.workspace import DRIVER
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from resflow.runner import stopping
-with stopping.alone(Path(sys.argv[1])):
+with stopping.exclusive_run(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -88,23 +89,23 @@ def test_a_second_driver_is_refused_with_the_first_ones_host_and_pid(tmp_path: P
     try:
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
-        said = json.loads((run / stopping.DRIVER).read_text())
+        said = json.loads((run / DRIVER).read_text())
         with pytest.raises(RecordError, match=rf"is being run by process {first.pid} on {said['host']} since"):
             stopping.exclusive_run(run).__enter__()
     finally:
         first.kill()  # and a dead one's hold ends with it, its note left behind
         first.communicate()
-    assert (run / stopping.DRIVER).is_file()
+    assert (run / DRIVER).is_file()
     with stopping.exclusive_run(run):
-        assert json.loads((run / stopping.DRIVER).read_text())["pid"] == os.getpid()
-    assert not (run / stopping.DRIVER).exists()
+        assert json.loads((run / DRIVER).read_text())["pid"] == os.getpid()
+    assert not (run / DRIVER).exists()
     with stopping.exclusive_run(run):
         pass
 
 
 def test_a_lock_without_a_readable_note_is_a_lock(tmp_path: Path) -> None:
     with stopping.exclusive_run(tmp_path):
-        (tmp_path / stopping.DRIVER).write_text("{")
+        (tmp_path / DRIVER).write_text("{")
         with pytest.raises(RecordError, match="is being run by another process"):
             stopping.exclusive_run(tmp_path).__enter__()
 

@@ -14,7 +14,8 @@ from resflow.records.run import finished_records
 from resflow.runner.stopping import Stop
 from resflow.study.trial import Trial
 from resflow.training import train
-from resflow.weights.saved import network_path, trials_to_run
+from resflow.weights.saved import trials_to_run
+from resflow.workspace import network_path
 
 
 def said(*words: str, code: int = 0) -> str:

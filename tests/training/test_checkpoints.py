@@ -22,7 +22,7 @@ from resflow.study.trial import Trial
 from resflow.training import checkpoints, train
 from resflow.training.checkpoints import Checkpoints, Storage, TrainingState
 from resflow.training.learner import forget_graphs
-from resflow.weights.saved import network_path
+from resflow.workspace import network_path
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 VIEWS = Augmentation(flip=True, rotation=20, crop_padding=2)

@@ -333,7 +333,7 @@ def test_the_environments_settings_hold_and_no_training_stack_is_needed(served: 
     code = """
 import sys
 from resflow.weights import load as weights
-print(weights.find("imagenet", "imagenet", 18).origin)
+print(weights.find_weights("imagenet", "imagenet", 18).origin)
 assert not {"tensorflow", "keras", "torch", "ray"} & set(sys.modules)
 """
     origin = f"timm/resnet18.tv_in1k@{FIRST}"

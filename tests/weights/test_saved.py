@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from support import direct, tiny
 from support.direct import said
 
+from resflow import atomic
 from resflow.errors import StudyError, WeightsError
 from resflow.records.record import Outcome, Record
 from resflow.records.run import finished_records, load_run
@@ -28,8 +29,9 @@ from resflow.study.trial import Trial
 from resflow.training import scoring, train
 from resflow.training.learner import Learner, forget_graphs, graph_key, prepare_learner
 from resflow.weights import load
-from resflow.weights.saved import network_path, read_network, sweep_drafts, trials_to_run, trials_without_network
+from resflow.weights.saved import read_network, trials_to_run, trials_without_network
 from resflow.workflow.plan import make_plan
+from resflow.workspace import network_path
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 LOSSES = [3.0, 1.0, 2.0]  # the second epoch is the best one, the third the last
@@ -194,9 +196,9 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("a.safetensors", ".a.safetensors.0123abcd", ".b.safetensors.ffff0000"):
         (folder / name).touch()
-    sweep_drafts(tmp_path)
+    atomic.sweep(folder)
     assert [path.name for path in folder.iterdir()] == ["a.safetensors"]
-    sweep_drafts(tmp_path / "nowhere")
+    atomic.sweep(tmp_path / "nowhere")
 
 
 # --- starting from them
@@ -249,7 +251,7 @@ def test_a_head_on_shared_features_is_kept_with_its_backbone(
 
 
 def completed(trial: Trial, status: str = "completed") -> Record:
-    return execute.adapters.failed(trial, "a test").model_copy(update={"status": status})
+    return execute.tune_adapters.failed(trial, "a test").model_copy(update={"status": status})
 
 
 def test_what_is_not_kept_as_asked_runs_again(folder: Path, tmp_path: Path) -> None:
@@ -279,13 +281,13 @@ def test_what_is_not_kept_as_asked_runs_again(folder: Path, tmp_path: Path) -> N
 
 def test_a_failure_the_second_time_leaves_the_record_of_the_first(folder: Path, tmp_path: Path) -> None:
     one, recorder = tiny.trial(folder), record_writer.RecordWriter(str(tmp_path), str(tmp_path / "state"))
-    failed = Outcome(execute.adapters.failed(one, "the second time"))
+    failed = Outcome(execute.tune_adapters.failed(one, "the second time"))
     recorder.write(Outcome(completed(one)))
     recorder.write(failed)
     assert finished_records(tmp_path)[one.id].status == "completed"
     other = tiny.trial(folder, 2)
-    recorder.write(Outcome(execute.adapters.failed(other, "the first time")))
-    recorder.write(Outcome(execute.adapters.failed(other, "the second time")))
+    recorder.write(Outcome(execute.tune_adapters.failed(other, "the first time")))
+    recorder.write(Outcome(execute.tune_adapters.failed(other, "the second time")))
     assert finished_records(tmp_path)[other.id].reason == "the second time"
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resflow import workspace
 from resflow.data import cache
 from resflow.data.decode import decode_all
 from resflow.data.sources.download import Downloader, fetch_files, md5_of
@@ -88,7 +89,7 @@ class Oxford:
         """Return the folder that holds the three files, downloading and checking them where needed."""
         if self.data_dir is not None:
             return self.data_dir
-        folder = cache.root() / "downloads" / "oxford_flowers102"
+        folder = workspace.cache(workspace.DOWNLOADS, "oxford_flowers102")
         fetch_files(OFFICIAL_URL, URL_VARIABLE, self._registry, folder, self._downloader, progress=progress)
         return folder
 
