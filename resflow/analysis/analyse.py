@@ -51,7 +51,7 @@ class Analysis:
     def diagnostics(self) -> pd.DataFrame | None:
         """What completed trials saw inside; None of many trials."""
         done = self.trials[self.trials["status"] == "completed"]
-        return None if len(self.trials) > designs.MANY else self.run.diagnostics(done["id"])
+        return None if len(self.trials) > designs.MANY else self.run.diagnostics_of(done["id"])
 
     @cached_property
     def tuning(self) -> tuning.Phase | None:

@@ -258,7 +258,7 @@ def _count(value: Any) -> int | None:
 def _largest_class(run: Run, completed: list[Record]) -> float:
     for record in completed:
         try:
-            labels = run.predictions(record.id)["label"]
+            labels = run.predictions_of(record.id)["label"]
         except (RecordError, OSError, KeyError, ValueError):
             continue  # an optional file: 1/classes stands without it
         return float(labels.value_counts(normalize=True).max()) if len(labels) else 0.0

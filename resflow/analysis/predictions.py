@@ -86,7 +86,7 @@ def read(run: Run, trials: pd.DataFrame) -> Predictions | None:
 def _tables(run: Run, ids: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     for trial in ids:
         try:
-            table = run.predictions(trial)[["image", "label", "predicted", "rank"]]
+            table = run.predictions_of(trial)[["image", "label", "predicted", "rank"]]
         except (RecordError, KeyError):
             continue  # an optional file: what has none is in `left_out`
         if len(table):

@@ -16,6 +16,7 @@ from resflow.bench.contenders.keras_step import network
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load_dataset
 from resflow.models.build import initialise
+from resflow.study.load import load_study
 from resflow.study.trial import Trial
 from resflow.training import train
 from resflow.training.learner import prepare_learner
@@ -27,7 +28,7 @@ NUDGE = 1e-7  # of each initial kernel value, up or down: about a float32's last
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
     """The loss of every step of the first epoch of each arm's first trial: resflow, its nudged twin, the script."""
-    plan = make_plan(spec["study"], settings=spec["settings"])
+    plan = make_plan(load_study(spec["study"], settings=spec["settings"]))
     first = [t for t in plan.trials if t.seed == plan.study.seeds[0]]
     train.configure(first[0].execution)
     return {t.arm: losses(t, load_dataset(plan.folders[t.id], t.data.split, t.split_seed)) for t in first}

@@ -13,6 +13,7 @@ from resflow import provenance
 from resflow.bench import process
 from resflow.errors import ResflowError, one_of
 from resflow.study.costs import TRAINING
+from resflow.study.load import load_study
 from resflow.workflow.plan import make_plan
 
 STEP_STUDY = Path(__file__).with_name("step.yaml")
@@ -74,7 +75,7 @@ def step(
     Raises ResflowError where a contender fails, or a network has another number of parameters than the table says.
     """
     study = str(STEP_STUDY)
-    trial = make_plan(study, settings=settings, prepare=False).trials[0]
+    trial = make_plan(load_study(study, settings=settings), prepare=False).trials[0]
     if trial.execution.precision not in PRECISIONS:
         raise ResflowError(one_of(trial.execution.precision, PRECISIONS, "precision of a benchmark"))
     if torch_python is not None and not process.imports("torch", torch_python):
@@ -157,7 +158,7 @@ def _versions(answers: Answers) -> dict[str, str]:
 def feed(image_size: int, batch_size: int, threads: int, seconds: float, rounds: int, say: Say) -> dict[str, Any]:
     """Augmented batches from the decoded cache, beside Keras' generator and what a ResNet-18 of this size consumes."""
     settings = {"data.image_size": image_size, "recipe.batch_size": batch_size, "execution.threads": threads}
-    plan = make_plan(str(STEP_STUDY), settings=settings)
+    plan = make_plan(load_study(str(STEP_STUDY), settings=settings))
     trial = plan.trials[0]
     common = {
         "folder": str(plan.folders[trial.id]),
@@ -220,7 +221,7 @@ def worker(trials: int, say: Say) -> dict[str, Any]:
     """The memory and the seconds of one process that runs so many small trials in turn, arm after arm."""
     study = str(STEP_STUDY.with_name("depth.yaml"))
     settings = {"seeds": 10, "epochs": 1, "warmup_epochs": 0, "width": 0.125, "image_size": 32}
-    make_plan(study, settings=settings)  # decodes the images
+    make_plan(load_study(study, settings=settings))  # decodes the images
     say(f"{trials} trials in one process")
     answer = process.ask(
         "contenders.resflow_jobs", {"job": "worker", "study": study, "settings": settings, "trials": trials}

@@ -18,6 +18,7 @@ from resflow.bench.study_contest import resflow_study
 from resflow.data import cache
 from resflow.errors import ResflowError
 from resflow.study import costs
+from resflow.study.load import load_study
 from resflow.study.trial import Trial
 from resflow.workflow.plan import Plan, make_plan
 
@@ -112,7 +113,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
 
 def _checked(spec: Mapping[str, Any], but: str = "") -> Plan:
     """The plan, its images decoded. Raises ResflowError for a study that the script's few lines do not cover."""
-    plan = make_plan(spec["study"], spec["profile"], settings=spec["settings"])
+    plan = make_plan(load_study(spec["study"], spec["profile"], settings=spec["settings"]))
     for trial in plan.trials:
         recipe = trial.recipe
         wanted = {"finetune": "frozen", "bn": "inference", "weight_decay": 0.0, "label_smoothing": 0.0}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resflow.bench import process, stand_in
+from resflow.study.load import load_study
 
 MEGABYTE = 1e6
 
@@ -21,7 +22,7 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
 def _plan(spec: dict[str, Any]) -> Any:
     from resflow.workflow.plan import make_plan
 
-    return make_plan(spec["study"], settings={"seeds": spec["seeds"]}, out=Path(spec["run"]), prepare=False)
+    return make_plan(load_study(spec["study"], settings={"seeds": spec["seeds"]}), out=Path(spec["run"]), prepare=False)
 
 
 def plan(spec: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def idle(spec: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         folders = {trial.id: Path(place) for trial in trials}
-        done = execute.execute(made.run, trials, folders, Path(place), show, work=stand_in.idle)
+        done = execute.execute(execute.RunPlace(made.run, Path(place)), trials, folders, show, work=stand_in.idle)
     if any(record.provenance.get("tensorflow") for record in done):
         raise RuntimeError("a worker imported TensorFlow for a trial that does nothing")
     return {"ends": ends, "rss_mb": memory, "wall_s": time.perf_counter() - start, "records": len(done)}

@@ -17,6 +17,7 @@ from resflow.bench import process
 from resflow.bench.contest import Contender, Say, in_turn, median, ratio
 from resflow.errors import ResflowError
 from resflow.records.run import Run, load_run
+from resflow.study.load import load_study
 from resflow.study.trial import Trial
 from resflow.workflow.plan import make_plan
 
@@ -31,7 +32,7 @@ def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict
     Raises StudyError for a bad study, ResflowError for one that the script cannot run or where a trial fails.
     """
     study = study.absolute()
-    plan = make_plan(str(study), settings=settings)  # decodes the images: neither of the two has to
+    plan = make_plan(load_study(str(study), settings=settings))  # decodes the images: neither of the two has to
     for trial in plan.trials:
         _check(trial)
     spec = {"study": str(study), "settings": dict(settings)}

@@ -1,28 +1,28 @@
-"""What the terminal shows: tables of studies, plans and runs, and the live view of a run."""
+"""Tables for the terminal: studies, plans, networks, runs, data."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from resflow.data.info import Description
     from resflow.report import tables
-    from resflow.runner.execute import Progress
     from resflow.study.trial import Trial
 
 console = Console()
 errors = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """Print a line as it is: no markup, no breaks but the terminal's own."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float | None) -> str:
@@ -110,77 +110,6 @@ def status_text(counts: Mapping[str, int]) -> Text:
             text.append(", " if text else "")
             text.append(f"{number} {status}", style=colours.get(status, ""))
     return text or Text("nothing yet")
-
-
-@contextmanager
-def watch_run(total: int) -> Iterator[Callable[[Progress], None]]:
-    """Give a function that shows a run's Progress: live in a terminal, a line a finished trial elsewhere."""
-    if not console.is_terminal:
-        reported: set[str] = set()
-        yield lambda progress: _print_news(progress, reported)
-        return
-    view = _View(total)
-    with Live(view, console=console, refresh_per_second=2, transient=True):
-        yield view.update
-
-
-def _print_news(progress: Progress, reported: set[str]) -> None:
-    for trial_id, record in progress.done.items():
-        if trial_id not in reported:
-            reported.add(trial_id)
-            left = duration(progress.seconds_left())
-            console.print(
-                f"{len(reported)}/{progress.total} {_outcome(record)} · {duration(record.seconds)} · {left} left",
-                highlight=False,
-                markup=False,
-            )
-
-
-def _outcome(record: Any) -> str:
-    part, name = ("validation", f"candidate {record.candidate.number}") if record.candidate else ("test", "")
-    found = record.metrics.get(f"{part}_top1")
-    said = f"{part} top-1 {found:.1%}" if found is not None else f"{record.status}: {record.reason}"
-    return f"{record.arm} {name or f'seed {record.seed}'}: {said}"
-
-
-class _View:
-    """The live table of a run. Rendered by rich's own thread; `update` only swaps a reference."""
-
-    def __init__(self, total: int) -> None:
-        self.progress: Progress | None = None
-        self.total, self.started = total, time.monotonic()
-
-    def update(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def __rich__(self) -> Group | Text:
-        progress = self.progress
-        if progress is None:
-            return Text(f"Starting Ray … {duration(time.monotonic() - self.started)}")
-        done, running = dict(progress.done), dict(progress.running)
-        counts: Counter[str] = Counter(record.status for record in done.values())
-        waiting = self.total - len(done) - len(running)
-        head = Text.assemble(status_text({**counts, "running": len(running), "waiting": waiting}))
-        head.append(f" · {duration(time.monotonic() - self.started)} so far · {duration(progress.seconds_left())} left")
-        trials = progress.trials
-        rows = [
-            [
-                trials[key].arm,
-                trials[key].seed,
-                f"{int(row.get('epoch', 0))}/{trials[key].epochs}",
-                _percent(row.get("train_top1")),
-                _percent(row.get("validation_top1")),
-            ]
-            for key, row in running.items()
-        ]
-        columns = ("running", "seed", "epoch", "training top-1", "validation top-1")
-        bar = Table.grid()  # a bar alone would not end its line
-        bar.add_row(ProgressBar(self.total, len(done), width=min(60, console.width)))
-        return Group(bar, head, table(columns, rows, right=columns[1:]))
-
-
-def _percent(value: float | None) -> str:
-    return "starting" if value is None else f"{value:.1%}"
 
 
 def run_status(folder: Path) -> tuple[list[Any], Table]:

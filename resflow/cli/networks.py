@@ -35,7 +35,8 @@ def pretrain(
     set_: Set = None,
 ) -> None:
     """Train one network for other studies to start from: `weights: FILE`."""
-    from resflow.cli.console import console, watch_run
+    from resflow.cli.console import console
+    from resflow.cli.progress_view import TerminalReporter
     from resflow.study.yaml_source import parse_settings
     from resflow.workflow.pretrain import plan_pretraining, run_pretraining
 
@@ -43,8 +44,7 @@ def pretrain(
     own = {"network.family": family, "network.width": width}
     settings = {**{key: value for key, value in own.items() if value is not None}, **parse_settings(set_)}
     plan = plan_pretraining(data, data_dir, depth, seed, settings, out)
-    with watch_run(1) as show:
-        record = run_pretraining(plan, out, show)
+    record = run_pretraining(plan, out, TerminalReporter())
     console.print(
         f"Validation top-1 {record.metrics['validation_top1']:.1%}, test top-1 {record.metrics['test_top1']:.1%}. "
         f"Record: {plan.run}/\nWrote {out}. A study starts from it with: --set weights={out}",

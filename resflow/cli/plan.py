@@ -1,15 +1,20 @@
-"""`resflow plan`: what a study would run, before it runs."""
+"""`resflow plan`: the trials of a study, before they run."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resflow.cli.options import DataDir, Out, Profile, Seeds, Set, Source, Study
-from resflow.errors import StudyError
+from resflow.errors import StudyError, one_of
+
+if TYPE_CHECKING:
+    from resflow.workflow.forecast import SearchForecast
+    from resflow.workflow.plan import Plan
 
 app = typer.Typer()
+FORMATS = ("table", "json", "csv")
 
 
 @app.command(epilog="Example: resflow plan depth --profile cpu --format csv > plan.csv")
@@ -21,81 +26,58 @@ def plan(
     seeds: Seeds = None,
     set_: Set = None,
     out: Out = None,
-    format_: Annotated[str, typer.Option("--format", "-f", help="table, json or csv")] = "table",
+    format_: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "table",
 ) -> None:
     """Show every trial before it runs: arm, seed, size, time."""
-    from resflow.errors import one_of
+    from resflow.study.load import load_study
     from resflow.study.yaml_source import parse_settings
-    from resflow.workflow.plan import (
-        make_plan,
-    )
+    from resflow.workflow.plan import make_plan
 
-    if format_ not in ("table", "json", "csv"):
-        raise StudyError(f"--format: {one_of(format_, ('table', 'json', 'csv'), 'format')}")
-    show(
-        make_plan(name, profile, data, data_dir, seeds, parse_settings(set_), out, prepare=False),
-        format_,
-    )
+    if format_ not in FORMATS:
+        raise StudyError(f"--format: {one_of(format_, FORMATS, 'format')}")
+    loaded = load_study(name, profile, parse_settings(set_), seeds=seeds)
+    show(make_plan(loaded, data, data_dir, out, prepare=False), format_)
 
 
-def show(plan: Any, format_: str = "table") -> None:
+def show(plan: Plan, format_: str = "table") -> None:
+    """Print a plan: its trials, and below a table what they take."""
     from resflow.cli.console import console, duration, plan_table
-    from resflow.records.run import finished_records
-    from resflow.study import costs
-    from resflow.study.trial import plan_rows
-    from resflow.weights.saved import trials_to_run
-    from resflow.workflow.plan import (
-        count_slots,
-        estimate_seconds,
-        unpaired_twins,
-    )
+    from resflow.workflow.forecast import forecast
 
-    known = finished_records(plan.run) if plan.run.is_dir() else {}
-    seconds, basis = estimate_seconds(plan.trials, known)
+    estimate = forecast(plan)
     if format_ != "table":
         import pandas as pd
 
-        rows = [{**row, "estimated_seconds": round(seconds[row["id"]], 1)} for row in plan_rows(plan.trials)]
+        from resflow.study.trial import plan_rows
+
+        rows = [{**row, "estimated_seconds": round(estimate.seconds[row["id"]], 1)} for row in plan_rows(plan.trials)]
         frame = pd.DataFrame(rows)
-        print(
-            frame.to_csv(index=False) if format_ == "csv" else frame.to_json(orient="records", indent=1),
-            end="",
-        )
+        text = frame.to_csv(index=False) if format_ == "csv" else frame.to_json(orient="records", indent=1)
+        print(text, end="")
         return
-    left = trials_to_run(plan.trials, known, plan.state)
-    slots = count_slots(plan.trials or list(plan.searches.templates.values()))
-    wall = max([sum(seconds[t.id] for t in left) / slots, *(seconds[t.id] for t in left)], default=0.0)
-    size = costs.feature_bytes(left)
-    disk = f"\nFeatures of frozen backbones: computed once, {size / 1e9:.3g} GB on disk" if size else ""
     if plan.trials:
-        console.print(plan_table(plan.trials, seconds))
-    for pair in unpaired_twins(plan.trials):
+        console.print(plan_table(plan.trials, estimate.seconds))
+    for pair in estimate.unpaired:
         console.print(f"unpaired: {pair}", style="yellow", markup=False, highlight=False)
+    features = f"{estimate.feature_bytes / 1e9:.3g} GB on disk" if estimate.feature_bytes else ""
+    disk = f"\nFeatures of frozen backbones: computed once, {features}" if features else ""
     console.print(
-        f"\n{plan.study.file.question}\n{len(plan.trials)} trials, {len(left)} to run, {slots} at a time: about "
-        f"{duration(wall)} ({basis}). Baseline: {plan.study.baseline.name}. Records: {plan.run}/{disk}"
-        f"{_tuning_first(plan, slots) if plan.searches else ''}",
+        f"\n{plan.study.file.question}\n{len(plan.trials)} trials, {len(estimate.waiting)} to run, {estimate.slots} at "
+        f"a time: about {duration(estimate.wall)} ({estimate.basis}). Baseline: {plan.study.baseline.name}. "
+        f"Records: {plan.run}/{disk}{_search_text(estimate.search) if plan.searches else ''}",
         markup=False,
         highlight=False,
     )
 
 
-def _tuning_first(plan: Any, slots: int) -> str:
-    """What a study does before its trials, as far as it is still to be done."""
+def _search_text(search: SearchForecast | None) -> str:
+    """Say what a study does before its trials, as far as it is still to be done."""
     from resflow.cli.console import duration
-    from resflow.study import costs
-    from resflow.workflow.plan import (
-        estimate_search_seconds,
-        tuning_phase,
-    )
 
-    phase, tune = tuning_phase(plan), plan.searches.tune
-    if not phase.unfinished:
+    if search is None:
         return "\nThe search of every arm is complete."
-    device = next(iter(plan.searches.templates.values())).execution.device
-    seconds = estimate_search_seconds(plan, phase, costs.ASSUMED_RATE[device]) / slots
-    allotted = ", ".join(f"{number} candidates" for number in dict.fromkeys(phase.table["allotted"]))
+    allotted = ", ".join(f"{number} candidates" for number in search.allotted)
     return (
-        f"\nBefore them each of {len(phase.table)} arms is tuned with {allotted} ({tune.oracle}), about "
-        f"{duration(seconds)}; the tuned trials, as many again, are planned when the winners are known."
+        f"\nBefore them each of {search.arms} arms is tuned with {allotted} ({search.oracle}), about "
+        f"{duration(search.seconds)}; the tuned trials, as many again, are planned when the winners are known."
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pandas as pd
 
 from resflow import workspace
 from resflow.errors import RecordError
-from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, Record, read_record
+from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, Record, read_record
+from resflow.study.contrast_families import with_tuning
 from resflow.workspace import trial_folder
 
 PLAN_KEYS = ("id", "arm", "seed")
@@ -32,6 +35,9 @@ class Run:
 
     `plan` has a row for each planned trial (id, arm, seed, factor columns, parameters, multiply_adds)
     and is empty for a foreign folder without plan.csv. `study` is the resolved study as a mapping.
+
+    `trials`, `epochs`, `predictions` and `diagnostics` are for people: tidy frames, each with the arm, a column for
+    each factor with values of its own type, and the seed. The other methods have labels as they are written.
     """
 
     folder: Path
@@ -62,15 +68,15 @@ class Run:
         }
         return tables.assign(**of_record)
 
-    def predictions(self, trial_id: str) -> pd.DataFrame:
+    def predictions_of(self, trial_id: str) -> pd.DataFrame:
         """The test predictions of one trial: PREDICTION_COLUMNS."""
         path = trial_folder(self.folder, trial_id) / workspace.PREDICTIONS
         if not path.is_file():
             raise RecordError(f"trial {trial_id} kept no predictions: {path} does not exist.")
         return _table(pd.read_parquet, path)
 
-    def diagnostics(self, ids: Iterable[str]) -> pd.DataFrame:
-        """What the trials that kept some saw inside: id, arm, seed, DIAGNOSTIC_COLUMNS."""
+    def diagnostics_of(self, ids: Iterable[str]) -> pd.DataFrame:
+        """The diagnostics of those of some trials that kept any: id, arm, seed, DIAGNOSTIC_COLUMNS."""
         known = {record.id: record for record in self.records}
         found = []
         for trial_id in ids:
@@ -80,6 +86,98 @@ class Run:
                 found.append(_table(pd.read_parquet, path).assign(id=record.id, arm=record.arm, seed=record.seed))
         columns = ["id", "arm", "seed", *DIAGNOSTIC_COLUMNS]
         return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+
+    @cached_property
+    def factors(self) -> dict[str, dict[str, Any]]:
+        """Factor -> label of a level -> its value; a level that is no single value, a head say, stands by its label."""
+        written = with_tuning(self.study).get("factors")
+        if not isinstance(written, Mapping):
+            written = {name: {} for record in self.records for name in record.levels}
+        levels = {
+            name: {} if not isinstance(values, Mapping) else {str(label): values[label] for label in values}
+            for name, values in written.items()
+        }
+        for record in self.records:
+            for name, label in record.levels.items():
+                levels.setdefault(name, {}).setdefault(label, label)
+        return levels
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row a trial, planned or recorded: its status is `not run` without a record, `unreadable` with a broken one.
+
+        Columns: id, arm, the factors, seed, status, reason, parameters, multiply_adds, epochs_run, best_epoch,
+        seconds, and the metrics of the chosen weights.
+        """
+        frame = self.frame()
+        recorded = {record.id for record in self.records}
+        planned = self.plan[~self.plan["id"].isin(recorded)] if len(self.plan) else self.plan
+        keys = [name for name in (*PLAN_KEYS, *self.factors, "parameters", "multiply_adds") if name in planned.columns]
+        status = [("unreadable" if trial in self.broken else "not run") for trial in planned.get("id", ())]
+        rest = planned[keys].assign(
+            status=status, reason=[self.broken.get(trial, "") for trial in planned.get("id", ())]
+        )
+        frame = pd.concat([part for part in (frame, rest) if len(part)], ignore_index=True) if len(rest) else frame
+        order = {trial: place for place, trial in enumerate(self.plan["id"])} if len(self.plan) else {}
+        if order:
+            frame = frame.sort_values("id", key=lambda ids: ids.map(order), kind="stable", ignore_index=True)
+        return with_factor_values(frame, self.factors)
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """A row an epoch of each trial: id, arm, the factors, seed, HISTORY_COLUMNS.
+
+        A column of the history that is called like a factor, `learning_rate` say, begins with `epoch_`.
+        """
+        return self._with_levels(self.histories(), "epoch")
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """A row a test image of each trial that kept predictions: id, arm, the factors, seed, PREDICTION_COLUMNS."""
+        kept = [
+            self.predictions_of(record.id).assign(id=record.id, arm=record.arm, seed=record.seed)
+            for record in self.records
+            if (trial_folder(self.folder, record.id) / workspace.PREDICTIONS).is_file()
+        ]
+        columns = ["id", "arm", "seed", *PREDICTION_COLUMNS]
+        return self._with_levels(pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=columns), "image")
+
+    @cached_property
+    def diagnostics(self) -> pd.DataFrame:
+        """A row a layer and kind of figure of each trial that looked inside: id, arm, the factors, seed,
+        DIAGNOSTIC_COLUMNS."""
+        return self._with_levels(self.diagnostics_of(record.id for record in self.records), "layer")
+
+    def _with_levels(self, frame: pd.DataFrame, prefix: str) -> pd.DataFrame:
+        clashing = {name: f"{prefix}_{name}" for name in frame.columns if name in self.factors}
+        labels = pd.DataFrame(
+            [{"id": record.id, **record.levels} for record in self.records], columns=["id", *self.factors]
+        )
+        joined = frame.rename(columns=clashing).merge(labels, on="id", how="left", sort=False)
+        return with_factor_values(joined, self.factors)
+
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook as its trials."""
+        table = self.trials.to_html(max_rows=20, index=False, border=0)
+        return f"<p><strong>{html.escape(self.folder.name)}</strong></p>{table}"
+
+
+def with_factor_values(frame: pd.DataFrame, factors: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """A frame with `id`, `arm`, factors' labels and `seed` in that order, each factor with values of its own type.
+
+    `factors` maps a factor to label -> value. A value that is no number, text, true or false is shown by its label.
+    """
+    frame = frame.copy()
+    for name, levels in factors.items():
+        if name in frame.columns:
+            values = [levels.get(label, label) if isinstance(label, str) else label for label in frame[name]]
+            plain = [
+                v if isinstance(v, str | int | float | bool) else label
+                for v, label in zip(values, frame[name], strict=True)
+            ]
+            frame[name] = pd.Series(plain, index=frame.index).infer_objects()
+    first = [name for name in ("id", "arm", *factors, "seed") if name in frame.columns]
+    return frame[[*first, *(name for name in frame.columns if name not in first)]]
 
 
 def _table(reader: Callable[[Path], pd.DataFrame], path: Path) -> pd.DataFrame:

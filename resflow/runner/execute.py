@@ -30,48 +30,63 @@ from resflow.weights.saved import trials_to_run
 RETRIES = 3  # of a trial whose worker died; what an exception says is a record at once
 
 
+@dataclass(frozen=True)
+class RunPlace:
+    """Where the files of a run lie, and on which machines it runs. None of it changes a result.
+
+    `state` is the ignored folder for logs, kept networks and Ray's files; `storage` a folder or a URL for the
+    checkpoints of running trials, in `state` by default; `address` that of a Ray cluster, this machine by default.
+    """
+
+    run: Path
+    state: Path
+    storage: str | None = None
+    address: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The run's name; that of a search has the name of the run that it is for."""
+        return f"{self.run.parent.name}-{self.run.name}" if self.run.name == workspace.TUNING else self.run.name
+
+    @property
+    def checkpoints(self) -> str:
+        return checkpoint_place(Path(self.name), self.state, self.storage)
+
+
 def execute(
-    run: Path,
+    place: RunPlace,
     trials: Sequence[Trial],
     folders: Mapping[str, Path],
-    state: Path,
     show: Callable[[Progress], Any],
     stop: Stop | None = None,
-    storage: str | None = None,
-    address: str | None = None,
     work: Work = worker.train_in_worker,
 ) -> list[Record]:
-    """Run every trial of `kept.waiting`, as Dispatch hands them out, and return the new records.
+    """Run every trial of `saved.trials_to_run`, in the order of TrialQueue, and return the new records.
 
-    `folders` maps a trial's id to its prepared data; `state` is the ignored folder for logs, kept networks and Ray's
-    files; `show` is called with the Progress whenever it changes; `stop` says when no more is to run; `storage` is a
-    folder or a URL for the checkpoints of running trials, in `state` by default; `address` is a Ray cluster's; `work`
-    is what a worker does with a trial. A failing trial becomes a record; one whose worker dies or hangs goes on in
-    another, RETRIES times; the others go on.
+    `folders` maps a trial's id to its prepared data; `show` is called with the Progress whenever it changes; `stop`
+    says when no more is to run; `work` is done with a trial in a worker. A failing trial becomes a record; one whose
+    worker dies or hangs goes on in another, RETRIES times; the others go on.
     """
-    known = finished_records(run) if run.is_dir() else {}
-    waiting = trials_to_run(trials, known, state)
-    place = RunPlace(run, run.name, state, storage, address)
+    known = finished_records(place.run) if place.run.is_dir() else {}
+    waiting = trials_to_run(trials, known, place.state)
     Storage(place.checkpoints).sweep(known.keys() - {trial.id for trial in waiting})
     if not waiting:
         return []
-    atomic.sweep(state / workspace.NETWORKS)
+    atomic.sweep(place.state / workspace.NETWORKS)
     make = ListedTrials({trial.id: trial for trial in waiting})
-    return _run(TrialQueue(waiting), waiting, make, folders, place, show, stop or Stop(), work, None)
+    schedule = Schedule(TrialQueue(waiting), waiting, make)
+    return _run(schedule, place, folders, show, stop or Stop(), work)
 
 
 def execute_search(
-    run: Path,
+    place: RunPlace,
     searches: Searches,
     folders: Mapping[str, Path],
-    state: Path,
     show: Callable[[Progress], Any],
     stop: Stop | None = None,
-    storage: str | None = None,
-    address: str | None = None,
     work: Work = worker.train_in_worker,
 ) -> list[Record]:
-    """Run the candidates of a tuning phase that have no record below `run` yet, and return the new records.
+    """Run the candidates of a tuning phase that have no record in `place.run` yet, and return the new records.
 
     The rest as in `execute`; `folders` maps the ids of the searches' own trials.
     """
@@ -88,13 +103,14 @@ def execute_search(
             },
             epochs,
         )
-    source = Search(searches, run)
+    source = Search(searches, place.run)
     try:
-        place = RunPlace(run, f"{run.parent.name}-{run.name}", state, storage, address)
-        done = _run(source, like, Candidates(searches), folders, place, show, stop or Stop(), work, scheduler)
+        records = _run(
+            Schedule(source, like, Candidates(searches), scheduler), place, folders, show, stop or Stop(), work
+        )
         if not len(source):  # no candidate goes on from another's checkpoint any more
             Storage(place.checkpoints).sweep({trial.checkpoint for trial in source.trials.values()})
-        return done
+        return records
     finally:
         source.close()
 
@@ -121,39 +137,36 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class RunPlace:
-    """Where a run's records, its ignored files and its checkpoints lie, and on which cluster it runs."""
+class Schedule:
+    """Which trials run, and in which order.
 
-    run: Path
-    name: str
-    state: Path
-    storage: str | None
-    address: str | None
+    `like` are trials of the same data, weights and resources as those that `source` hands out; `make` makes a trial
+    again in a worker, of what `source.config` says of it; `scheduler` is Tune's, which may end trials early.
+    """
 
-    @property
-    def checkpoints(self) -> str:
-        return checkpoint_place(Path(self.name), self.state, self.storage)
+    source: TrialSource
+    like: Sequence[Trial]
+    make: Callable[[dict[str, Any]], Trial]
+    scheduler: Any = None
 
 
 def _run(
-    source: TrialSource,
-    like: Sequence[Trial],
-    make: Callable[[dict[str, Any]], Trial],
-    folders: Mapping[str, Path],
+    schedule: Schedule,
     place: RunPlace,
+    folders: Mapping[str, Path],
     show: Callable[[Progress], Any],
     stop: Stop,
     work: Work,
-    scheduler: Any,
 ) -> list[Record]:
-    """Have Tune run what a source hands out. `like` are trials of the same data, weights and needs."""
+    """Have Tune run what a schedule hands out."""
+    source, like = schedule.source, schedule.like
     run, state, address = place.run, place.state, place.address
     progress = Progress(source.trials, source.total)
     watcher = tune_adapters.Watcher(run, progress, show, stop, Storage(place.checkpoints).remove)
     needs = TrialResources.from_trial(like[0])
     with ray_session.connect(needs, address), stop.on_signals():
         job = worker.Job(
-            make=make,
+            make=schedule.make,
             folders={trial.fingerprint: str(folders[trial.id].absolute()) for trial in like},
             desk=start_beside_driver(RecordWriter, str(run.absolute()), str(state.absolute())),
             courier=start_beside_driver(file_transfer.FileServer, file_transfer.list_parcels(like, folders))
@@ -170,7 +183,7 @@ def _run(
             tune.with_resources(tune.with_parameters(worker.train_one, job=job), needs.as_ray()),
             tune_config=tune.TuneConfig(
                 search_alg=tune_adapters.TrialSearcher(source, needs, cluster=address is not None),
-                scheduler=scheduler,
+                scheduler=schedule.scheduler,
                 num_samples=-1,
                 reuse_actors=True,
             ),

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +59,13 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Ctrl-C or SIGTERM stops in order; the second one stops now, by KeyboardInterrupt."""
+        """Ctrl-C or SIGTERM stops in order; the second one stops now, by KeyboardInterrupt.
+
+        Signals reach the main thread alone: in another one, as of a notebook's executor, nothing changes.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def handle(number: int, frame: Any) -> None:
             if self.reason.startswith("interrupted"):

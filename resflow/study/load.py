@@ -1,6 +1,6 @@
-"""Study files: load, lay a profile and overrides over them, check everything, expand factors into arms.
+"""Study files: load, lay a profile and settings over them, check everything, expand factors into arms.
 
-`load` returns a frozen Study or raises one StudyError that names every problem with its file and line.
+`load_study` returns a frozen Study or raises one StudyError that names every problem with its file and line.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,28 @@ from resflow.study.yaml_source import Document, read_document
 
 
 @dataclass(frozen=True)
+class Origin:
+    """A study as it was asked for: what it was read from, and what is laid over it, the settings last."""
+
+    name: str  # a built-in study's, or a path; empty for a mapping
+    document: Document  # with its profile laid over it
+    source: str | None = None  # of the data; its own default split comes with it
+    settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted or bare key, as `--set` has them
+
+    def resolve(self, profile: str | None) -> Study:
+        """Turn it into a Study. Raises StudyError."""
+        doc = self.document
+        source = {} if self.source is None else {"data.source": self.source, "data.split": "auto"}
+        for key, value in {**source, **self.settings}.items():
+            path = _override_path(key, doc)
+            nested: Any = value
+            for part in reversed(path):
+                nested = {part: nested}
+            doc = doc.overlaid(nested, {path: f"--set {key}={json.dumps(value)}"})
+        return replace(resolve_study(doc, profile), origin=self)
+
+
+@dataclass(frozen=True)
 class Study:
     """A study that can run: everything in it has been checked."""
 
@@ -34,10 +56,15 @@ class Study:
     arms: tuple[Arm, ...]
     baseline: Arm
     seeds: tuple[int, ...]
+    origin: Origin = field(repr=False, compare=False)
 
     @property
     def name(self) -> str:
         return self.file.name
+
+    def with_data(self, source: str) -> Study:
+        """Return this study on another data source, split as that source is by default. Raises StudyError."""
+        return replace(self.origin, source=source).resolve(self.profile)
 
     def resolved(self) -> dict[str, Any]:
         """Return the study as it runs; itself a valid study file, but for paths and defaults spelled out."""
@@ -80,9 +107,23 @@ def open_document(name: str) -> Document:
     )
 
 
-def load_study(name: str, profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Study:
-    """Load a study by name or path, with a profile and `--set` overrides (dotted or bare keys) laid over it."""
-    doc = open_document(name)
+def load_study(
+    study: str | os.PathLike[str] | Mapping[str, Any],
+    profile: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    seeds: int | None = None,
+) -> Study:
+    """Load a study: a built-in one by its name, a YAML file by its path, or a mapping of what such a file holds.
+
+    `profile` is laid over it, then the `settings`, by dotted or bare key as `--set` has them: {"epochs": 5}. `seeds`
+    says how many: 1, 2, …, N. Raises StudyError, which names every problem with its place.
+    """
+    if isinstance(study, Mapping):
+        name, doc = "", _document_of(study)
+    else:
+        name = os.fspath(study)
+        doc = open_document(name)
     checked = _validated(doc)
     for known in checked.profiles:
         _check_profile_keys(doc, known)
@@ -94,14 +135,19 @@ def load_study(name: str, profile: str | None = None, overrides: Mapping[str, An
         if profile not in checked.profiles:
             raise StudyError(f"{doc.origin(('profiles',))}: {one_of(profile, checked.profiles, 'profile')}")
         doc = doc.profile(profile)
-    doc = doc.without("profiles")
-    for key, value in (overrides or {}).items():
-        path = _override_path(key, doc)
-        nested: Any = value
-        for part in reversed(path):
-            nested = {part: nested}
-        doc = doc.overlaid(nested, {path: f"--set {key}={json.dumps(value)}"})
-    return resolve_study(doc, profile)
+    count = {} if seeds is None else {"seeds": seeds}
+    return Origin(name, doc.without("profiles"), None, {**count, **(settings or {})}).resolve(profile)
+
+
+def _document_of(study: Mapping[str, Any]) -> Document:
+    """Return a study that was written in Python as a document. Raises StudyError where YAML has no word for it."""
+    try:
+        return Document(json.loads(json.dumps(study, default=os.fspath)), {}, "the study")
+    except TypeError as error:
+        raise StudyError(
+            f"the study: {error}. Expected a mapping of text, numbers, true or false, lists and mappings, as a study "
+            "file has them."
+        ) from error
 
 
 def resolve_study(doc: Document, profile: str | None = None) -> Study:
@@ -134,7 +180,7 @@ def resolve_study(doc: Document, profile: str | None = None) -> Study:
     _no_two_arms_alike(doc, arms)
     if file.tune is not None:
         tuning_rules.check_tuning(doc, file.tune, factors, arms, seeds)
-    return Study(file, profile, factors, arms, arms[kept.index(baseline)], seeds)
+    return Study(file, profile, factors, arms, arms[kept.index(baseline)], seeds, Origin("", doc))
 
 
 def _validated(doc: Document) -> StudyFile:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,23 +17,19 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from resflow import architectures, atomic, provenance, workspace
-from resflow.data.dataset import data_fingerprint, resolve_split
-from resflow.data.dataset import load_dataset as load_dataset
+from resflow import atomic, workspace
+from resflow.data.dataset import data_fingerprint, load_dataset, resolve_split
 from resflow.data.sources.open import open_source
 from resflow.errors import RecordError
-from resflow.records.record import Record
-from resflow.records.run import PLAN_KEYS, load_run
-from resflow.study import costs, trial
-from resflow.study import load as study
-from resflow.study.load import Study
-from resflow.study.resources import GIGABYTE, TrialResources
+from resflow.records.run import PLAN_KEYS, load_run, with_factor_values
+from resflow.study import trial
+from resflow.study.load import Origin, Study, load_study
 from resflow.study.settings import Data
 from resflow.study.trial import DataFacts, Trial
 from resflow.tuning.phase import Phase, Searches, final_study, make_searches, phase_from_records
 from resflow.weights import load
 
-RAYS_SHARE = 0.3  # of a machine's memory, which Ray keeps for its object store
+SAME_RUN = ("keep_weights", "diagnostics")  # settings with and without which a run is the same
 
 
 @dataclass(frozen=True)
@@ -53,46 +51,55 @@ class Plan:
         """The ignored folder of logs, kept networks and Ray's files."""
         return workspace.state_folder(self.run)
 
+    def frame(self) -> pd.DataFrame:
+        """Return a row a trial: id, arm, a column for each factor with values of its own type, seed, parameters,
+        multiply_adds (of one forward pass of one image), epochs."""
+        rows = pd.DataFrame(trial.plan_rows(self.trials)) if self.trials else pd.DataFrame(columns=list(PLAN_KEYS))
+        return with_factor_values(rows, self.study.factors)
+
+    def _repr_html_(self) -> str:
+        """Show the plan in a notebook as its trials."""
+        count = f"{len(self.trials)} trials of {len(self.study.arms)} arms"
+        table = self.frame().to_html(max_rows=20, index=False, border=0)
+        head = f"<strong>{html.escape(self.study.name)}</strong>: {count}, records in {html.escape(str(self.run))}"
+        return f"<p>{head}</p>{table}"
+
 
 def make_plan(
-    name: str,
-    profile: str | None = None,
-    source: str | None = None,
-    data_dir: Path | None = None,
-    seeds: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    out: Path | None = None,
+    study: Study | str | os.PathLike[str] | Mapping[str, Any],
+    data: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
     prepare: bool = True,
     gpus: int | None = None,
 ) -> Plan:
-    """Resolve a study and expand it into trials.
+    """Expand a study into trials. What is no Study yet is loaded by `load_study`.
 
-    With `prepare` the data is downloaded and decoded where needed; without it only what is known anyway is
-    used, where that suffices. `gpus` are those of a cluster, where trials do not run on this machine.
-    Raises StudyError and DataError.
+    `data` is another source than the study's; `data_dir` holds the source's official files where it has some; `out` is
+    the run's folder, results/STUDY-PROFILE-DATA by default. With `prepare` the data is downloaded and decoded where
+    needed; without it nothing is, where what is known anyway suffices. `gpus` are those of a cluster, where trials do
+    not run on this machine. Raises StudyError, DataError and WeightsError.
     """
-    overrides: dict[str, Any] = {}
-    if source is not None:
-        overrides |= {"data.source": source, "data.split": "auto"}
-    if seeds is not None:
-        overrides["seeds"] = seeds
-    loaded = study.load_study(name, profile, {**overrides, **(settings or {})})
+    loaded = study if isinstance(study, Study) else load_study(study)
+    loaded = loaded if data is None else loaded.with_data(data)
+    place = None if data_dir is None else Path(data_dir)
     located: dict[str, Path] = {}  # by fingerprint
     trials = trial.expand_trials(
         loaded,
-        lambda wanted: _facts(wanted, loaded.file.split_seed, data_dir, prepare, located),
+        lambda wanted: _facts(wanted, loaded.file.split_seed, place, prepare, located),
         lambda network: load.find_weights(
             network.weights.replace("{depth}", str(network.depth)), network.family, network.depth, workspace.STATE
         ),
         gpus,
     )
     folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
-    run = out or workspace.RESULTS / _run_name(loaded, trials, settings or {})
-    made = Plan(loaded, trials, folders, run, _command(name, profile, source, seeds, settings or {}, out))
+    run = workspace.RESULTS / _run_name(loaded, trials) if out is None else Path(out)
+    plan = Plan(loaded, trials, folders, run, _command(loaded.origin, loaded.profile, run, out))
     if loaded.file.tune is None:
-        return made
-    made = replace(made, searches=make_searches(loaded, trials))
-    return with_tuned_trials(made, tuning_phase(made))
+        return plan
+    plan = replace(plan, searches=make_searches(loaded, trials))
+    return with_tuned_trials(plan, tuning_phase(plan))
 
 
 def tuning_phase(plan: Plan) -> Phase:
@@ -101,19 +108,6 @@ def tuning_phase(plan: Plan) -> Phase:
     folder = plan.run / workspace.TUNING
     records = load_run(folder).records if (folder / workspace.TRIALS).is_dir() else ()
     return phase_from_records(plan.searches.table(), records)
-
-
-def estimate_search_seconds(plan: Plan, found: Phase, rate: float) -> float:
-    """Estimate the seconds that the candidates which are still to come take, one after the other."""
-    assert plan.searches is not None
-    searches, seconds_ = plan.searches, 0.0
-    for arm in found.unfinished:
-        rungs, seeds = searches.rungs(arm), searches.tune.chosen_seeds
-        like = {epochs: searches.candidate(arm, 1, {}, epochs, seeds[0]) for epochs in set(rungs)}
-        work = {epochs: costs.estimate_work([one])[one.id] for epochs, one in like.items()}
-        share = 1 - len(found.tried[arm]) / len(rungs)
-        seconds_ += share * len(seeds) * sum(work[epochs] for epochs in rungs) / rate
-    return seconds_
 
 
 def with_tuned_trials(plan: Plan, found: Phase) -> Plan:
@@ -133,7 +127,7 @@ def with_tuned_trials(plan: Plan, found: Phase) -> Plan:
 
 def plan_of_run(run: Path, command: str, data_dir: Path | None, gpus: int | None = None) -> Plan:
     """The plan of a run that is there, from its own study.yaml; it keeps the command that made it."""
-    plan = make_plan(str(run / workspace.STUDY), data_dir=data_dir, out=run, gpus=gpus)
+    plan = make_plan(run / workspace.STUDY, data_dir=data_dir, out=run, gpus=gpus)
     return replace(plan, command=command or plan.command)
 
 
@@ -149,33 +143,32 @@ def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, 
     return DataFacts(source.name, identity, *known)
 
 
-def _run_name(loaded: Study, trials: Sequence[Trial], settings: Mapping[str, Any]) -> str:
-    """study-profile-data, and a short hash of what `--set` changed in the trials."""
-    unseen = ("keep_weights", "diagnostics")  # the same run with and without
-    settings = {key: value for key, value in settings.items() if key not in unseen}
+def _run_name(study: Study, trials: Sequence[Trial]) -> str:
+    """Name a run: study-profile-data, and a short hash of the settings that were laid over the study."""
+    settings = {key: value for key, value in study.origin.settings.items() if key not in SAME_RUN}
+    if isinstance(settings.get("seeds"), int):  # more seeds of one study are one run
+        del settings["seeds"]
     source = re.sub(r"[^A-Za-z0-9_]+", "_", trials[0].data.source)
-    parts = [loaded.name, loaded.profile or "full", source]
+    parts = [study.name, study.profile or "full", source]
     if settings:
         parts.append(hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6])
     return "-".join(parts)
 
 
-def _command(
-    name: str,
-    profile: str | None,
-    source: str | None,
-    seeds: int | None,
-    settings: Mapping[str, Any],
-    out: Path | None,
-) -> str:
-    """The command that gives this run again, without the paths of this machine's data."""
-    words = ["resflow", "study", name]
+def _command(origin: Origin, profile: str | None, run: Path, out: Any) -> str:
+    """Return the command that gives this run again, without the paths of this machine's data.
+
+    A study that was written in Python has no file but the one that its run keeps.
+    """
+    if not origin.name:
+        return shlex.join(["resflow", "study", str(run / workspace.STUDY), "--out", str(run)])
+    words = ["resflow", "study", origin.name]
     words += ["--profile", profile] if profile else []
-    words += ["--data", source] if source else []
-    words += ["--seeds", str(seeds)] if seeds else []
-    for key, value in settings.items():
-        words += ["--set", f"{key}={json.dumps(value)}"]
-    words += ["--out", str(out)] if out else []
+    words += ["--data", origin.source] if origin.source else []
+    for key, value in origin.settings.items():
+        plain = key == "seeds" and isinstance(value, int)
+        words += ["--seeds", str(value)] if plain else ["--set", f"{key}={json.dumps(value)}"]
+    words += [] if out is None else ["--out", str(out)]
     return shlex.join(words)
 
 
@@ -199,48 +192,3 @@ def write_plan(plan: Plan) -> None:
         raise RecordError(
             f"cannot write into {plan.run}: {error}. Make it writable, or choose another folder with --out."
         ) from error
-
-
-def unpaired_twins(trials: Sequence[Trial]) -> list[str]:
-    """Pairs of a plain and a residual arm, equal in all other factors, whose parameters differ; by how much."""
-    arms = list({t.arm: t for t in trials}.values())
-    pairs = [
-        (residual, plain)
-        for plain in arms
-        for residual in arms
-        if plain.network.shortcut == "none" != residual.network.shortcut
-        and _but_shortcut(plain) == _but_shortcut(residual)
-    ]
-    said = [(one, other, architectures.unpaired(one.parameters, other.parameters)) for one, other in pairs]
-    return [f"{residual.arm} − {plain.arm}: {difference}" for residual, plain, difference in said if difference]
-
-
-def _but_shortcut(trial: Trial) -> dict[str, str]:
-    return {factor: label for factor, label in trial.levels.items() if factor != "shortcut"}
-
-
-def count_slots(trials: Sequence[Trial]) -> int:
-    """Trials that run at a time on this machine."""
-    memory = provenance.environment()["memory_gb"]
-    there = {"CPU": provenance.count_processors(), "GPU": provenance.count_gpus()}
-    there |= {"memory": memory * (1 - RAYS_SHARE) * GIGABYTE} if memory else {}
-    return max(1, TrialResources.from_trial(trials[0]).fit(there))
-
-
-def estimate_seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[dict[str, float], str]:
-    """Estimate each trial's seconds, and say from what.
-
-    The rate (multiply-adds a second) is that of the run's own finished trials, or else a measured figure of
-    another machine.
-    """
-    if not trials:
-        return {}, "none is planned yet"
-    work = costs.estimate_work(trials)
-    done = [(t, records[t.id]) for t in trials if t.id in records and records[t.id].status == "completed"]
-    spent = sum(record.seconds for _, record in done)
-    if spent:
-        rate, basis = sum(work[t.id] for t, _ in done) / spent, f"from {len(done)} finished trials of this run"
-    else:
-        rate = costs.ASSUMED_RATE[trials[0].execution.device]
-        basis = f"assuming {rate:.1e} multiply-adds a second; better once a trial has finished here"
-    return {t.id: work[t.id] / rate for t in trials}, basis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import resources
@@ -16,8 +16,10 @@ from resflow import workspace
 from resflow.errors import StudyError, TrainingError, WeightsError
 from resflow.records.record import Record
 from resflow.records.run import finished_records
+from resflow.study.load import load_study
 from resflow.weights.saved import KEPT, trials_to_run, trials_without_network, whole
 from resflow.workflow.plan import Plan, make_plan, write_plan
+from resflow.workflow.run import Reporter
 from resflow.workspace import network_path, trial_folder
 
 DEPTH_KEYS = ("depth", "network.depth")
@@ -37,7 +39,7 @@ def plan_pretraining(
     given = {key: value for key, value in settings.items() if key not in DEPTH_KEYS}
     overrides = {"factors.depth": {"backbone": depth}, "seeds": [seed], **given}
     template = Path(str(resources.files("resflow"))) / "templates" / "pretrain.yaml"
-    make = partial(make_plan, str(template), None, source, data_dir, None, overrides)
+    make = partial(make_plan, load_study(template, settings=overrides), source, data_dir)
     made = make(prepare=False)  # what is wrong is told before photos are decoded
     if len(made.trials) != 1:
         raise StudyError(
@@ -56,7 +58,7 @@ def _command(source: str, seed: int, depth: Any, settings: Mapping[str, Any], ou
     return shlex.join(words)
 
 
-def run_pretraining(plan: Plan, out: Path, show: Callable[[Any], Any]) -> Record:
+def run_pretraining(plan: Plan, out: Path, reporter: Reporter) -> Record:
     """Train, as far as no record and network are there yet, and copy the network to `out`: whole or not at all.
 
     Raises TrainingError where the trial failed or diverged.
@@ -64,9 +66,10 @@ def run_pretraining(plan: Plan, out: Path, show: Callable[[Any], Any]) -> Record
     (trial,) = plan.trials
     write_plan(plan)
     if trials_to_run(plan.trials, finished_records(plan.run), plan.state):
-        from resflow.runner.execute import execute
+        from resflow.runner.execute import RunPlace, execute
 
-        execute(plan.run, plan.trials, plan.folders, plan.state, show)
+        with reporter.watch(1) as show:
+            execute(RunPlace(plan.run, plan.state), plan.trials, plan.folders, show)
     record, log = finished_records(plan.run).get(trial.id), workspace.log_path(plan.state, trial.id)
     if record is None:
         raise TrainingError("the training was interrupted: start it again with the same command.")

@@ -21,6 +21,7 @@ from resflow.data import pipeline
 from resflow.data.dataset import load_dataset
 from resflow.errors import ResflowError
 from resflow.models.build import build_backbone, build_network, initialise
+from resflow.study.load import load_study
 from resflow.study.trial import Trial
 from resflow.training import feature_cache, train
 from resflow.training.inputs import choose_normalisation
@@ -108,7 +109,7 @@ def test_the_backbones_random_weights_keep_features_in_bounds(tmp_path: Path) ->
         "contenders.frozen_script",
         {**spec, "settings": {**SMALL, **UNLOADED}, "job": "random_weights", "file": str(file)},
     )
-    plan = make_plan(spec["study"], spec["profile"], settings={**SMALL, "network.weights": str(file)})
+    plan = make_plan(load_study(spec["study"], spec["profile"], settings={**SMALL, "network.weights": str(file)}))
     trial = plan.trials[0]
     dataset = load_dataset(plan.folders[trial.id], trial.data.split, trial.split_seed)
     net = build_backbone(trial.architecture, dataset.image_size)
@@ -178,7 +179,7 @@ def test_passes_are_counted_as_the_two_make_them() -> None:
     heads = {"a": {"hidden": []}, "b": {"hidden": [4], "pooling": "flatten"}}
     settings = {**SMALL, **UNLOADED, "seeds": 2, "factors.head": heads, "baseline": "a"}
     for profile, resflow in (("augmented", 2 * 2 * 800 + 1700), ("clean", 1700)):
-        plan = make_plan(str(frozen_contest.STUDY), profile, settings=settings, prepare=False)
+        plan = make_plan(load_study(str(frozen_contest.STUDY), profile, settings=settings), prepare=False)
         frozen = [replace(t, recipe=t.recipe.model_copy(update={"finetune": "frozen"})) for t in plan.trials]
         script = 4 * (2 * (800 + 800 + 300) + 600)
         assert frozen_contest.passes_of(frozen) == {"resflow": resflow, "script": script}

@@ -346,7 +346,7 @@ def test_a_plan_knows_what_is_done(elsewhere: Path) -> None:
     rows = json.loads(said("plan", *DEMO, "-f", "json"))
     from resflow.workflow.plan import make_plan
 
-    run = make_plan("depth", "demo", settings={"device": "cpu"}, prepare=False).run
+    run = make_plan(load_study("depth", "demo", settings={"device": "cpu"}), prepare=False).run
     folder = run / "trials" / rows[0]["id"]
     folder.mkdir(parents=True)
     record = {

@@ -151,10 +151,8 @@ def test_a_run_that_another_process_runs_is_refused(capsys: pytest.CaptureFixtur
 
 
 def test_why_a_run_stopped_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(
-        run: Path, trials: list[Trial], folders: Any, state: Path, show: Any, stop: Any, *where: Any
-    ) -> list[Record]:
-        done = direct.execute(run, trials[:1], folders, state, show)
+    def stopped(place: Any, trials: list[Trial], folders: Any, show: Any, stop: Any) -> list[Record]:
+        done = direct.execute(place, trials[:1], folders, show)
         stop.failures = 3
         assert stop.due()
         return done

@@ -20,9 +20,9 @@ from support import tiny, work
 
 from resflow.errors import TrainingError
 from resflow.records.run import finished_records
-from resflow.runner import execute, ray_session
+from resflow.runner import execute
 from resflow.runner import ray_session as session
-from resflow.runner.execute import Progress
+from resflow.runner.execute import Progress, RunPlace, ray_session
 from resflow.study.resources import TrialResources
 from resflow.study.settings import Execution, Resources
 from resflow.study.trial import Trial
@@ -53,12 +53,10 @@ def test_half_a_gpu_each_puts_two_trials_on_every_gpu(cluster: Any, folder: Path
     one = tiny.trial(folder, execution=Execution(device="gpu"))
     trials = [replace(one, id=f"trial{n}", resources=Resources(gpus=0.5)) for n in range(8)]
     done = execute.execute(
-        tmp_path / "run",
+        RunPlace(tmp_path / "run", tmp_path / "state", address=cluster.address),
         trials,
         {trial.id: folder for trial in trials},
-        tmp_path / "state",
         lambda progress: None,
-        address=cluster.address,
         work=functools.partial(work.meet, place=tmp_path / "met", count=8),
     )
     assert [record.provenance["met"] for record in done] == [8] * 8
@@ -96,13 +94,10 @@ def test_a_node_that_joins_is_used_and_one_that_dies_loses_nothing(cluster: Any,
     long, short = trials = [tiny.trial(folder, seed, epochs=epochs) for seed, epochs in ((1, 1500), (2, 300))]
     screen = Machines(cluster, cache)
     done = execute.execute(
-        tmp_path / "run",
+        RunPlace(tmp_path / "run", tmp_path / "state", storage=str(tmp_path / "checkpoints"), address=cluster.address),
         trials,
         {trial.id: folder for trial in trials},
-        tmp_path / "state",
         screen,
-        storage=str(tmp_path / "checkpoints"),
-        address=cluster.address,
     )
     assert screen.brought == [folder.name]  # the node got its images from the driver
     logs = {trial.id: (tmp_path / "state" / "logs" / f"{trial.id}.log").read_text() for trial in trials}
@@ -119,8 +114,8 @@ def test_more_than_any_machine_has_waits_for_one_that_has_it(
     cluster.add_node(num_cpus=1)
     stop = execute.Stop(time_budget=5)
     trial = replace(tiny.trial(folder), resources=Resources(cpus=3))
-    asked = (tmp_path / "run", [trial], {trial.id: folder}, tmp_path / "state", lambda progress: None)
-    assert execute.execute(*asked, stop, address=cluster.address) == []
+    place = RunPlace(tmp_path / "run", tmp_path / "state", address=cluster.address)
+    assert execute.execute(place, [trial], {trial.id: folder}, lambda progress: None, stop) == []
     assert "a trial asks for 3 CPUs, and no machine has that: at most 1 CPUs" in caplog.text
     assert "Trials wait until such a machine joins the cluster" in caplog.text
     assert stop.reason.startswith("the time budget")
@@ -134,7 +129,7 @@ def test_an_address_that_is_none_is_told(address: str) -> None:
 
 def test_a_cluster_that_does_not_answer_is_told() -> None:
     with pytest.raises(TrainingError, match=r"no Ray cluster answers at 127.0.0.1:1"):
-        execute.visible("127.0.0.1:1")
+        ray_session.visible_resources("127.0.0.1:1")
 
 
 @pytest.mark.long
@@ -143,10 +138,9 @@ def test_a_worker_that_hangs_is_replaced(folder: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr("resflow.runner.watchdog.TIMES", 0)
     trial: Trial = tiny.trial(folder)
     (record,) = execute.execute(
-        tmp_path / "run",
+        RunPlace(tmp_path / "run", tmp_path / "state"),
         [trial],
         {trial.id: folder},
-        tmp_path / "state",
         lambda progress: None,
         work=functools.partial(work.hang_once, place=tmp_path),
     )

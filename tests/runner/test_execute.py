@@ -20,7 +20,7 @@ from resflow.records.record import Outcome, Record, write_record
 from resflow.records.run import Run, finished_records, load_run
 from resflow.runner import execute, ray_session, tune_adapters
 from resflow.runner import progress as progressing
-from resflow.runner.execute import Progress
+from resflow.runner.execute import Progress, RunPlace
 from resflow.runner.stopping import Stop
 from resflow.study.settings import Execution
 from resflow.study.trial import Trial
@@ -91,9 +91,8 @@ def executed(trials: dict[str, Trial], folder: Path, tmp_path_factory: pytest.Te
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # somebody's cluster: not ours to use
         patch.setattr(execute, "RETRIES", RETRIES)
-        new = execute.execute(
-            base / "results", list(trials.values()), {t.id: folder for t in trials.values()}, base / "state", screen
-        )
+        place = RunPlace(base / "results", base / "state")
+        new = execute.execute(place, list(trials.values()), {t.id: folder for t in trials.values()}, screen)
     return Executed({record.id: record for record in new}, load_run(base / "results"), screen, base / "state")
 
 
@@ -127,7 +126,7 @@ def test_records_are_those_of_a_direct_run_to_the_bit(
     pd.testing.assert_frame_equal(
         written.drop(columns="seconds"), direct.history.drop(columns="seconds"), check_exact=True
     )
-    pd.testing.assert_frame_equal(executed.run.predictions(scheduled.id), direct.predictions, check_exact=True)
+    pd.testing.assert_frame_equal(executed.run.predictions_of(scheduled.id), direct.predictions, check_exact=True)
 
 
 def test_a_failed_trial_leaves_its_reason_and_its_traceback(executed: Executed, trials: dict[str, Trial]) -> None:
@@ -227,7 +226,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_record(folder: Path, tmp_pat
         if progress.running.get(trial.id, {}).get("epoch", 0) > 2:
             stop.reason = "asked by the test"
 
-    asked = (tmp_path / "run", [trial], {trial.id: folder}, tmp_path / "state")
+    asked = (RunPlace(tmp_path / "run", tmp_path / "state"), [trial], {trial.id: folder})
     assert execute.execute(*asked, show, stop) == []
     assert not (tmp_path / "run").exists()  # no record means not run yet
     assert [path.stem for path in (tmp_path / "state" / "checkpoints").iterdir()] == [trial.id]
@@ -266,12 +265,13 @@ def test_what_has_a_record_is_not_run_again(
 
     monkeypatch.setattr(execute, "Progress", waits)
     every = list(trials.values())
-    asked = (executed.run.folder, every, {}, executed.state, lambda progress: None)
+    place = RunPlace(executed.run.folder, executed.state)
+    asked = (place, every, {}, lambda progress: None)
     assert execute.execute(*asked) == []
     assert started == []  # not even Ray
     short, long = tiny.trial(folder, 7), tiny.trial(folder, 7, epochs=5)
     with pytest.raises(StartedError):
-        execute.execute(executed.run.folder, [short, *every, long], {}, executed.state, lambda progress: None)
+        execute.execute(place, [short, *every, long], {}, lambda progress: None)
     assert started == [[short, long]]
 
 
@@ -282,7 +282,7 @@ def test_more_threads_than_cores_are_refused_before_ray_starts(
     cores = provenance.count_processors()
     greedy = tiny.trial(folder, execution=Execution(device="cpu", threads=cores + 1))
     with pytest.raises(TrainingError, match=f"this machine has {cores}: lower it with --set threads={cores}"):
-        execute.execute(tmp_path / "run", [greedy], {greedy.id: folder}, tmp_path, lambda progress: None)
+        execute.execute(RunPlace(tmp_path / "run", tmp_path), [greedy], {greedy.id: folder}, lambda progress: None)
 
 
 def test_a_gpu_that_ray_does_not_see_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +290,7 @@ def test_a_gpu_that_ray_does_not_see_is_said(folder: Path, tmp_path: Path, monke
     monkeypatch.setattr(ray_session, "node_resources", lambda: [{"CPU": 2.0}])
     trial = tiny.trial(folder, execution=Execution(device="gpu"))
     with pytest.raises(TrainingError, match=r"Ray sees no GPU.*--set device=cpu trains on the CPU"):
-        execute.execute(tmp_path / "run", [trial], {trial.id: folder}, tmp_path, lambda progress: None)
+        execute.execute(RunPlace(tmp_path / "run", tmp_path), [trial], {trial.id: folder}, lambda progress: None)
 
 
 @pytest.mark.long
@@ -302,7 +302,9 @@ def test_a_gpu_that_only_ray_sees_makes_failed_records(
     real = ray_session.ray.init
     monkeypatch.setattr(ray_session.ray, "init", lambda **asked: real(num_gpus=1, **asked))
     trial = tiny.trial(folder, execution=Execution(device="gpu", lowering="native"))
-    (record,) = execute.execute(tmp_path / "run", [trial], {trial.id: folder}, tmp_path, lambda progress: None)
+    (record,) = execute.execute(
+        RunPlace(tmp_path / "run", tmp_path), [trial], {trial.id: folder}, lambda progress: None
+    )
     assert record.status == "failed"
     assert "device gpu was asked for, but TensorFlow sees none here" in record.reason
     assert "Traceback" in (tmp_path / "logs" / f"{trial.id}.log").read_text()

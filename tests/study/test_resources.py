@@ -89,7 +89,7 @@ def test_a_study_says_what_its_trials_need(tmp_path: Path) -> None:
     study = load_study(str(file))
     assert study.file.resources == Resources(gpus=0.5, cpus=3, memory=4)
     assert study.resolved()["resources"] == {"cpus": 3.0, "gpus": 0.5, "memory": 4.0}
-    assert load_study(str(file), overrides={"gpus": 0.25}).file.resources.gpus == 0.25
+    assert load_study(str(file), settings={"gpus": 0.25}).file.resources.gpus == 0.25
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from resflow.study.load import builtin_studies, open_document
+from resflow.study.load import builtin_studies, load_study, open_document
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.weights import load
 from resflow.workflow.plan import make_plan
@@ -28,7 +28,7 @@ def stand_in(setting: str, family: str, depth: int, *more: Any) -> Pretrained:
 
 def ids(name: str, profile: str | None) -> dict[str, str]:
     """Arm -> the ids of its seeds in order; of a study that tunes, those of its searches as well."""
-    plan = make_plan(name, profile, prepare=False, gpus=0)
+    plan = make_plan(load_study(name, profile), prepare=False, gpus=0)
     arms: dict[str, str] = {}
     for trial in plan.trials:
         arms[trial.arm] = f"{arms.get(trial.arm, '')} {trial.id}".strip()

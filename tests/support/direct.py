@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from resflow.cli import main
 from resflow.records.record import Record, write_record
 from resflow.records.run import finished_records
+from resflow.runner.execute import RunPlace
 from resflow.runner.stopping import Stop
 from resflow.study.trial import Trial
 from resflow.training import train
@@ -26,22 +27,19 @@ def said(*words: str, code: int = 0) -> str:
 
 
 def execute(
-    run: Path,
+    place: RunPlace,
     trials: list[Trial],
     folders: dict[str, Path],
-    state: Path,
     show: Callable[[Any], Any],
     stop: Stop | None = None,
-    storage: str | None = None,
-    address: str | None = None,
 ) -> list[Record]:
     """In place of `runner.execute`."""
     outcomes = [
-        train.train_trial(trial, folders[trial.id], keep=network_path(state, trial.id))
-        for trial in trials_to_run(trials, finished_records(run), state)
+        train.train_trial(trial, folders[trial.id], keep=network_path(place.state, trial.id))
+        for trial in trials_to_run(trials, finished_records(place.run), place.state)
     ]
     for outcome in outcomes:
-        write_record(run, outcome)
+        write_record(place.run, outcome)
     return [outcome.record for outcome in outcomes]
 
 

@@ -146,7 +146,7 @@ def test_the_first_step_and_the_last_epoch_are_always_watched_and_never_too_many
 
 def test_they_are_written_and_read_with_the_record(tmp_path: Path, outcome: Outcome) -> None:
     write_record(tmp_path, outcome)
-    read = load_run(tmp_path).diagnostics([outcome.record.id, "gone"])
+    read = load_run(tmp_path).diagnostics_of([outcome.record.id, "gone"])
     assert list(read.columns) == ["id", "arm", "seed", *DIAGNOSTIC_COLUMNS]
     pd.testing.assert_frame_equal(read[list(DIAGNOSTIC_COLUMNS)], outcome.diagnostics, check_exact=True)
     path = tmp_path / "trials" / outcome.record.id / "diagnostics.parquet"

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import tiny
 
+from resflow import workspace
 from resflow.analysis.analyse import analyse, labels
 from resflow.analysis.tuning_curves import expected
 from resflow.errors import StudyError
@@ -24,6 +25,7 @@ from resflow.records.run import load_run
 from resflow.report import tuning as tuned
 from resflow.report.write import write_report
 from resflow.study import search_space
+from resflow.study.load import load_study
 from resflow.study.search_space import Choice, Range, Tune
 from resflow.study.trial import Trial
 from resflow.tuning import phase as tuning
@@ -69,7 +71,7 @@ def plan_of(mine: str, kind: str = "random", **more: Any) -> Plan:
     asked: dict[str, Any] = {"tune.oracle": kind, **more}
     if kind == "hyperband":
         asked["tune.candidates"] = None
-    return make_plan(mine, settings=asked, out=Path("run"))
+    return make_plan(load_study(mine, settings=asked), out=Path("run"))
 
 
 def searches_of(mine: str, kind: str = "random", **more: Any) -> tuning.Searches:
@@ -334,7 +336,7 @@ def caught_up(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     from support import work
 
     from resflow.runner import progress
-    from resflow.runner.execute import execute, execute_search
+    from resflow.runner.execute import RunPlace, execute, execute_search
 
     cloudpickle.register_pickle_by_value(work)
     place = tmp_path_factory.mktemp("caught-up")
@@ -343,18 +345,19 @@ def caught_up(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         (place / "mine.yaml").write_text(TEXT.format(photos=photos))
         rate = {"learning_rate": {"low": 1e-4, "high": 1.0, "sampling": "log"}}
         asked_for = {"tune.space": rate, "tune.candidates": 12, "tune.pruning": "asha", "seeds": 5}
-        plan = make_plan("./mine.yaml", settings=asked_for, out=Path("run"))
+        plan = make_plan(load_study("./mine.yaml", settings=asked_for), out=Path("run"))
         assert plan.searches is not None
         write_plan(plan)
         seen: list[progress.Progress] = []
         best = {"plain": 0.1, "residual": 0.001}  # the recipe's rate is 0.1: an advantage that is none of the net's
         act = functools.partial(work.planted, best=best, marker=place / "killed")
-        execute_search(plan.run / tuning.FOLDER, plan.searches, plan.folders, plan.state, seen.append, work=act)
+        search_place = RunPlace(plan.run / workspace.TUNING, plan.state)
+        execute_search(search_place, plan.searches, plan.folders, seen.append, work=act)
         assert (place / "killed").is_file()
         assert len(seen[-1].done) == seen[-1].total == 24
         final = with_tuned_trials(plan, tuning_phase(plan))
         write_plan(final)
-        execute(final.run, final.trials, final.folders, final.state, seen.append, work=act)
+        execute(RunPlace(final.run, final.state), final.trials, final.folders, seen.append, work=act)
         write_report(final.run)
         yield place / "run"
 
@@ -385,7 +388,7 @@ def test_no_candidate_is_lost_and_those_behind_end_early(caught_up: Path) -> Non
     for arm, mine_ in found.tried.items():
         for one in mine_:
             (record,) = one.records
-            history = pd.read_csv(caught_up / tuning.FOLDER / "trials" / record.id / "history.csv")
+            history = pd.read_csv(caught_up / workspace.TUNING / "trials" / record.id / "history.csv")
             assert list(history["epoch"]) == list(range(1, record.epochs_run + 1))
             assert one.score == pytest.approx(history["validation_top1"].iloc[-1])
         won = found.winner(arm)
@@ -415,11 +418,11 @@ def test_unequal_budgets_are_called_unfair(caught_up: Path, tmp_path: Path) -> N
     phase = tuning.read_phase(run)
     assert phase is not None
     gone = next(one for one in phase.tried["residual"] if one.number == 12)
-    shutil.rmtree(run / tuning.FOLDER / "trials" / gone.records[0].id)
+    shutil.rmtree(run / workspace.TUNING / "trials" / gone.records[0].id)
     said = next(label for label in labels(analyse(run)) if label.word == "unfairly tuned")
     assert "residual has tried 11 of 12" in said.text
-    (run / tuning.FOLDER / tuning.SEARCHES).write_text(
-        (run / tuning.FOLDER / tuning.SEARCHES).read_text().replace(",12,1,4", ",11,1,4", 1)
+    (run / workspace.TUNING / workspace.SEARCHES).write_text(
+        (run / workspace.TUNING / workspace.SEARCHES).read_text().replace(",12,1,4", ",11,1,4", 1)
     )
     said = next(label for label in labels(analyse(run)) if label.word == "unfairly tuned")
     assert "candidates allotted: plain 11, residual 12" in said.text
@@ -519,7 +522,7 @@ def test_places_on_a_scale_are_keras_tuners(share: float, sampling: str) -> None
 )
 def test_a_search_that_cannot_be_is_refused(changed: dict[str, Any], said: str, mine: str) -> None:
     with pytest.raises(StudyError, match=said):
-        make_plan(mine, settings=changed, out=Path("run"), prepare=False)
+        make_plan(load_study(mine, settings=changed), out=Path("run"), prepare=False)
 
 
 def test_a_study_without_tune_cannot_be_tuned(mine: str) -> None:

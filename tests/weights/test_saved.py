@@ -84,12 +84,12 @@ def test_keeping_is_no_part_of_a_trial_or_of_a_runs_name(tmp_path: Path, monkeyp
     Path("mine.yaml").write_text(STUDY.replace('"folder:photos"', "synthetic"))
     none = make_plan("./mine.yaml", prepare=False)
     for options in ({"settings": {"keep_weights": "last"}}, {"profile": "keeping"}):
-        some = make_plan("./mine.yaml", prepare=False, **options)
+        some = make_plan(load_study("./mine.yaml", **options), prepare=False)
         assert [t.id for t in some.trials] == [t.id for t in none.trials]
         assert [t.settings() for t in some.trials] == [t.settings() for t in none.trials]
         assert {t.keep_weights for t in some.trials} == {"best" if "profile" in options else "last"}
     assert {t.keep_weights for t in none.trials} == {"none"}
-    named = make_plan("./mine.yaml", prepare=False, settings={"keep_weights": "last"})
+    named = make_plan(load_study("./mine.yaml", settings={"keep_weights": "last"}), prepare=False)
     assert named.run == none.run
     assert "--set 'keep_weights=\"last\"'" in named.command
     assert named.study.resolved()["keep_weights"] == "last"
@@ -344,10 +344,11 @@ def test_a_study_says_that_it_could_not_keep_what_it_should(here: Path, monkeypa
 def test_kept_through_ray(folder: Path, tmp_path: Path) -> None:
     trials = [tiny.trial(folder, 1), tiny.trial(folder, 2)]
     run, folders = tmp_path / "results" / "run", {t.id: folder for t in trials}
-    execute.execute(run, trials, folders, tmp_path / "state", lambda progress: None)
+    place = execute.RunPlace(run, tmp_path / "state")
+    execute.execute(place, trials, folders, lambda progress: None)
     before = finished_records(run)
     asked = [replace(t, keep_weights="last") for t in trials]
-    again = execute.execute(run, asked, folders, tmp_path / "state", lambda progress: None)
+    again = execute.execute(place, asked, folders, lambda progress: None)
     changing = {"seconds", "provenance"}
     assert {r.id: r.model_dump(exclude=changing) for r in again} == {
         r.id: r.model_dump(exclude=changing) for r in before.values()

@@ -12,7 +12,7 @@ from resflow.errors import DataError, RecordError, StudyError
 from resflow.records import run as runs
 from resflow.records.record import Record
 from resflow.study import costs
-from resflow.study.load import open_document
+from resflow.study.load import load_study, open_document
 from resflow.workflow.plan import Plan, _command, estimate_seconds, make_plan, unpaired_twins, write_plan
 
 TEXT = """\
@@ -37,7 +37,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def make(name: str, **options: Any) -> Plan:
-    return make_plan(name, prepare=False, **options)
+    laid_over = {key: options.pop(key) for key in ("profile", "settings", "seeds") if key in options}
+    return make_plan(load_study(name, **laid_over), prepare=False, **options)
 
 
 def test_a_run_is_named_after_study_profile_and_data(mine: str) -> None:
@@ -54,7 +55,7 @@ def test_what_set_changes_is_in_the_name(mine: str) -> None:
 
 
 def test_the_command_repeats_the_run(mine: str) -> None:
-    plan = make(mine, profile="fast", source="synthetic", seeds=3, settings={"epochs": 2}, out=Path("x"))
+    plan = make(mine, profile="fast", data="synthetic", seeds=3, settings={"epochs": 2}, out=Path("x"))
     assert plan.command == (
         "resflow study ./mine.yaml --profile fast --data synthetic --seeds 3 --set epochs=2 --out x"
     )
@@ -107,7 +108,7 @@ def test_planning_prepares_no_data_that_it_need_not(mine: str, tmp_path: Path, m
 
 def test_wrong_data_is_told(mine: str) -> None:
     with pytest.raises(DataError, match="unknown data source 'nope'"):
-        make(mine, source="nope")
+        make(mine, data="nope")
     with pytest.raises(DataError, match="split"):
         make(mine, settings={"split": "official"})
     with pytest.raises(DataError, match="--data-dir"):

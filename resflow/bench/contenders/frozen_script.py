@@ -26,6 +26,7 @@ from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load_dataset
 from resflow.models.build import build_network, initialise
 from resflow.models.layers import Dropout
+from resflow.study.load import load_study
 from resflow.study.trial import Trial
 from resflow.training import inputs
 from resflow.training.schedule import learning_rate
@@ -41,7 +42,7 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _planned(spec: dict[str, Any]) -> Plan:
-    return make_plan(spec["study"], spec["profile"], settings=spec["settings"])
+    return make_plan(load_study(spec["study"], spec["profile"], settings=spec["settings"]))
 
 
 def random_weights(spec: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from resflow.bench.clock import BATCHES, timed
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load_dataset
 from resflow.study import costs
+from resflow.study.load import load_study
 from resflow.study.settings import Augmentation
 from resflow.study.trial import Trial
 from resflow.training import scoring, train
@@ -30,7 +31,7 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
 
 def step(spec: dict[str, Any]) -> dict[str, Any]:
     """Train as a trial does, its pipeline included, on images in memory."""
-    asked = make_plan(spec["study"], settings=spec["settings"], prepare=False).trials[0]
+    asked = make_plan(load_study(spec["study"], settings=spec["settings"]), prepare=False).trials[0]
     train.configure(asked.execution)
     learner = prepare_learner(asked, np.full(3, 128, np.float32), np.full(3, 64, np.float32))
     batch_size, rate = asked.recipe.batch_size, tf.constant(0.01)
@@ -102,7 +103,7 @@ def trial(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_trial(spec: dict[str, Any]) -> tuple[Trial, Path]:
-    plan = make_plan(spec["study"], settings=spec["settings"])
+    plan = make_plan(load_study(spec["study"], settings=spec["settings"]))
     return plan.trials[0], plan.folders[plan.trials[0].id]
 
 
@@ -150,7 +151,7 @@ def bare(spec: dict[str, Any]) -> dict[str, Any]:
 
 def worker(spec: dict[str, Any]) -> dict[str, Any]:
     """Run a study's trials in turn, over and over, as a worker of Ray does; resident memory (MB) after each."""
-    plan = make_plan(spec["study"], settings=spec["settings"])
+    plan = make_plan(load_study(spec["study"], settings=spec["settings"]))
     longest_first = costs.sort_trials(plan.trials)
     train.configure(longest_first[0].execution)
     memory, seconds, used = [], [], []

@@ -19,6 +19,7 @@ from resflow.bench.contenders.keras_step import batches, network
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load_dataset
 from resflow.models.build import initialise
+from resflow.study.load import load_study
 from resflow.study.trial import Trial
 from resflow.training.schedule import learning_rate
 from resflow.workflow.plan import make_plan
@@ -39,7 +40,7 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
 def job(spec: dict[str, Any]) -> dict[str, Any]:
     """Run every trial of a study one after the other. Reading the study and the images is `preparing` seconds."""
     start = time.perf_counter()
-    plan = make_plan(spec["study"], settings=spec["settings"])
+    plan = make_plan(load_study(spec["study"], settings=spec["settings"]))
     datasets = {
         t.fingerprint: load_dataset(plan.folders[t.id], t.data.split, t.split_seed)
         for t in {t.fingerprint: t for t in plan.trials}.values()

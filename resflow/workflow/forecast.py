@@ -1,0 +1,131 @@
+"""What a plan will take before it runs: trials left, seconds, places at a time, disk; and arms that differ in size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from resflow import architectures, provenance
+from resflow.records.record import Record
+from resflow.records.run import finished_records
+from resflow.study import costs
+from resflow.study.resources import GIGABYTE, TrialResources
+from resflow.study.trial import Trial
+from resflow.tuning.phase import Phase
+from resflow.weights.saved import trials_to_run
+from resflow.workflow.plan import Plan, tuning_phase
+
+RAYS_SHARE = 0.3  # of a machine's memory, which Ray keeps for its object store
+
+
+@dataclass(frozen=True)
+class SearchForecast:
+    """The search that a study begins with, as far as it is still to be done."""
+
+    arms: int
+    allotted: tuple[int, ...]  # candidates an arm, each number once
+    oracle: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """An estimate of what a plan takes on this machine."""
+
+    seconds: dict[str, float]  # by trial id
+    basis: str  # of the estimate, in words
+    waiting: list[Trial]  # trials that are to run
+    slots: int  # of them that run at a time
+    wall: float  # seconds until the last has ended
+    feature_bytes: int  # on disk, of features that trials share
+    unpaired: list[str]  # pairs of a plain and a residual arm that differ in size
+    search: SearchForecast | None  # before the trials; none where there is nothing to search (any more)
+
+
+def forecast(plan: Plan) -> Forecast:
+    """Estimate what is still to be done for a plan, by the run's own finished trials where there are some."""
+    records = finished_records(plan.run) if plan.run.is_dir() else {}
+    seconds, basis = estimate_seconds(plan.trials, records)
+    waiting = trials_to_run(plan.trials, records, plan.state)
+    templates = [] if plan.searches is None else list(plan.searches.templates.values())
+    slots = count_slots(plan.trials or templates)
+    wall = max([sum(seconds[t.id] for t in waiting) / slots, *(seconds[t.id] for t in waiting)], default=0.0)
+    return Forecast(
+        seconds=seconds,
+        basis=basis,
+        waiting=waiting,
+        slots=slots,
+        wall=wall,
+        feature_bytes=costs.feature_bytes(waiting),
+        unpaired=unpaired_twins(plan.trials),
+        search=None if plan.searches is None else _forecast_search(plan, slots),
+    )
+
+
+def _forecast_search(plan: Plan, slots: int) -> SearchForecast | None:
+    assert plan.searches is not None
+    phase = tuning_phase(plan)
+    if not phase.unfinished:
+        return None
+    device = next(iter(plan.searches.templates.values())).execution.device
+    seconds = estimate_search_seconds(plan, phase, costs.ASSUMED_RATE[device]) / slots
+    allotted = tuple(dict.fromkeys(int(number) for number in phase.table["allotted"]))
+    return SearchForecast(len(phase.table), allotted, plan.searches.tune.oracle, seconds)
+
+
+def estimate_search_seconds(plan: Plan, found: Phase, rate: float) -> float:
+    """Estimate the seconds that the candidates which are still to come take, one after the other."""
+    assert plan.searches is not None
+    searches, seconds_ = plan.searches, 0.0
+    for arm in found.unfinished:
+        rungs, seeds = searches.rungs(arm), searches.tune.chosen_seeds
+        like = {epochs: searches.candidate(arm, 1, {}, epochs, seeds[0]) for epochs in set(rungs)}
+        work = {epochs: costs.estimate_work([one])[one.id] for epochs, one in like.items()}
+        share = 1 - len(found.tried[arm]) / len(rungs)
+        seconds_ += share * len(seeds) * sum(work[epochs] for epochs in rungs) / rate
+    return seconds_
+
+
+def unpaired_twins(trials: Sequence[Trial]) -> list[str]:
+    """Pairs of a plain and a residual arm, equal in all other factors, whose parameters differ; by how much."""
+    arms = list({t.arm: t for t in trials}.values())
+    pairs = [
+        (residual, plain)
+        for plain in arms
+        for residual in arms
+        if plain.network.shortcut == "none" != residual.network.shortcut
+        and _but_shortcut(plain) == _but_shortcut(residual)
+    ]
+    said = [(one, other, architectures.unpaired(one.parameters, other.parameters)) for one, other in pairs]
+    return [f"{residual.arm} − {plain.arm}: {difference}" for residual, plain, difference in said if difference]
+
+
+def _but_shortcut(trial: Trial) -> dict[str, str]:
+    return {factor: label for factor, label in trial.levels.items() if factor != "shortcut"}
+
+
+def count_slots(trials: Sequence[Trial]) -> int:
+    """Trials that run at a time on this machine."""
+    memory = provenance.environment()["memory_gb"]
+    there = {"CPU": provenance.count_processors(), "GPU": provenance.count_gpus()}
+    there |= {"memory": memory * (1 - RAYS_SHARE) * GIGABYTE} if memory else {}
+    return max(1, TrialResources.from_trial(trials[0]).fit(there))
+
+
+def estimate_seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[dict[str, float], str]:
+    """Estimate each trial's seconds, and say from what.
+
+    The rate (multiply-adds a second) is that of the run's own finished trials, or else a measured figure of
+    another machine.
+    """
+    if not trials:
+        return {}, "none is planned yet"
+    work = costs.estimate_work(trials)
+    done = [(t, records[t.id]) for t in trials if t.id in records and records[t.id].status == "completed"]
+    spent = sum(record.seconds for _, record in done)
+    if spent:
+        rate, basis = sum(work[t.id] for t, _ in done) / spent, f"from {len(done)} finished trials of this run"
+    else:
+        rate = costs.ASSUMED_RATE[trials[0].execution.device]
+        basis = f"assuming {rate:.1e} multiply-adds a second; better once a trial has finished here"
+    return {t.id: work[t.id] / rate for t in trials}, basis

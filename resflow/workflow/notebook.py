@@ -1,0 +1,74 @@
+"""Progress of a run in a notebook: one cell output that is drawn anew, no more than once a second."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from IPython.display import HTML, display
+
+from resflow.report.formatting import duration
+from resflow.report.tables import Table
+
+if TYPE_CHECKING:
+    from resflow.runner.progress import Progress
+
+PAUSE_S = 1.0  # between two drawings
+
+
+class NotebookReporter:
+    """A Reporter for Jupyter."""
+
+    def note(self, text: str, title: str = "") -> None:
+        head = f"<strong>{html.escape(title)}</strong>: " if title else ""
+        display(HTML(f"<p>{head}{html.escape(text)}</p>"))
+
+    def show(self, tables: Iterable[Table]) -> None:
+        for table in tables:
+            display(HTML(f"<h4>{html.escape(table.title)}</h4>"))
+            display(pd.DataFrame(table.rows, columns=list(table.header)).style.hide(axis="index"))
+
+    @contextmanager
+    def watch(self, total: int) -> Iterator[Callable[[Progress], Any]]:
+        handle = display(HTML("<p>Starting Ray …</p>"), display_id=True)
+        last = 0.0
+
+        def draw(progress: Progress) -> None:
+            nonlocal last
+            latest, now = progress, time.monotonic()
+            if now - last >= PAUSE_S or len(latest.done) == total:
+                last = now
+                handle.update(HTML(progress_page(latest, total)))
+
+        yield draw
+
+
+def progress_page(progress: Progress, total: int) -> str:
+    """Return a bar, the counts by status, and a row for each trial that runs, as HTML."""
+    done, running = dict(progress.done), dict(progress.running)
+    counts: Counter[str] = Counter(record.status for record in done.values())
+    counts |= Counter(running=len(running), waiting=total - len(done) - len(running))
+    left = progress.seconds_left()
+    text = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
+    rows = [
+        {
+            "arm": progress.trials[trial].arm,
+            "seed": progress.trials[trial].seed,
+            "epoch": f"{int(row.get('epoch', 0))}/{progress.trials[trial].epochs}",
+            "training top-1": _percent(row.get("train_top1")),
+            "validation top-1": _percent(row.get("validation_top1")),
+        }
+        for trial, row in running.items()
+    ]
+    table = pd.DataFrame(rows).to_html(index=False, border=0) if rows else ""
+    time_left = f", {duration(left)} left" if left is not None else ""
+    return f'<progress value="{len(done)}" max="{total}"></progress> {html.escape(text)}{time_left}{table}'
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

@@ -1,0 +1,301 @@
+"""Run a study: search what it tunes, train what has no record, write the report.
+
+Nothing here prints or ends the process: a Reporter is told, and a RunResult comes back. So the command line and a
+notebook do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resflow import atomic, provenance, workspace
+from resflow.errors import RecordError, StudyError
+from resflow.records import record as trial_records
+from resflow.records.record import Record
+from resflow.records.run import Run, finished_records, load_run
+from resflow.report import tuning as tuning_tables
+from resflow.report.tables import Table
+from resflow.report.write import write_report
+from resflow.runner.stopping import Stop, exclusive_run, parse_duration
+from resflow.study.load import Study
+from resflow.study.trial import Trial
+from resflow.weights.saved import trials_to_run, trials_without_network
+from resflow.workflow.plan import Plan, plan_of_run, tuning_phase, with_tuned_trials, write_plan
+
+if TYPE_CHECKING:
+    from resflow.runner.execute import RunPlace
+    from resflow.runner.progress import Progress
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a study is run; none of it changes a result."""
+
+    time_budget: float | str | None = None  # seconds, or 30m, 2h, 1d: no trial goes on after it
+    max_failures: int | None = None  # trials that failed or diverged, after which no other starts
+    storage: str | None = None  # a folder or URL for checkpoints of running trials; .resflow by default
+    address: str | None = None  # of a Ray cluster, auto or HOST:PORT; this machine by default
+    fresh: bool = False  # set the study's records aside and run all of it
+    prune: bool = False  # set records aside that are no trial of the study any more
+    reuse: tuple[str, ...] = ()  # runs whose records of the same trials are taken over
+
+    def make_stop(self) -> Stop:
+        """Start the clock of the time budget. Raises StudyError where it is none."""
+        budget = parse_duration(self.time_budget) if isinstance(self.time_budget, str) else self.time_budget
+        return Stop(budget, self.max_failures)
+
+
+class Reporter(Protocol):
+    """Hears of a run as it goes on."""
+
+    def note(self, text: str, title: str = "") -> None:
+        """Hear a line; where it has a title, it begins with it."""
+
+    def show(self, tables: Iterable[Table]) -> None:
+        """Hear of tables: what a search has found."""
+
+    def watch(self, total: int) -> AbstractContextManager[Callable[[Progress], Any]]:
+        """Give a function that hears of the progress of so many trials, for as long as they run."""
+
+
+class Silent:
+    """A Reporter that tells nobody."""
+
+    def note(self, text: str, title: str = "") -> None:
+        pass
+
+    def show(self, tables: Iterable[Table]) -> None:
+        pass
+
+    def watch(self, total: int) -> AbstractContextManager[Callable[[Progress], Any]]:
+        return nullcontext(lambda progress: None)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run as it is left: `stopped` says why it ended early, and is empty otherwise."""
+
+    plan: Plan
+    stopped: str = ""
+    searching: tuple[str, ...] = ()  # arms whose search is not complete: no trial has run yet
+    report: Path | None = None
+
+    @cached_property
+    def run(self) -> Run:
+        """The run's folder as it is read now."""
+        return load_run(self.plan.run)
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """The records of the plan's trials, in its order."""
+        known = {record.id: record for record in self.run.records}
+        return [known[trial.id] for trial in self.plan.trials if trial.id in known]
+
+    @property
+    def failed(self) -> list[Record]:
+        """The records of trials that failed or diverged."""
+        return [record for record in self.records if record.status in ("failed", "diverged")]
+
+    @property
+    def missing(self) -> int:
+        """The number of trials that have no record yet."""
+        return len(self.plan.trials) - len(self.records)
+
+    @cached_property
+    def without_network(self) -> list[Trial]:
+        """The trials whose network was to be kept and is not there."""
+        return trials_without_network(self.plan.trials, {record.id: record for record in self.records}, self.plan.state)
+
+    @property
+    def complete(self) -> bool:
+        """True where the same command would have nothing to do."""
+        return not (self.searching or self.missing or self.without_network)
+
+
+def run_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunResult:
+    """Run what a plan has no record of yet, then write its report.
+
+    Raises MissingExtraError where nothing can be trained here, RecordError where another process has the run or its
+    folder cannot be written, TrainingError where Ray does not start.
+    """
+    options, reporter = options or RunOptions(), reporter or Silent()
+    provenance.require_training()
+    stop = options.make_stop()
+    with exclusive_run(plan.run):
+        if plan.searches:
+            plan, searching = _search(plan, options, stop, reporter)
+            if searching:
+                return RunResult(plan, stop.reason, searching)
+        _sort_records(plan, options, reporter)
+        return _train(plan, options, stop, reporter)
+
+
+def tune_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunResult:
+    """Search the settings of each arm of a plan whose study tunes, and train nothing else. Raises as `run_plan`."""
+    options, reporter = options or RunOptions(), reporter or Silent()
+    provenance.require_training()
+    check_tunable(plan.study)
+    stop = options.make_stop()
+    with exclusive_run(plan.run):
+        plan, searching = _search(plan, options, stop, reporter)
+        return RunResult(plan, stop.reason, searching)
+
+
+def check_tunable(study: Study) -> None:
+    """Raise StudyError where a study has nothing to tune."""
+    if study.file.tune is None:
+        raise StudyError(
+            f"the study {study.name} has no `tune`: expected a section that says what is searched, such as tune: "
+            "{space: {learning_rate: {low: 0.001, high: 1.0, sampling: log}}, candidates: 12}."
+        )
+
+
+def retry_run(
+    folder: Path,
+    *,
+    diverged: bool = False,
+    data_dir: Path | None = None,
+    options: RunOptions | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Run the failed trials of a run again, those that diverged as well if asked, and what has no record yet."""
+    options, reporter = options or RunOptions(), reporter or Silent()
+    run = load_run(folder)
+    if not (folder / workspace.STUDY).is_file():
+        raise RecordError(
+            f"{folder} has no {workspace.STUDY}: run its study by name, `resflow study NAME --out {folder}`."
+        )
+    provenance.require_training()
+    stop = options.make_stop()
+    plan = plan_of_run(folder, str(run.study.get("command", "")), data_dir, cluster_gpus(options.address))
+    statuses, ids = ("failed", "diverged") if diverged else ("failed",), {trial.id for trial in plan.trials}
+    with exclusive_run(folder):
+        again = [record.id for record in run.records if record.status in statuses and record.id in ids]
+        _set_aside(plan, again, reporter)
+        if plan.searches:
+            plan, searching = _search(plan, options, stop, reporter)
+            if searching:
+                return RunResult(plan, stop.reason, searching)
+        return _train(plan, options, stop, reporter)
+
+
+def cluster_gpus(address: str | None) -> int | None:
+    """Return how many GPUs a Ray cluster has; None where trials run on this machine. Raises TrainingError."""
+    if address is None:
+        return None
+    provenance.require_training()
+    from resflow.runner import ray_session
+
+    return int(ray_session.visible_resources(address).get("GPU", 0))
+
+
+def _search(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> tuple[Plan, tuple[str, ...]]:
+    """Run the candidates that have no record; return the plan with the tuned trials, and the arms not yet searched."""
+    assert plan.searches is not None
+    folder = plan.run / workspace.TUNING
+    write_plan(plan)
+    if options.fresh and (folder / workspace.TRIALS).is_dir():
+        _set_aside(plan, [record.id for record in load_run(folder).records], reporter, folder)
+    phase = tuning_phase(plan)
+    if phase.unfinished:
+        table, tune = plan.searches.table(), plan.searches.tune
+        reporter.note(
+            f"tuning {many(len(table), 'arm')}, {table['allotted'].iloc[0]} candidates each ({tune.oracle}), "
+            f"{', '.join(tune.space)}. Records: {folder}/",
+            title=plan.study.name,
+        )
+        from resflow.runner.execute import execute_search
+
+        with reporter.watch(int(table["allotted"].sum()) * len(tune.chosen_seeds)) as show:
+            execute_search(_place(folder, plan, options), plan.searches, plan.folders, show, stop)
+        phase = tuning_phase(plan)
+        plan = with_tuned_trials(plan, phase)
+        write_plan(plan)
+    assert plan.searches is not None
+    atomic.write(plan.run / workspace.LEDGER, atomic.csv(phase.ledger()))
+    reporter.show(tuning_tables.tables(phase, plan.searches.tune.space))
+    return plan, tuple(phase.unfinished)
+
+
+def _sort_records(plan: Plan, options: RunOptions, reporter: Reporter) -> None:
+    """Set aside and take over what the options ask for, and tell of records that are of no trial of this study."""
+    known = load_run(plan.run).folders if (plan.run / workspace.TRIALS).is_dir() else ()
+    if options.fresh:
+        _set_aside(plan, [trial.id for trial in plan.trials if trial.id in known], reporter)
+        _forget_checkpoints(plan, options.storage)
+    strangers = sorted(set(known) - {trial.id for trial in plan.trials})
+    if options.prune:
+        _set_aside(plan, strangers, reporter)
+    elif strangers:
+        reporter.note(
+            f"{many(len(strangers), 'record')} of trials that this study does not have (any more) left out of the "
+            f"report; --prune sets them aside: {', '.join(strangers[:5])}{' …' if len(strangers) > 5 else ''}"
+        )
+    for run in options.reuse:
+        _take_over(plan, workspace.run_folder(run), reporter)
+
+
+def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> RunResult:
+    """Train what has no record, or lacks its network, and write the report."""
+    write_plan(plan)
+    known = finished_records(plan.run)
+    waiting = trials_to_run(plan.trials, known, plan.state)
+    again = trials_without_network(plan.trials, known, plan.state)
+    reporter.note(
+        f"{many(len(plan.study.arms), 'arm')} × {many(len(plan.study.seeds), 'seed')} = {len(plan.trials)} trials, "
+        f"{len(plan.trials) - len(waiting)} of them done before. Records: {plan.run}/",
+        title=plan.study.name,
+    )
+    if again:
+        reporter.note(
+            f"{many(len(again), 'trial')} of them ran before without keeping this network: trained again for it"
+        )
+    if waiting:
+        from resflow.runner.execute import execute
+
+        with reporter.watch(len(waiting)) as show:
+            execute(_place(plan.run, plan, options), waiting, plan.folders, show, stop)
+    return RunResult(plan, stop.reason, report=write_report(plan.run))
+
+
+def _place(run: Path, plan: Plan, options: RunOptions) -> RunPlace:
+    from resflow.runner.execute import RunPlace
+
+    return RunPlace(run, plan.state, options.storage, options.address)
+
+
+def _take_over(plan: Plan, other: Path, reporter: Reporter) -> None:
+    """Take over the records of this plan's trials that another run has completed."""
+    write_plan(plan)
+    theirs, ours = finished_records(other), finished_records(plan.run)
+    same = [
+        trial
+        for trial in plan.trials
+        if trial.id in theirs and trial.id not in ours and theirs[trial.id].status == "completed"
+    ]
+    for trial in same:
+        trial_records.take_over(plan.run, trial, workspace.trial_folder(other, trial.id))
+    reporter.note(f"{many(len(same), 'record')} taken over from {other}")
+
+
+def _set_aside(plan: Plan, ids: Collection[str], reporter: Reporter, run: Path | None = None) -> None:
+    if ids:
+        place = trial_records.set_aside(run or plan.run, ids, plan.state / workspace.SET_ASIDE)
+        reporter.note(f"{many(len(ids), 'record')} set aside in {place}")
+
+
+def _forget_checkpoints(plan: Plan, storage: str | None) -> None:
+    from resflow.training import checkpoints
+
+    place = checkpoints.checkpoint_place(plan.run, plan.state, storage)
+    checkpoints.Storage(place).sweep({trial.id for trial in plan.trials})
+
+
+def many(number: int, thing: str) -> str:
+    """Say how many things there are: 1 record, 2 records."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
