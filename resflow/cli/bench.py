@@ -1,4 +1,4 @@
-"""`resflow bench`: the commands, thin as those of cli.py."""
+"""`resflow bench`: a command a question of speed or reliability."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def coverage(
     as_json: Json = False,
     out: Save = None,
 ) -> None:
-    """How often intervals cover and tests are wrong, by simulation: on normal seeds, and where seeds are not."""
+    """Simulate how often intervals cover and tests are wrong: on normal seeds, and where seeds are not."""
     from resflow.bench import coverage as simulated
 
     _show(simulated.run(draws, _say), _command("coverage", {"--draws": draws}), as_json, out)

@@ -43,7 +43,7 @@ def count(number: float) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> Table:
-    """A table whose `right` columns are set to the right; cells are text, never markup."""
+    """Make a table whose `right` columns are set to the right; cells are text, never markup."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -53,7 +53,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence
 
 
 def render_table(made: tables.Table) -> Group:
-    """A table of a report, with its title and note."""
+    """Lay out a table of a report, with its title and note."""
     right = [name for place, name in enumerate(made.header) if place and name not in made.text]
     parts: list[Any] = [Text(f"\n{made.title}", style="bold")]
     if made.rows:
@@ -62,7 +62,7 @@ def render_table(made: tables.Table) -> Group:
 
 
 def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
-    """A row a trial. A narrow terminal gets no columns of factors: the arm's name says their levels in order."""
+    """Make a row a trial. A narrow terminal gets no columns of factors: the arm's name says their levels in order."""
     factors = list(trials[0].levels) if console.width >= 110 else []
     columns = ["trial", "arm", "seed", *factors, "parameters", "multiply-adds", "epochs", "time"]
     rows = [
@@ -113,7 +113,7 @@ def status_text(counts: Mapping[str, int]) -> Text:
 
 
 def run_status(folder: Path) -> tuple[list[Any], Table]:
-    """One run, or its candidates, for `resflow status`: how many trials in which states, and a row for each."""
+    """Count the trials of a run, or its candidates, by state, and make a row for each."""
     from resflow.records.run import load_run
 
     run = load_run(folder)
@@ -133,7 +133,7 @@ def run_status(folder: Path) -> tuple[list[Any], Table]:
 
 
 def data_page(facts: Description) -> Group:
-    """What `resflow data info` shows."""
+    """Lay out a prepared source: classes and splits, identity, copies, the cache."""
     counts: list[list[Any]] = [[name, *numbers, sum(numbers)] for name, numbers in facts.counts.items()]
     counts.append(["all", *facts.totals, sum(facts.totals)])
     sides = ", ".join(f"{which} {width}×{height}" for which, (width, height) in facts.originals.items())

@@ -1,4 +1,4 @@
-"""Looking inside trained networks: `resflow maps` and `resflow landscape`, thin as the commands of cli.py."""
+"""Looking inside trained networks: `resflow maps` and `resflow landscape`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trained networks: `resflow pretrain`, `export` and `predict`, thin as the commands of cli.py."""
+"""Trained networks: `resflow pretrain`, `export` and `predict`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of trials: `resflow status`, `report`, `compare`, `show` and `open`, thin as the commands of cli.py."""
+"""Results: `resflow status`, `report`, `compare`, `show` and `open`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def status(
 
 
 def _candidates(run: Path) -> list[Path]:
-    """The folder of a run's candidates; none before the first of them has ended."""
+    """Return the folder of a run's candidates; none before the first of them has ended."""
     return [run / workspace.TUNING] if (run / workspace.TUNING / workspace.TRIALS).is_dir() else []
 
 
 def _runs() -> list[Path]:
-    """Every run below results/. Raises RecordError where there is none."""
+    """List every run below results/. Raises RecordError where there is none."""
     from resflow.workspace import RESULTS
 
     found = sorted(path.parent for path in RESULTS.glob(f"*/{workspace.STUDY}"))

@@ -1,1 +1,1 @@
-"""What trials leave on disk: one record, and a run as a folder of records."""
+"""Records: the outcome of a trial on disk, and a run as a folder of them."""

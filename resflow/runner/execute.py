@@ -32,7 +32,7 @@ RETRIES = 3  # of a trial whose worker died; what an exception says is a record 
 
 @dataclass(frozen=True)
 class RunPlace:
-    """Where the files of a run lie, and on which machines it runs. None of it changes a result.
+    """The places of a run: its files, and the machines that it runs on. None of it changes a result.
 
     `state` is the ignored folder for logs, kept networks and Ray's files; `storage` a folder or a URL for the
     checkpoints of running trials, in `state` by default; `address` that of a Ray cluster, this machine by default.
@@ -127,7 +127,7 @@ class ListedTrials:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Makes a candidate again from what its oracle said of it."""
+    """Makes a candidate again from its oracle's answer."""
 
     searches: Searches
 
@@ -138,7 +138,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which trials run, and in which order.
+    """The trials that run, and their order.
 
     `like` are trials of the same data, weights and resources as those that `source` hands out; `make` makes a trial
     again in a worker, of what `source.config` says of it; `scheduler` is Tune's, which may end trials early.

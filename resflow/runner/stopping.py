@@ -1,4 +1,4 @@
-"""What ends a run before its last trial: Ctrl-C, a time budget, too many failures. And who may run it at all."""
+"""The end of a run before its last trial, by Ctrl-C, a time budget or too many failures; one process a run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Stop:
         self.failures += status in ("failed", "diverged")
 
     def due(self) -> bool:
-        """Whether no more is to run."""
+        """Say whether no more is to run."""
         if not self.reason:
             spent = time.monotonic() - self.started
             if self.max_failures is not None and self.failures >= self.max_failures:

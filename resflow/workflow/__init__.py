@@ -1,1 +1,1 @@
-"""What the command line and a notebook both call: plan a study, run it, train a backbone, look after a machine."""
+"""The work itself, which the command line and a notebook both call: plan a study, run it, look after a machine."""

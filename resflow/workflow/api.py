@@ -116,7 +116,7 @@ class Result:
 
     @cached_property
     def answer(self) -> str:
-        """What the study has found, in as few words as it takes."""
+        """The answer to the study's question, in as few words as it takes."""
         return "\n".join(answer(self.analysis))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a machine offers and what resflow keeps on it: `resflow doctor` and `resflow clean`."""
+"""A machine's offer and the files that resflow keeps on it: `resflow doctor` and `resflow clean`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan will take before it runs: trials left, seconds, places at a time, disk; and arms that differ in size."""
+"""The cost of a plan before it runs: trials left, seconds, places at a time, disk; and arms that differ in size."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a study is run; none of it changes a result."""
+    """The terms on which a study is run; none of them changes a result."""
 
     time_budget: float | str | None = None  # seconds, or 30m, 2h, 1d: no trial goes on after it
     max_failures: int | None = None  # trials that failed or diverged, after which no other starts

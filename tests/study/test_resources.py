@@ -15,7 +15,7 @@ from resflow.errors import StudyError
 from resflow.study.load import load_study
 from resflow.study.resources import TrialResources
 from resflow.study.settings import Execution, Resources
-from resflow.workflow.plan import count_slots
+from resflow.workflow.forecast import count_slots
 
 STUDY = """
 name: mine

@@ -12,8 +12,10 @@ from resflow.errors import DataError, RecordError, StudyError
 from resflow.records import run as runs
 from resflow.records.record import Record
 from resflow.study import costs
-from resflow.study.load import load_study, open_document
-from resflow.workflow.plan import Plan, _command, estimate_seconds, make_plan, unpaired_twins, write_plan
+from resflow.study.load import Origin, load_study, open_document
+from resflow.study.yaml_source import Document
+from resflow.workflow.forecast import estimate_seconds, unpaired_twins
+from resflow.workflow.plan import Plan, _command, make_plan, write_plan
 
 TEXT = """\
 name: mine
@@ -69,7 +71,8 @@ def test_the_command_survives_the_shell(value: Any, mine: str) -> None:
 
     from resflow.study.yaml_source import parse_scalar
 
-    command = _command("a b.yaml", None, "folder:/my photos", None, {"epochs": value}, Path("my run"))
+    origin = Origin("a b.yaml", Document({}, {}, ""), "folder:/my photos", {"epochs": value})
+    command = _command(origin, None, Path("my run"), Path("my run"))
     words = shlex.split(command)
     assert words[2] == "a b.yaml"
     assert words[words.index("--data") + 1] == "folder:/my photos"
