@@ -184,7 +184,8 @@ def _write_images(
 
 def _shown(images: Iterable[Decoded], total: int, title: str, progress: bool) -> Iterator[Decoded]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+    # A notebook's own widgets would want more packages: there the bar is a line of text.
+    with Progress(*columns, console=Console(stderr=True, force_jupyter=False), disable=not progress) as bar:
         yield from bar.track(images, total=total, description=title)
 
 

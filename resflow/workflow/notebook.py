@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import logging
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,11 @@ PAUSE_S = 1.0  # between two drawings
 
 class NotebookReporter:
     """A Reporter for Jupyter."""
+
+    def __init__(self) -> None:
+        """Keep Ray and tqdm from asking for widgets: progress is drawn without any."""
+        warnings.filterwarnings("ignore", "IProgress not found")
+        logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)
 
     def note(self, text: str, title: str = "") -> None:
         head = f"<strong>{html.escape(title)}</strong>: " if title else ""
