@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from math import ceil
-from typing import Any
+from typing import Any, Literal, get_args
 
 from resflow.errors import StudyError, one_of
 
@@ -30,10 +30,12 @@ IMAGENET_STAGES = {
     152: ("bottleneck", (3, 8, 36, 3)),
 }
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)  # the paper's own; any 6n+2 is legal
-FAMILIES = ("imagenet", "cifar")
-SHORTCUTS = ("none", "zero_pad", "projection", "projection_all")
-VARIANTS = ("v1", "v1.5", "v2")
-STEMS = ("imagenet", "low_resolution")
+# The levels of the settings of the same names, written here once.
+Family = Literal["imagenet", "cifar"]
+Shortcut = Literal["none", "zero_pad", "projection", "projection_all"]
+Variant = Literal["v1", "v1.5", "v2"]
+Stem = Literal["imagenet", "low_resolution"]
+FAMILIES, SHORTCUTS, VARIANTS, STEMS = map(get_args, (Family, Shortcut, Variant, Stem))
 STEM_POOLS = ("both", "same")  # where the stem's pooling pads: all sides, or right and bottom as TensorFlow's SAME
 FIRST_STAGE_FILTERS = {"imagenet": 64, "cifar": 16}
 BOTTLENECK_EXPANSION = 4

@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from resflow.architectures import Architecture, resolve_stem
+from resflow.architectures import Architecture, Family, Shortcut, Stem, Variant, resolve_stem
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+ImageSize = Annotated[int, Field(ge=16, le=512)]
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+Lowering = Literal["table", "native"]
 
 
 class Section(BaseModel):
@@ -28,16 +31,14 @@ class Head(Section):
 class Network(Section):
     """The network, as in He et al. 2015 (arXiv 1512.03385)."""
 
-    family: Literal["imagenet", "cifar"] = Field("imagenet", description="stage table: Table 1 or section 4.2")
+    family: Family = Field("imagenet", description="stage table: Table 1 or section 4.2")
     depth: PositiveInt = Field(18, le=2000, description="imagenet 18/34/50/101/152; cifar 6n+2")
-    shortcut: Literal["none", "zero_pad", "projection", "projection_all"] = Field(
-        "projection", description="none is the plain twin; options A, B, C of section 4.1"
-    )
-    variant: Literal["v1", "v1.5", "v2"] = Field(
+    shortcut: Shortcut = Field("projection", description="none is the plain twin; options A, B, C of section 4.1")
+    variant: Variant = Field(
         "v1.5", description="stride in a bottleneck's first 1x1, or its 3x3; v2 is pre-activation (arXiv 1603.05027)"
     )
     width: float = Field(1.0, gt=0, le=8, description="multiplier of every channel count")
-    stem: Literal["auto", "imagenet", "low_resolution"] = Field(
+    stem: Literal["auto", Stem] = Field(
         "auto", description="auto: low_resolution (3x3, no pooling) below 64 pixels and in the cifar family"
     )
     zero_gamma: bool = Field(
@@ -130,7 +131,7 @@ class Data(Section):
     split: Literal["auto", "generated", "official", "article", "stratified"] = Field(
         "auto", description="auto: the source's own default"
     )
-    image_size: int = Field(64, ge=16, le=512, description="pixels of a side, after resizing and centre crop")
+    image_size: ImageSize = Field(64, description="pixels of a side, after resizing and centre crop")
     normalisation: Literal["auto", "dataset", "weights", "raw"] = Field(
         "auto",
         description="by the training images' statistics, as the weights were trained, or 0..255 as it is; "
@@ -143,11 +144,11 @@ class Execution(Section):
 
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: gpu where the machine has one")
     threads: PositiveInt = Field(1, description="CPU threads a trial; many trials of one thread beat one of many")
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    precision: Precision = "float32"
     jit: Literal["auto"] | bool = Field(
         "auto", description="compile with XLA; auto: on GPUs, where every arm has steps enough to repay it"
     )
-    lowering: Literal["table", "native"] = Field("table", description="convolutions on CPUs by the measured table")
+    lowering: Lowering = Field("table", description="convolutions on CPUs by the measured table")
     features: bool = Field(True, description="frozen backbones' outputs are computed once and shared by trials")
 
 
