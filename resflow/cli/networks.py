@@ -96,7 +96,7 @@ def predict(
     if format_ not in ("table", "json"):
         raise ResflowError(f"--format: {one_of(format_, ('table', 'json'), 'format')}")
     kept = _kept(model)
-    decoded = list(decode.decode_all(((str(path), path.read_bytes) for path in images), kept.about.image_size))
+    decoded = list(decode.decode_all(((str(path), path.read_bytes) for path in images), kept.network.image_size))
     from resflow.inspection.network import predict_photos, rebuild_network
 
     rows = predict_photos(rebuild_network(kept), decoded, top)

@@ -60,7 +60,7 @@ def choose_networks(run: Path, arms: Sequence[str] | None, seed: int | None) -> 
             "What has a record already keeps it: on a CPU the same numbers come out."
         )
     found = [(record, read_network(path)) for record, path in networks]
-    if len({source.about.image_size for _, source in found}) > 1:
+    if len({source.network.image_size for _, source in found}) > 1:
         raise RecordError(f"the arms of {run.name} see images of several sizes: choose those of one with --arm.")
     return Chosen(analysis, chosen, found)
 
@@ -93,7 +93,7 @@ def draw_maps(
     from resflow.inspection.activation_maps import look
     from resflow.inspection.network import rebuild_network
 
-    size = chosen.networks[0][1].about.image_size
+    size = chosen.networks[0][1].network.image_size
     decoded = _given(given, size) if given else _own(run_dataset(chosen, data_dir), count)
     images = np.stack([photo.pixels for photo in decoded])
     rows = {}

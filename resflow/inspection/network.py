@@ -19,7 +19,7 @@ from resflow.errors import WeightsError
 from resflow.models.build import build_network
 from resflow.training import scoring
 from resflow.weights import load
-from resflow.weights.description import Described
+from resflow.weights.description import TrainedNetwork
 from resflow.weights.saved import (
     ABOUT,
     KEPT,
@@ -61,9 +61,9 @@ def rebuild_network(source: SavedNetwork) -> Network:
     # Variables, as in training: of constants TensorFlow would make other sums, with other last bits.
     mean, deviation = (
         tf.Variable(np.array(values, np.float32), trainable=False)
-        for values in (source.normalisation.mean, source.normalisation.deviation)
+        for values in (source.network.normalisation.mean, source.network.normalisation.deviation)
     )
-    size = source.about.image_size
+    size = source.network.image_size
 
     def prepared(images: Any) -> Any:
         return (tf.cast(images, tf.float32) - mean) / deviation
@@ -72,17 +72,16 @@ def rebuild_network(source: SavedNetwork) -> Network:
     def logits(images: Any) -> Any:
         return model(prepared(images), training=False)
 
-    return Network(model, source.about.classes, logits, prepared)
+    return Network(model, source.network.classes, logits, prepared)
 
 
 def _built(source: SavedNetwork) -> keras.Model:
-    about = source.about
-    with _policy(about.computed.precision):
+    network, arch = source.network, source.network.architecture
+    with _policy(network.computed.precision):
         model = build_network(
-            about.network, about.image_size, len(about.classes), about.computed.lowering, head=about.head
+            arch, network.image_size, len(network.classes), network.computed.lowering, head=network.head
         )
-    found = load.find_weights(str(source.path.absolute()), about.network.family, about.network.depth)
-    load.load_weights(model, found, head=True)
+    load.load_weights(model, load.find_weights(str(source.path.absolute()), arch.family, arch.depth), head=True)
     return model
 
 
@@ -92,7 +91,7 @@ def _loaded(source: SavedNetwork) -> keras.Model:
     except Exception as error:  # of a damaged file Keras, zipfile, json and h5py raise what they like
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{source.path} is no readable Keras file: {reason} Export the network again.") from error
-    size, classes = source.about.image_size, len(source.about.classes)
+    size, classes = source.network.image_size, len(source.network.classes)
     if (model.input_shape, model.output_shape) != ((None, size, size, 3), (None, classes)):
         raise WeightsError(
             f"{source.path} takes {model.input_shape} and gives {model.output_shape}: expected images of {size} pixels "
@@ -121,27 +120,27 @@ def export_network(source: SavedNetwork, folder: Path, suffixes: Sequence[str]) 
     if source.path.suffix == KERAS:
         raise WeightsError(f"{source.path} is exported already: expected RUN/TRIAL or a {KEPT} file.")
     model = rebuild_network(source).model
-    described = Described(**dict(source.about), normalisation=source.normalisation)
-    _clear(folder, described)
+    _clear(folder, source.network)
     paths = [folder / f"{MODEL}{suffix}" for suffix in suffixes]
     for path in paths:
         if path.suffix == KEPT:
-            write_network(path, model, source.about, source.normalisation)
+            write_network(path, model, source.network)
         else:
             with whole(path) as draft:
                 model.save(draft)
     rules = {"preprocessing": PREPROCESSING, "output": OUTPUT, "decode_version": DECODE_VERSION}
-    text = json.dumps({"format": "resflow", **described.model_dump(mode="json"), **rules}, indent=1, ensure_ascii=False)
+    description = {"format": "resflow", **source.network.model_dump(mode="json"), **rules}
+    text = json.dumps(description, indent=1, ensure_ascii=False)
     paths.append(folder / f"{MODEL}{ABOUT}")
     with whole(paths[-1]) as draft:
         draft.write_text(f"{text}\n", encoding="utf-8")
     return paths
 
 
-def _clear(folder: Path, described: Described) -> None:
+def _clear(folder: Path, network: TrainedNetwork) -> None:
     files = [folder / f"{MODEL}{suffix}" for suffix in (KEPT, KERAS)]
     with suppress(WeightsError):
-        if read_description(folder / f"{MODEL}{ABOUT}") == described:
+        if read_description(folder / f"{MODEL}{ABOUT}") == network:
             return
     for path in files:
         with writing(path):

@@ -284,7 +284,7 @@ def _values_of(saved: Arrays) -> dict[str, list[np.ndarray]]:
 def _keep(trial: Trial, net: Learner, dataset: Dataset, pixels: Normalisation, epoch: int, path: Path) -> None:
     """Write the network as it is. A disk that refuses costs the network, not the record: `kept.lacking` finds out."""
     try:
-        write_network(path, _whole(trial, net), describe_trial(trial, epoch, dataset.class_names), pixels)
+        write_network(path, _whole(trial, net), describe_trial(trial, epoch, dataset.class_names, pixels))
     except ResflowError as error:
         log.error("its network is not kept: %s", error)
 

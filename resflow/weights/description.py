@@ -1,46 +1,62 @@
-"""What a file says of the trained network that it holds: all that the network is built from again."""
+"""The two things that a file of weights says: how its tensors are to be taken, and which trained network they are.
+
+Any file may say the first (`Description`). The second (`TrainedNetwork`) is in the files that resflow keeps and
+exports. `metadata` reads and writes both.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, fields
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
 from resflow.architectures import Architecture
-from resflow.errors import StudyError, WeightsError
+from resflow.errors import StudyError
 from resflow.study import validation
 from resflow.study.pretrained import Normalisation
-from resflow.study.settings import Head, Network
+from resflow.study.settings import Head, ImageSize, Lowering, Network, Precision
 from resflow.study.trial import Trial
 
 FIELDS = {field.name for field in fields(Architecture)}
 
 
-def _architecture(given: Any) -> Architecture:
+@dataclass(frozen=True)
+class Description:
+    """How the tensors of a file are to be taken; the defaults stand for what it leaves out."""
+
+    normalisation: Normalisation | None = None  # in RGB order, whatever the file's
+    layout: str = "RGB"  # the order of the stem's input channels
+    stem_pool: str = "both"
+    epsilon: float | None = None
+    variant: str | None = None
+
+
+def _architecture(value: Any) -> Architecture:
     """Check fields by `settings.Network` as well, which bounds them: a damaged depth must not ask for all memory."""
-    if isinstance(given, Architecture):
-        return given
-    if not isinstance(given, dict) or not set(given) >= FIELDS:
+    if isinstance(value, Architecture):
+        return value
+    if not isinstance(value, dict) or not set(value) >= FIELDS:
         raise ValueError(f"expected an object with {', '.join(sorted(FIELDS))}")
     try:
-        Network(**{key: value for key, value in given.items() if key not in ("stem", "stem_pool")})
-        return Architecture(**given)
+        Network(**{key: field for key, field in value.items() if key not in ("stem", "stem_pool")})
+        return Architecture(**value)
     except ValidationError as error:
         raise ValueError(validation.first_problem(error)) from error
     except (StudyError, TypeError) as error:
         raise ValueError(str(error).rstrip(".")) from error
 
 
-class _Said(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")  # newer keys must not break older readers
+class _Part(BaseModel):
+    # Newer keys must not break older readers.
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
 
 
-class Trained(_Said):
-    """Where a network comes from."""
+class Trained(_Part):
+    """The training that a network comes from."""
 
     trial: str
     study: str
@@ -52,40 +68,35 @@ class Trained(_Said):
     finetune: str
 
 
-class Computed(_Said):
-    """What else decides the last bits of its logits."""
+class Computed(_Part):
+    """All else that decides the last bits of a network's logits."""
 
-    lowering: Literal["table", "native"]
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"]
+    lowering: Lowering
+    precision: Precision
 
 
-class About(_Said):
-    """A trained network: what it is built from again, and what its outputs mean."""
+class TrainedNetwork(_Part):
+    """A trained network: all that it is built from again, what it wants of a pixel, and what its outputs mean."""
 
-    network: Annotated[Architecture, PlainValidator(_architecture), PlainSerializer(asdict, dict[str, Any])]
+    architecture: Annotated[
+        Architecture,
+        PlainValidator(_architecture),
+        PlainSerializer(asdict, dict[str, Any]),
+        Field(alias="network"),  # its name on disk
+    ]
     head: Head
     classes: Annotated[tuple[str, ...], Field(min_length=1)]  # class names in the order of the logits
-    image_size: Annotated[int, Field(ge=1, le=512)]  # no more than `settings.Data` has
+    image_size: ImageSize
     computed: Computed
     trained: Trained
-
-    def metadata(self) -> dict[str, str]:
-        """Return what a safetensors file must say beside that which `weights.save` writes: `network` and `classes`."""
-        parts = self.model_dump(mode="json", exclude={"network", "classes"})
-        return {key: json.dumps(value, ensure_ascii=False) for key, value in parts.items()}
-
-
-class Described(About):
-    """About, with what the network wants of a pixel; model.json holds it."""
-
     normalisation: Normalisation
 
 
-def describe_trial(trial: Trial, epoch: int, classes: Iterable[str]) -> About:
+def describe_trial(trial: Trial, epoch: int, classes: Iterable[str], normalisation: Normalisation) -> TrainedNetwork:
     """Describe the network of a trial as it is after an epoch."""
     assert trial.keep_weights != "none"  # else nobody asks
-    return About(
-        network=trial.architecture,
+    return TrainedNetwork(
+        architecture=trial.architecture,
         head=trial.network.head,
         classes=tuple(classes),
         image_size=trial.data.image_size,
@@ -100,19 +111,5 @@ def describe_trial(trial: Trial, epoch: int, classes: Iterable[str]) -> About:
             source=trial.data.source,
             finetune=trial.recipe.finetune if trial.pretrained else "scratch",
         ),
+        normalisation=normalisation,
     )
-
-
-def parse_description(kind: type[Any], text: str, path: Path) -> Any:
-    """Read JSON as About or Described. Raises WeightsError where it makes no sense; `path` is where it stands."""
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        own_words = problem["type"] in ("missing", "json_invalid")  # else they tell what was expected and what came
-        reason = problem["msg"] if own_words else validation.first_problem(error)
-        raise WeightsError(
-            f"what {path} says of its network makes no sense: {where or 'its text'}: {reason}. "
-            "Export or train the network again."
-        ) from error

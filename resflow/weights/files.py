@@ -16,6 +16,7 @@ import numpy as np
 
 from resflow.errors import MissingExtraError, WeightsError
 from resflow.weights import metadata, names
+from resflow.weights.description import Description
 
 WRAPPER = "module."  # what PyTorch's DataParallel puts before each name
 NOT_WEIGHTS = "num_batches_tracked"  # a counter that PyTorch keeps beside the moving statistics
@@ -48,7 +49,7 @@ class Contents:
     """All of a file: float32 tensors under the file's names (see `names`), and what is said of them."""
 
     tensors: dict[str, np.ndarray]
-    about: metadata.About
+    description: Description
 
 
 def read(path: Path) -> Contents:

@@ -18,7 +18,7 @@ from resflow import atomic, workspace
 from resflow.errors import MissingExtraError, WeightsError, nearest
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.weights import files, hub, metadata, names
-from resflow.weights.metadata import About
+from resflow.weights.description import Description
 
 RUN = "run:"
 
@@ -33,20 +33,22 @@ def find_weights(setting: str, family: str, depth: int, state: Path = workspace.
     """
     if setting == "imagenet":
         path, origin = hub.fetch(family, depth)
-        _about(path, files.stamp(path))
+        _checked(path, files.stamp(path))
         return Pretrained(path, files.digest(path), str(origin), hub.NORMALISATION, hub.STEM_POOL, hub.VARIANT)
     if setting.startswith(RUN):
         path, name = _kept(setting, state), setting
     else:
         path = Path(setting).expanduser().absolute()
         name = path.name
-    about = _about(path, files.stamp(path))
-    return Pretrained(path, files.digest(path), name, about.normalisation, about.stem_pool, about.variant)
+    description = _checked(path, files.stamp(path))
+    return Pretrained(
+        path, files.digest(path), name, description.normalisation, description.stem_pool, description.variant
+    )
 
 
 @functools.lru_cache(maxsize=64)  # a plan asks once a trial
-def _about(path: Path, _stamp: tuple[int, ...]) -> About:
-    return files.read(path).about
+def _checked(path: Path, _stamp: tuple[int, ...]) -> Description:
+    return files.read(path).description
 
 
 def _kept(setting: str, state: Path) -> Path:
@@ -100,14 +102,14 @@ def load_weights(model: Any, pretrained: Pretrained, head: bool = False, partial
     for name in fitting:
         layer, weight = places[name]
         values = given[name].transpose(naming.to_keras[len(weight.shape)])
-        weight.assign(_adapted(values, layer, weight.name, contents.about))
+        weight.assign(_adapted(values, layer, weight.name, contents.description))
 
 
-def _adapted(values: np.ndarray, layer: Any, weight: str, about: About) -> np.ndarray:
+def _adapted(values: np.ndarray, layer: Any, weight: str, description: Description) -> np.ndarray:
     """Make values of another convention do in resflow's network what they did in theirs."""
-    if weight == "moving_variance" and about.epsilon is not None:
-        return values + np.float32(about.epsilon - layer.epsilon)  # in inference only their sum counts
-    if layer.name == "stem" and about.layout == "BGR":
+    if weight == "moving_variance" and description.epsilon is not None:
+        return values + np.float32(description.epsilon - layer.epsilon)  # in inference only their sum counts
+    if layer.name == "stem" and description.layout == "BGR":
         return values[:, :, ::-1]
     return values
 
@@ -162,7 +164,7 @@ def save_weights(
     called = "{family}-{depth}-{shortcut} {variant}".format_map(architecture)
     about = {
         "format": "resflow",
-        **metadata.said(normalisation, architecture.get("stem_pool", "both"), epsilon, called),
+        **metadata.dump(normalisation, architecture.get("stem_pool", "both"), epsilon, called),
         "network": json.dumps(dict(architecture), sort_keys=True),
         "classes": json.dumps(list(class_names), ensure_ascii=False),
     }

@@ -7,7 +7,8 @@
     architecture      text; where it ends in v1, v1.5 or v2, that is the variant
     classes           text, for readers
 
-Every key may be left out. Where FILE.json has a key, it holds; null there means that nothing is said.
+Every key may be left out. Where FILE.json has a key, it holds; null there means that nothing is said. A file of a
+network that resflow trained has the parts of `TrainedNetwork` as well, each as JSON, inside the file alone.
 """
 
 from __future__ import annotations
@@ -15,28 +16,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pydantic import ValidationError
+
+from resflow.architectures import VARIANTS
 from resflow.errors import WeightsError
+from resflow.study import validation
 from resflow.study.pretrained import Normalisation
+from resflow.weights.description import Description, TrainedNetwork
 
 POOLS = {"SAME": "same", "BOTH": "both"}
-VARIANTS = ("v1.5", "v1", "v2")
 INPUT = ("layout", "scale", "mean", "std")
+PARTS = ("network", "head", "classes", "image_size", "computed", "trained")  # of a TrainedNetwork, each as JSON
 SHOWN = 100  # characters of a wrong value
-
-
-@dataclass(frozen=True)
-class About:
-    """The metadata of one file, read and checked."""
-
-    normalisation: Normalisation | None = None  # in RGB order, whatever the file's
-    layout: str = "RGB"  # the order of the stem's input channels
-    stem_pool: str = "both"
-    epsilon: float | None = None
-    variant: str | None = None
 
 
 def sidecar(path: Path) -> Path:
@@ -48,41 +43,86 @@ def merged(path: Path, inside: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata of a file: what it holds inside, and over it what its sidecar says."""
     beside = sidecar(path)
     try:
-        given = json.loads(beside.read_text(encoding="utf-8"))
+        content = json.loads(beside.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return dict(inside)
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{beside} is no readable JSON: {error}. Correct it or remove it.") from error
-    if not isinstance(given, dict):
-        raise WeightsError(f"{beside} holds {_shown(given)}: expected an object of metadata. Correct it or remove it.")
-    return {**inside, **given}
+    if not isinstance(content, dict):
+        raise WeightsError(
+            f"{beside} holds {_shown(content)}: expected an object of metadata. Correct it or remove it."
+        )
+    return {**inside, **content}
 
 
-def parse(said: Mapping[str, Any], path: Path) -> About:
+def parse(metadata: Mapping[str, Any], path: Path) -> Description:
     """Check the metadata of the file at `path`. Raises WeightsError for a key that says nothing sensible."""
-    given = {key: value for key, value in said.items() if value is not None}
-    layout, normalisation = _input(given["input"], path) if "input" in given else ("RGB", None)
-    pool = given.get("max_pool_padding", "BOTH")
+    values = {key: value for key, value in metadata.items() if value is not None}
+    layout, normalisation = _input(values["input"], path) if "input" in values else ("RGB", None)
+    pool = values.get("max_pool_padding", "BOTH")
     if not isinstance(pool, str) or pool not in POOLS:
         _refuse(path, "max_pool_padding", pool, " or ".join(POOLS))
-    epsilon = _epsilon(given["bn_eps"], path) if "bn_eps" in given else None
-    architecture = given.get("architecture", "")
+    epsilon = _epsilon(values["bn_eps"], path) if "bn_eps" in values else None
+    architecture = values.get("architecture", "")
     if not isinstance(architecture, str):
         _refuse(path, "architecture", architecture, "text such as 'resnet50 v1.5'")
     variant = next((variant for variant in VARIANTS if architecture.rstrip().endswith(variant)), None)
-    return About(normalisation, layout, POOLS[pool], epsilon, variant)
+    return Description(normalisation, layout, POOLS[pool], epsilon, variant)
 
 
-def said(normalisation: Normalisation, stem_pool: str, epsilon: float, architecture: str) -> dict[str, str]:
+def dump(normalisation: Normalisation, stem_pool: str, epsilon: float, architecture: str) -> dict[str, str]:
     """Return the metadata from which `parse` makes the same again."""
-    pools = {ours: theirs for theirs, ours in POOLS.items()}
+    keys = {pool: key for key, pool in POOLS.items()}
     mean, std = ([float(part) for part in parts] for parts in (normalisation.mean, normalisation.deviation))
     return {
         "input": json.dumps({"layout": "RGB", "scale": 1.0, "mean": mean, "std": std}),
-        "max_pool_padding": pools[stem_pool],
+        "max_pool_padding": keys[stem_pool],
         "bn_eps": repr(epsilon),
         "architecture": architecture,
     }
+
+
+def parse_network(inside: Mapping[str, str], path: Path) -> TrainedNetwork:
+    """Read the trained network from the metadata inside the safetensors file at `path`.
+
+    The normalisation is the sidecar's where there is one that gives it. Raises WeightsError where the file says
+    nothing, or nothing sensible.
+    """
+    if missing := [key for key in PARTS if key not in inside]:
+        raise WeightsError(
+            f"{path} holds weights, but does not say of which network ({', '.join(missing)} missing): expected a file "
+            "of `resflow export`, of `resflow pretrain`, or one that a study kept. As the start of a training any "
+            f"weights can serve: --set weights={path}."
+        )
+    normalisation = parse(merged(path, inside), path).normalisation
+    if normalisation is None:
+        raise WeightsError(
+            f"{path} does not say how pixels are normalised: expected the key `input` in its metadata. Correct "
+            f"{sidecar(path).name} beside it, or export the network again."
+        )
+    parts = {**{key: inside[key] for key in PARTS}, "normalisation": json.dumps(asdict(normalisation))}
+    return parse_description(f"{{{', '.join(f'{json.dumps(key)}: {text}' for key, text in parts.items())}}}", path)
+
+
+def parse_description(text: str, path: Path) -> TrainedNetwork:
+    """Read a trained network from JSON, as model.json is. Raises WeightsError; `path` is where the text stands."""
+    try:
+        return TrainedNetwork.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        own_words = problem["type"] in ("missing", "json_invalid")  # else they tell what was expected and what came
+        reason = problem["msg"] if own_words else validation.first_problem(error)
+        raise WeightsError(
+            f"what {path} says of its network makes no sense: {where or 'its text'}: {reason}. "
+            "Export or train the network again."
+        ) from error
+
+
+def dump_network(network: TrainedNetwork) -> dict[str, str]:
+    """Return what `parse_network` wants beside that which `load.save_weights` writes: `network` and `classes`."""
+    parts = network.model_dump(mode="json")
+    return {key: json.dumps(parts[key], ensure_ascii=False) for key in PARTS if key not in ("network", "classes")}
 
 
 def _input(value: Any, path: Path) -> tuple[str, Normalisation]:

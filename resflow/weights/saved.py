@@ -1,15 +1,14 @@
 """Kept networks: where they lie, which are missing, and how they are found again.
 
-    <state>/weights/<trial id>.safetensors    the whole network of a trial, by `weights.save`; <state> is .resflow/<run>
-    DIR/model.safetensors, .keras, .json      what `resflow export` makes of one
+    .resflow/<run>/weights/<trial id>.safetensors    the whole network of a trial
+    DIR/model.safetensors, .keras, .json             an export of one
 
-A safetensors file says in its metadata what the network is built from again (`about`), model.json says it beside a
-.keras file. Nothing here imports TensorFlow.
+A safetensors file says in its metadata what the network is built from again (`description.TrainedNetwork`), model.json
+says it beside a .keras file. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,10 +20,9 @@ from resflow import architectures, atomic, workspace
 from resflow.errors import MissingExtraError, RecordError, WeightsError, nearest
 from resflow.records.record import Record
 from resflow.records.run import load_run
-from resflow.study.pretrained import Normalisation
 from resflow.study.trial import Trial
-from resflow.weights import load
-from resflow.weights.description import About, Described, parse_description
+from resflow.weights import load, metadata
+from resflow.weights.description import TrainedNetwork
 from resflow.workspace import network_path
 
 MODEL = "model"  # what the files of an exported folder are called, before their endings
@@ -36,20 +34,19 @@ class SavedNetwork:
     """A file that holds a trained network, read and checked."""
 
     path: Path
-    about: About
-    normalisation: Normalisation
+    network: TrainedNetwork
 
 
-def write_network(path: Path, model: Any, about: About, normalisation: Normalisation) -> None:
-    """Write a built network with all that `read` wants: whole or not at all. Raises WeightsError."""
+def write_network(path: Path, model: Any, network: TrainedNetwork) -> None:
+    """Write a built network with all that `read_network` wants: whole or not at all. Raises WeightsError."""
     with writing(path):
         load.save_weights(
             model,
             path,
-            normalisation=normalisation,
-            architecture=asdict(about.network),
-            class_names=about.classes,
-            extra=about.metadata(),
+            normalisation=network.normalisation,
+            architecture=asdict(network.architecture),
+            class_names=network.classes,
+            extra=metadata.dump_network(network),
         )
 
 
@@ -72,7 +69,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def trials_to_run(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
-    """Return the trials that are to run: those without a record, and those of `lacking`."""
+    """Return the trials that are to run: those without a record, and those of `trials_without_network`."""
     trials = list(trials)
     again = {trial.id for trial in trials_without_network(trials, known, state)}
     return [trial for trial in trials if trial.id not in known or trial.id in again]
@@ -85,41 +82,25 @@ def trials_without_network(trials: Iterable[Trial], known: Mapping[str, Record],
 
 
 def _is_kept(trial: Trial, state: Path) -> bool:
-    path = network_path(state, trial.id)
     try:
-        trained = _about(path).trained
+        trained = read_network(network_path(state, trial.id)).network.trained
     except WeightsError:  # none, or a damaged one: either is made again
         return False
     return (trained.trial, trained.kept) == (trial.id, trial.keep_weights)
 
 
 def read_network(path: Path) -> SavedNetwork:
-    """Read a .safetensors file that resflow wrote, or a .keras file with its .json. Raises WeightsError."""
+    """Read what a .safetensors file that resflow wrote, or a .keras file with its .json, says of its network.
+
+    The tensors are not looked at. Raises WeightsError.
+    """
     if path.suffix == KERAS:
-        return _read_exported(path)
-    about = _about(path)
-    found = load.find_weights(str(path.absolute()), about.network.family, about.network.depth)
-    if found.normalisation is None:
-        raise WeightsError(
-            f"{path} does not say how pixels are normalised: expected the key `input` in its metadata. Correct "
-            f"{path.name}.json beside it, or export the network again."
-        )
-    return SavedNetwork(path, about, found.normalisation)
-
-
-def _about(path: Path) -> About:
-    """Read the metadata inside a safetensors file; its tensors are not looked at."""
-    inside = _metadata(path)
-    keys = list(About.model_fields)
-    if missing := [key for key in keys if key not in inside]:
-        raise WeightsError(
-            f"{path} holds weights, but does not say of which network ({', '.join(missing)} missing): expected a file "
-            "of `resflow export`, of `resflow pretrain`, or one that a study kept. As the start of a training any "
-            f"weights can serve: --set weights={path}."
-        )
-    about = parse_description(About, f"{{{', '.join(f'{json.dumps(key)}: {inside[key]}' for key in keys)}}}", path)
-    _check_size(about, path)
-    return about
+        if not path.is_file():
+            raise WeightsError(f"no exported network at {path}: expected a {KERAS} file.")
+        return SavedNetwork(path, read_description(path.with_suffix(ABOUT)))
+    network = metadata.parse_network(_metadata(path), path)
+    _check_size(network, path)
+    return SavedNetwork(path, network)
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -136,14 +117,7 @@ def _metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path} is no readable {KEPT} file: {error}. Export or train the network again.") from error
 
 
-def _read_exported(path: Path) -> SavedNetwork:
-    if not path.is_file():
-        raise WeightsError(f"no exported network at {path}: expected a {KERAS} file.")
-    found = read_description(path.with_suffix(ABOUT))
-    return SavedNetwork(path, found, found.normalisation)
-
-
-def read_description(path: Path) -> Described:
+def read_description(path: Path) -> TrainedNetwork:
     """Read model.json. Raises WeightsError."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -152,16 +126,15 @@ def read_description(path: Path) -> Described:
             f"cannot read {path}: {error}. It names the classes and the preprocessing of the network beside it: "
             "export the network again."
         ) from error
-    found: Described = parse_description(Described, text, path)
-    return found
+    return metadata.parse_description(text, path)
 
 
-def _check_size(about: About, path: Path) -> None:
+def _check_size(network: TrainedNetwork, path: Path) -> None:
     """Refuse a network that cannot be in the file before memory is asked for it."""
-    arch, side = about.network, architectures.map_size(about.network, about.image_size)
-    pixels = side**2 if about.head.pooling == "flatten" else 1
+    arch, head = network.architecture, network.head
+    pixels = architectures.map_size(arch, network.image_size) ** 2 if head.pooling == "flatten" else 1
     features = architectures.feature_channels(arch) * pixels
-    parameters = architectures.parameters(arch, len(about.classes), about.head.hidden, features)
+    parameters = architectures.parameters(arch, len(network.classes), head.hidden, features)
     if 4 * parameters > path.stat().st_size:
         raise WeightsError(
             f"{path} is too small for the network that it describes, of {parameters:,} parameters. Export or train "

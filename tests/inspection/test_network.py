@@ -31,7 +31,7 @@ from resflow.study.settings import Augmentation, Execution, Head
 from resflow.training import train
 from resflow.training.learner import forget_graphs, graphs
 from resflow.weights import load
-from resflow.weights.description import Described
+from resflow.weights.metadata import dump_network
 from resflow.weights.saved import locate_network, read_network
 from resflow.workspace import network_path
 
@@ -123,7 +123,7 @@ def test_a_file_that_says_one_network_and_holds_another_is_refused(here: Path, t
     values = load_file(path)
     values["stage1_block1_conv1/kernel"] = values["stage1_block1_conv1/kernel"][:, :, :1]
     found = read_network(path)
-    save_file(values, path, {**found.about.metadata(), **metadata(path)})
+    save_file(values, path, {**dump_network(found.network), **metadata(path)})
     with pytest.raises(ResflowError, match="1 of another shape: stage1_block1_conv1/kernel"):
         rebuild_network(read_network(path))
 
@@ -149,7 +149,7 @@ def test_an_export_gives_the_same_logits_in_every_form(here: Path, folder: Path,
     assert {k: v.tobytes() for k, v in load_file(out / "model.safetensors").items()} == {
         k: v.tobytes() for k, v in load_file(source).items()
     }
-    assert read_network(out / "model.safetensors").about == read_network(source).about
+    assert read_network(out / "model.safetensors").network == read_network(source).network
     images = load_dataset(folder).images[:8]
     expected = rebuild_network(read_network(source)).logits(images).numpy()
     assert np.array_equal(rebuild_network(read_network(out / "model.safetensors")).logits(images).numpy(), expected)
@@ -177,7 +177,7 @@ def test_a_folder_holds_one_network(here: Path, folder: Path, trained: Any) -> N
     assert {path.suffix for path in Path("model").iterdir()} == {".safetensors", ".keras", ".json"}
     said("export", f"tiny/{other.id}", "--out", "model", "--format", "keras")
     assert {path.suffix for path in Path("model").iterdir()} == {".keras", ".json"}
-    assert read_network(locate_network("model", Path(), Path())).about.trained.trial == other.id
+    assert read_network(locate_network("model", Path(), Path())).network.trained.trial == other.id
 
 
 def test_an_interrupted_export_leaves_no_half_file(here: Path, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +321,7 @@ def described(here: Path, trial: str) -> Path:
     """model.json of the trained network, without its export."""
     found = read_network(network_path(here / ".resflow" / "tiny", trial))
     path = here / "described.json"
-    path.write_text(Described(**dict(found.about), normalisation=found.normalisation).model_dump_json())
+    path.write_text(found.network.model_dump_json())
     return path
 
 
@@ -351,15 +351,16 @@ def test_pretrain_writes_a_backbone_to_start_from(sorted_photos: Path) -> None:
     assert "Wrote there/backbone.safetensors" in shown
     assert list(Path("there").iterdir()) == [Path("there/backbone.safetensors")]
     found = read_network(Path("there/backbone.safetensors"))
-    assert found.about.classes == ("a", "b", "c")
-    assert (found.about.network.family, found.about.network.depth, found.about.network.width) == ("cifar", 8, 0.125)
-    assert found.about.trained.epoch == 2
+    assert found.network.classes == ("a", "b", "c")
+    arch = found.network.architecture
+    assert (arch.family, arch.depth, arch.width) == ("cifar", 8, 0.125)
+    assert found.network.trained.epoch == 2
     start = load.find_weights("there/backbone.safetensors", "cifar", 8)
-    assert start.normalisation == found.normalisation
+    assert start.normalisation == found.network.normalisation
     (run,) = Path("results").glob("pretrain-*")
     (record,) = load_run(run).records
     assert record.status == "completed"
-    assert record.id == found.about.trained.trial
+    assert record.id == found.network.trained.trial
     command = load_run(run).study["command"]
     assert command.startswith("resflow pretrain --data folder:all --depth 8 --out backbone.safetensors --seed 1 --set ")
 

@@ -23,8 +23,8 @@ from resflow.errors import MissingExtraError, WeightsError
 from resflow.models.build import initialise
 from resflow.study.settings import Head
 from resflow.weights import files, load, metadata
+from resflow.weights.description import Description
 from resflow.weights.load import Normalisation
-from resflow.weights.metadata import About
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 INPUT = {"layout": "RGB", "scale": 1.0, "mean": [1.0, 2.0, 3.0], "std": [4.0, 5.0, 6.0]}
@@ -96,7 +96,7 @@ def test_keras_2s_files_of_kerass_own_nets(usual: dict[str, np.ndarray], tmp_pat
         "head/bias",
     }
     assert contents.tensors["stem_bn/moving_mean"].tolist() == [2.0, 1.0]
-    assert contents.about == About(epsilon=1.001e-5, variant="v1")
+    assert contents.description == Description(epsilon=1.001e-5, variant="v1")
 
 
 def test_what_kerass_own_nets_were_fed_is_for_the_sidecar_to_say(tmp_path: Path) -> None:
@@ -250,34 +250,34 @@ def test_a_library_that_is_not_installed_is_named(
 # --- what a file says of itself
 
 
-def parsed(**said: Any) -> About:
+def parsed(**said: Any) -> Description:
     return metadata.parse(said, Path("net.npz"))
 
 
 def test_a_file_that_says_nothing() -> None:
-    assert parsed() == About(None, "RGB", "both", None, None)
-    assert parsed(format="pt", licence="mit") == About()
+    assert parsed() == Description(None, "RGB", "both", None, None)
+    assert parsed(format="pt", licence="mit") == Description()
 
 
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ({"input": json.dumps(INPUT)}, About(Normalisation((1, 2, 3), (4, 5, 6)))),
-        ({"input": {**INPUT, "scale": 0.5}}, About(Normalisation((2, 4, 6), (8, 10, 12)))),
-        ({"input": {**INPUT, "layout": "BGR"}}, About(Normalisation((3, 2, 1), (6, 5, 4)), layout="BGR")),
-        ({"max_pool_padding": "SAME"}, About(stem_pool="same")),
-        ({"max_pool_padding": "BOTH"}, About(stem_pool="both")),
-        ({"bn_eps": "1e-3"}, About(epsilon=1e-3)),
-        ({"bn_eps": 0.001}, About(epsilon=1e-3)),
-        ({"architecture": "resnet50 v1.5"}, About(variant="v1.5")),
-        ({"architecture": "resnet50 v1\n"}, About(variant="v1")),
-        ({"architecture": "ResNet50v2"}, About(variant="v2")),
-        ({"architecture": "v1.5 of something else"}, About()),
-        ({"input": None, "bn_eps": None, "max_pool_padding": None, "architecture": None}, About()),
+        ({"input": json.dumps(INPUT)}, Description(Normalisation((1, 2, 3), (4, 5, 6)))),
+        ({"input": {**INPUT, "scale": 0.5}}, Description(Normalisation((2, 4, 6), (8, 10, 12)))),
+        ({"input": {**INPUT, "layout": "BGR"}}, Description(Normalisation((3, 2, 1), (6, 5, 4)), layout="BGR")),
+        ({"max_pool_padding": "SAME"}, Description(stem_pool="same")),
+        ({"max_pool_padding": "BOTH"}, Description(stem_pool="both")),
+        ({"bn_eps": "1e-3"}, Description(epsilon=1e-3)),
+        ({"bn_eps": 0.001}, Description(epsilon=1e-3)),
+        ({"architecture": "resnet50 v1.5"}, Description(variant="v1.5")),
+        ({"architecture": "resnet50 v1\n"}, Description(variant="v1")),
+        ({"architecture": "ResNet50v2"}, Description(variant="v2")),
+        ({"architecture": "v1.5 of something else"}, Description()),
+        ({"input": None, "bn_eps": None, "max_pool_padding": None, "architecture": None}, Description()),
     ],
     ids=str,
 )
-def test_what_a_file_says_is_understood(said: dict[str, Any], expected: About) -> None:
+def test_what_a_file_says_is_understood(said: dict[str, Any], expected: Description) -> None:
     assert parsed(**said) == expected
 
 
@@ -361,8 +361,8 @@ def test_any_metadata_is_understood_or_refused(said: dict[str, Any]) -> None:
        st.sampled_from(["both", "same"]))  # fmt: skip
 def test_what_is_said_is_understood_to_the_bit(mean: list[float], std: list[float], eps: float, pool: str) -> None:
     normalisation = Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
-    said = metadata.said(normalisation, pool, min(eps, 0.5), "imagenet-50-projection v1.5")
-    assert parsed(**said) == About(normalisation, "RGB", pool, min(eps, 0.5), "v1.5")
+    said = metadata.dump(normalisation, pool, min(eps, 0.5), "imagenet-50-projection v1.5")
+    assert parsed(**said) == Description(normalisation, "RGB", pool, min(eps, 0.5), "v1.5")
 
 
 # --- beside the file

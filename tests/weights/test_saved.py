@@ -131,8 +131,8 @@ def test_the_epoch_that_was_asked_for_is_kept_whichever_is_tested(
     assert with_it.record.status == "completed", with_it.record.reason
     assert equal(load_file(path), epochs[epoch - 1])
     assert not equal(epochs[1], epochs[2])
-    about = read_network(path).about
-    assert (about.trained.epoch, about.trained.kept) == (epoch, keep)
+    trained = read_network(path).network.trained
+    assert (trained.epoch, trained.kept) == (epoch, keep)
     epochs.clear()
     assert same_record(with_it, train.train_trial(tiny.trial(folder, **settings), folder, keep=tmp_path / "none"))
     assert [p.name for p in tmp_path.rglob("*")] == ["weights", path.name]
@@ -143,12 +143,12 @@ def test_the_file_tells_all_that_the_network_is_built_from(folder: Path, tmp_pat
     trained = asked(folder, "last", epochs=1, head=head, normalisation="raw", seed=3)
     outcome = train.train_trial(trained, folder, keep=tmp_path / "net.safetensors")
     found = read_network(tmp_path / "net.safetensors")
-    assert found.about.network == trained.architecture
-    assert found.about.head == head
-    assert found.about.classes == ("a", "b", "c")
-    assert found.about.image_size == 16
-    assert (found.normalisation.mean, found.normalisation.deviation) == ((0, 0, 0), (1, 1, 1))
-    assert found.about.trained.model_dump() == {
+    assert found.network.architecture == trained.architecture
+    assert found.network.head == head
+    assert found.network.classes == ("a", "b", "c")
+    assert found.network.image_size == 16
+    assert (found.network.normalisation.mean, found.network.normalisation.deviation) == ((0, 0, 0), (1, 1, 1))
+    assert found.network.trained.model_dump() == {
         "trial": trained.id, "study": "tiny", "arm": trained.arm, "seed": 3, "epoch": 1, "kept": "last",
         "source": "synthetic", "finetune": "scratch",
     }  # fmt: skip
