@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -71,6 +72,23 @@ def read(path: Path) -> Contents:
     return Contents(_float32(tensors, path), metadata.parse(metadata.merged(path, inside), path))
 
 
+def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], inside: Mapping[str, str]) -> None:
+    """Write tensors and metadata as safetensors: the same ones give the same bytes, and so the same digest.
+
+    safetensors itself writes the keys of metadata in an order that it draws anew each time. Its format is the length
+    of the header in eight bytes, the header as JSON with spaces up to a multiple of eight, and the tensors:
+    https://huggingface.co/docs/safetensors#format. Raises OSError where the disk refuses.
+    """
+    content = memoryview(import_library("safetensors.numpy").save(dict(tensors), dict(inside)))
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8:start]))
+    header["__metadata__"] = dict(sorted(inside.items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.writelines((len(text).to_bytes(8, "little"), text, content[start:]))
+
+
 def digest(path: Path) -> str:
     """Hex sha256 of a file; of that and the sidecar's bytes where there is a sidecar, which changes what is loaded."""
     content = sha256(path)
@@ -125,9 +143,9 @@ def _float32(tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndar
 
 
 def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    library = _library("safetensors")
+    safetensors = import_library("safetensors")
     try:
-        with library.safe_open(path, framework="np") as file:
+        with safetensors.safe_open(path, framework="np") as file:
             inside = file.metadata() or {}
             try:
                 return {name: file.get_tensor(name) for name in list(file.keys())}, inside
@@ -135,7 +153,7 @@ def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 raise WeightsError(
                     f"{path} holds numbers of a type that NumPy lacks: {error}. Convert it to float32."
                 ) from error
-    except library.SafetensorError as error:
+    except safetensors.SafetensorError as error:
         raise ValueError(error) from error
 
 
@@ -159,7 +177,7 @@ def _bound(claimed: int) -> None:
 
 
 def _h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with _library("h5py").File(path, "r") as file:
+    with import_library("h5py").File(path, "r") as file:
         root = file.get("model_weights", file)  # where Keras 2 saved a whole model
         layers = _by_layer(root, _of_keras2 if "layer_names" in root.attrs else _of_keras3)
     if not layers:
@@ -215,12 +233,13 @@ def _of_keras3(path: str, item: Any) -> tuple[str, str] | None:
     return (name.decode() if isinstance(name, bytes) else str(name)), known[index] if known else str(index)
 
 
-def _library(name: str) -> Any:
+def import_library(name: str, purpose: str = "a file of such weights") -> Any:
+    """Import a library that only some weights need. Raises MissingExtraError where it is not installed."""
     try:
         return import_module(name)
     except ImportError as error:
         raise MissingExtraError(
-            f"reading such weights needs {name}, which this installation lacks. Install it with the rest that "
+            f"{purpose} needs {name.partition('.')[0]}, which this installation lacks. Install it with the rest that "
             "training needs: pip install 'resflow[train]', or '.[train]' in a clone ([gpu] for NVIDIA GPUs)."
         ) from error
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from resflow import atomic, workspace
 from resflow.data import cache
-from resflow.errors import DataError, MissingExtraError, WeightsError
+from resflow.errors import DataError, WeightsError
 from resflow.study.pretrained import Normalisation
 from resflow.weights import files
 
@@ -151,14 +151,7 @@ def _read(note: Path) -> Origin:
 def _library() -> Any:
     # Only the request for the file goes out, without a word on this machine's packages. Read at its first import.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MissingExtraError(
-            "downloading weights needs huggingface_hub, which this installation lacks. Install it with the rest that "
-            "training needs: pip install 'resflow[train]', or '.[train]' in a clone ([gpu] for NVIDIA GPUs)."
-        ) from error
-    return huggingface_hub
+    return files.import_library("huggingface_hub", "downloading weights")
 
 
 def _failed(repository: str, error: Exception) -> WeightsError:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from resflow import atomic, workspace
-from resflow.errors import MissingExtraError, WeightsError, nearest
+from resflow.errors import WeightsError, nearest
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.weights import files, hub, metadata, names
 from resflow.weights.description import Description
@@ -150,11 +150,6 @@ def save_weights(
 
     `architecture` has the fields of `architectures.Architecture`. Raises WeightsError where the disk refuses.
     """
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
-    except ImportError as error:
-        raise MissingExtraError("keeping weights needs safetensors: pip install 'resflow[train]'.") from error
     tensors = {
         names.OWN.name(layer.name, weight.name): np.ascontiguousarray(weight.numpy())
         for layer in model.layers
@@ -172,8 +167,8 @@ def save_weights(
         raise ValueError(f"extra metadata cannot replace {', '.join(taken)}")
     try:
         with atomic.file(path) as draft:
-            save_file(tensors, draft, {**about, **(extra or {})})
-    except (OSError, SafetensorError) as error:
+            files.write_safetensors(draft, tensors, {**about, **(extra or {})})
+    except OSError as error:
         raise WeightsError(
             f"cannot write the weights {path}: {error}. Free space or make the folder writable, and run the same "
             "command again."

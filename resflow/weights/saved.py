@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from resflow import architectures, atomic, workspace
-from resflow.errors import MissingExtraError, RecordError, WeightsError, nearest
+from resflow.errors import RecordError, WeightsError, nearest
 from resflow.records.record import Record
 from resflow.records.run import load_run
 from resflow.study.trial import Trial
-from resflow.weights import load, metadata
+from resflow.weights import files, load, metadata
 from resflow.weights.description import TrainedNetwork
 from resflow.workspace import network_path
 
@@ -106,14 +106,11 @@ def read_network(path: Path) -> SavedNetwork:
 def _metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise WeightsError(f"no kept network at {path}: expected a {KEPT} file.")
+    safetensors = files.import_library("safetensors")
     try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise MissingExtraError("reading kept networks needs safetensors: pip install 'resflow[train]'.") from error
-    try:
-        with safe_open(path, framework="np") as file:
+        with safetensors.safe_open(path, framework="np") as file:
             return file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is no readable {KEPT} file: {error}. Export or train the network again.") from error
 
 

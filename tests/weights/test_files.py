@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from support.public_nets import THIN_CLASSES, THIN_SIZE
 from support.weight_nets import built, equal, fixture, found, tensors, thin, thin_architecture, values, written
 
@@ -245,6 +247,38 @@ def test_a_library_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=rf"needs {library}.*resflow\[train\]"):
         found(tmp_path / f"net{suffix}")
+
+
+# --- written
+
+WRITE = """
+import sys
+from pathlib import Path
+import numpy as np
+from resflow.weights.files import write_safetensors
+
+kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
+tensors = {"b/kernel": kernel, "a/bias": np.ones(3, np.float32), "n": np.arange(2)}
+inside = {**{f"key {number}": f"{number}" for number in range(20)}, "odd": '"tulipán"\\n\\t\\x1f\\x7f /'}
+write_safetensors(Path(sys.argv[1]), tensors, inside)
+"""
+
+
+def test_the_same_network_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for path in paths:
+        subprocess.run([sys.executable, "-c", WRITE, path], check=True, timeout=120)
+    first, *others = (path.read_bytes() for path in paths)
+    assert others == [first, first]
+    assert int.from_bytes(first[:8], "little") % 8 == 0
+    assert {name: value.tolist() for name, value in load_file(paths[0]).items()} == {
+        "b/kernel": [[0, 1, 2], [3, 4, 5]],
+        "a/bias": [1, 1, 1],
+        "n": [0, 1],
+    }
+    with safe_open(paths[0], "np") as file:
+        said = file.metadata()
+    assert said == {**{f"key {number}": f"{number}" for number in range(20)}, "odd": '"tulipán"\n\t\x1f\x7f /'}
 
 
 # --- what a file says of itself

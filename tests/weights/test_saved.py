@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import safetensors.numpy
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from support import direct, tiny
@@ -28,7 +27,7 @@ from resflow.study.settings import Head
 from resflow.study.trial import Trial
 from resflow.training import scoring, train
 from resflow.training.learner import Learner, forget_graphs, graph_key, prepare_learner
-from resflow.weights import load
+from resflow.weights import files, load
 from resflow.weights.saved import read_network, trials_to_run, trials_without_network
 from resflow.workflow.plan import make_plan
 from resflow.workspace import network_path
@@ -180,11 +179,11 @@ def test_an_interruption_leaves_no_half_file_and_what_was_there(
     train.train_trial(asked(folder, "last", epochs=1), folder, keep=path)
     before = path.read_bytes()
 
-    def half(named: Any, draft: Path, about: Any) -> None:
-        Path(draft).write_bytes(before[: len(before) // 2])
+    def half(draft: Path, *args: Any) -> None:
+        draft.write_bytes(before[: len(before) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(safetensors.numpy, "save_file", half)
+    monkeypatch.setattr(files, "write_safetensors", half)
     with pytest.raises(KeyboardInterrupt):
         train.train_trial(asked(folder, "last", seed=2, epochs=1), folder, keep=path)
     assert path.read_bytes() == before
