@@ -19,12 +19,12 @@ from resflow.errors import MissingExtraError, WeightsError
 from resflow.weights import metadata, names
 from resflow.weights.description import Description
 
-WRAPPER = "module."  # what PyTorch's DataParallel puts before each name
+WRAPPER = "module."  # the prefix that PyTorch's DataParallel gives each name
 NOT_WEIGHTS = "num_batches_tracked"  # a counter that PyTorch keeps beside the moving statistics
 EXPECTED = "a file that ends in .safetensors, .npz or .weights.h5"
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 MOST_BYTES = 8 * 2**30  # of all tensors: a compressed file may claim to hold more than any memory
-# What the three readers raise for files that are damaged or are something else.
+# The errors that the three readers raise for files that are damaged or are something else.
 DAMAGE = (
     OSError,
     ValueError,
@@ -47,7 +47,7 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class Contents:
-    """All of a file: float32 tensors under the file's names (see `names`), and what is said of them."""
+    """The tensors of a file as float32 under its own names (see `names`), and the description of them."""
 
     tensors: dict[str, np.ndarray]
     description: Description
@@ -69,7 +69,7 @@ def read(path: Path) -> Contents:
             f"{path} is no readable {path.suffix} file: {str(error) or type(error).__name__}. "
             "Fetch or convert it again."
         ) from error
-    return Contents(_float32(tensors, path), metadata.parse(metadata.merged(path, inside), path))
+    return Contents(_check_tensors(tensors, path), metadata.parse(metadata.merge_sidecar(path, inside), path))
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], inside: Mapping[str, str]) -> None:
@@ -90,22 +90,22 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], inside: Map
 
 
 def digest(path: Path) -> str:
-    """Hex sha256 of a file; of that and the sidecar's bytes where there is a sidecar, which changes what is loaded."""
-    content = sha256(path)
+    """Return the hex sha256 of a file, or of that and its sidecar's bytes: a sidecar changes what is loaded."""
+    own = sha256(path)
     beside = metadata.sidecar(path)
-    return hashlib.sha256(content.encode() + beside.read_bytes()).hexdigest() if beside.is_file() else content
+    return hashlib.sha256(own.encode() + beside.read_bytes()).hexdigest() if beside.is_file() else own
 
 
 def sha256(path: Path) -> str:
-    """Hex sha256 of a file, computed once a process for each state of the file."""
+    """Return the hex sha256 of a file, computed once a process for each state of the file."""
     return _sha256(path, stamp(path))
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """What changes when a file or its sidecar is written. Raises WeightsError where there is no file."""
+    """Return numbers that change when a file or its sidecar is written. Raises WeightsError where there is no file."""
     _require(path)
-    there = [some.stat() for some in (path, metadata.sidecar(path)) if some.is_file()]
-    return tuple(number for stat in there for number in (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    stats = [file.stat() for file in (path, metadata.sidecar(path)) if file.is_file()]
+    return tuple(number for stat in stats for number in (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
 @functools.lru_cache(maxsize=64)
@@ -119,30 +119,30 @@ def _sha256(path: Path, _stamp: tuple[int, ...]) -> str:
 
 def _require(path: Path) -> None:
     if not path.is_file():
-        came = "a folder" if path.is_dir() else "nothing"
+        there = "a folder" if path.is_dir() else "nothing"
         raise WeightsError(
-            f"no weights at {path}: expected imagenet, run:RUN/TRIAL or {EXPECTED}, found {came}. Correct the path."
+            f"no weights at {path}: expected imagenet, run:RUN/TRIAL or {EXPECTED}, found {there}. Correct the path."
         )
 
 
-def _float32(tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+def _check_tensors(tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     checked: dict[str, np.ndarray] = {}
-    for given, values in tensors.items():
-        name = given.removeprefix(WRAPPER)
+    for full_name, values in tensors.items():
+        name = full_name.removeprefix(WRAPPER)
         if name.endswith(NOT_WEIGHTS):
             continue
         if name in checked:
             raise WeightsError(f"{path} holds {name} twice, with and without '{WRAPPER}'. Keep one of them.")
         if not np.issubdtype(values.dtype, np.floating):
-            raise WeightsError(f"{path}: {given} holds {values.dtype}, expected floats. Convert it to float32.")
-        with np.errstate(over="ignore"):  # beyond float32: not finite, told below
+            raise WeightsError(f"{path}: {full_name} holds {values.dtype}, expected floats. Convert it to float32.")
+        with np.errstate(over="ignore"):  # beyond float32: not finite, refused below
             checked[name] = np.asarray(values, np.float32)
         if not np.isfinite(checked[name]).all():
-            raise WeightsError(f"{path}: {given} holds numbers that are not finite. Fetch it or train it again.")
+            raise WeightsError(f"{path}: {full_name} holds numbers that are not finite. Fetch it or train it again.")
     return checked
 
 
-def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     safetensors = import_library("safetensors")
     try:
         with safetensors.safe_open(path, framework="np") as file:
@@ -157,12 +157,12 @@ def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ValueError(error) from error
 
 
-def _npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with path.open("rb") as file:  # NumPy would leave a damaged one open
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no zip archive")
         with zipfile.ZipFile(file) as archive:
-            _bound(sum(member.file_size for member in archive.infolist()))
+            _check_size(sum(member.file_size for member in archive.infolist()))
         file.seek(0)
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -171,25 +171,25 @@ def _npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, {}
 
 
-def _bound(claimed: int) -> None:
+def _check_size(claimed: int) -> None:
     if claimed > MOST_BYTES:
         raise ValueError(f"it claims to hold {claimed:,} bytes, more than the bound of {MOST_BYTES:,}")
 
 
-def _h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read_h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with import_library("h5py").File(path, "r") as file:
         root = file.get("model_weights", file)  # where Keras 2 saved a whole model
-        layers = _by_layer(root, _of_keras2 if "layer_names" in root.attrs else _of_keras3)
+        layers = _group_by_layer(root, _place_in_keras2 if "layer_names" in root.attrs else _place_in_keras3)
     if not layers:
         raise ValueError("it holds no layer's weights")
     if "conv1_bn" in layers and "conv1_conv" in layers:
-        said = {"architecture": "keras.applications v1", "bn_eps": "1.001e-5"}  # as that package builds them
-        return names.from_applications(layers), said
+        inside = {"architecture": "keras.applications v1", "bn_eps": "1.001e-5"}  # as that package builds them
+        return names.from_applications(layers), inside
     return {names.OWN.name(layer, weight): value for layer, own in layers.items() for weight, value in own.items()}, {}
 
 
-def _by_layer(root: Any, place: Callable[[str, Any], tuple[str, str] | None]) -> dict[str, dict[str, np.ndarray]]:
-    """Every dataset of an HDF5 group by (layer, weight); links to elsewhere are not followed."""
+def _group_by_layer(root: Any, place: Callable[[str, Any], tuple[str, str] | None]) -> dict[str, dict[str, np.ndarray]]:
+    """Read every dataset of an HDF5 group by (layer, weight); links to elsewhere are not followed."""
     layers: dict[str, dict[str, np.ndarray]] = {}
     total = 0
 
@@ -198,11 +198,11 @@ def _by_layer(root: Any, place: Callable[[str, Any], tuple[str, str] | None]) ->
             return
         nonlocal total
         total += item.size * item.dtype.itemsize
-        _bound(total)
+        _check_size(total)
         if item.external or item.is_virtual:
             raise ValueError(f"{path} lies in another file")
-        if (found := place(path, item)) is not None:
-            layer, weight = found
+        if (names_of_item := place(path, item)) is not None:
+            layer, weight = names_of_item
             if weight in layers.setdefault(layer, {}):
                 raise ValueError(f"two layers are called {layer}")
             layers[layer][weight] = np.asarray(item[()])
@@ -211,14 +211,14 @@ def _by_layer(root: Any, place: Callable[[str, Any], tuple[str, str] | None]) ->
     return layers
 
 
-def _of_keras2(path: str, item: Any) -> tuple[str, str]:
-    """conv1_conv/conv1_conv/kernel:0 is the kernel of conv1_conv."""
+def _place_in_keras2(path: str, item: Any) -> tuple[str, str]:
+    """Return (layer, weight): conv1_conv/conv1_conv/kernel:0 is the kernel of conv1_conv."""
     parts = path.split("/")
     return parts[-2], parts[-1].partition(":")[0]
 
 
-def _of_keras3(path: str, item: Any) -> tuple[str, str] | None:
-    """layers/conv2d_3/vars/0 is the first variable of the layer whose name is an attribute of vars."""
+def _place_in_keras3(path: str, item: Any) -> tuple[str, str] | None:
+    """Return (layer, weight): layers/conv2d_3/vars/0 is the first variable of the layer that vars names."""
     parts = path.split("/")
     if parts[0] == "optimizer":
         return None
@@ -229,8 +229,8 @@ def _of_keras3(path: str, item: Any) -> tuple[str, str] | None:
             "the Keras that wrote it, and save it again with Keras 3.12 or newer."
         )
     count, index = len(item.parent), int(parts[-1])
-    known = VARIABLES.get(count, ())
-    return (name.decode() if isinstance(name, bytes) else str(name)), known[index] if known else str(index)
+    weights = VARIABLES.get(count, ())
+    return (name.decode() if isinstance(name, bytes) else str(name)), weights[index] if weights else str(index)
 
 
 def import_library(name: str, purpose: str = "a file of such weights") -> Any:
@@ -245,7 +245,7 @@ def import_library(name: str, purpose: str = "a file of such weights") -> Any:
 
 
 READERS: dict[str, Callable[[Path], tuple[dict[str, np.ndarray], dict[str, Any]]]] = {
-    ".safetensors": _safetensors,
-    ".npz": _npz,
-    ".h5": _h5,
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".h5": _read_h5,
 }

@@ -26,7 +26,7 @@ from resflow.weights import files
 FAMILY, DEPTHS = "imagenet", (18, 34, 50, 101)
 REPOSITORY = "timm/resnet{depth}.tv_in1k"  # torchvision's own first weights, one recipe for all four depths
 FILE = "model.safetensors"
-# As their config.json says: RGB in 0..1 less a mean, over a deviation. Stride in the 3x3, PyTorch's padding.
+# As their config.json has it: RGB in 0..1 less a mean, over a deviation. Stride in the 3x3, PyTorch's padding.
 NORMALISATION = Normalisation(
     (0.485 * 255, 0.456 * 255, 0.406 * 255),
     (0.229 * 255, 0.224 * 255, 0.225 * 255),
@@ -66,7 +66,7 @@ def fetch(family: str, depth: int) -> tuple[Path, Origin]:
                     _download(repository, path, note)
         except DataError as error:  # the cache's word for a disk that refuses
             raise WeightsError(str(error)) from error
-    origin = _read(note)
+    origin = _read_origin(note)
     _check(path, origin)
     return path, origin
 
@@ -74,11 +74,11 @@ def fetch(family: str, depth: int) -> tuple[Path, Origin]:
 def _download(repository: str, path: Path, note: Path) -> None:
     """Bring the file of the noted commit, or of the newest one and note it."""
     if note.is_file():
-        origin = _read(note)
+        origin = _read_origin(note)
         _transfer(origin, path)
         _check_arrived(path, origin)
         return
-    origin = _newest(repository)
+    origin = _find_newest(repository)
     if origin.sha256 is None:
         logger.warning("the hub gives no sha256 for %s: what arrives is checked by its size alone", origin)
     _transfer(origin, path)
@@ -86,56 +86,56 @@ def _download(repository: str, path: Path, note: Path) -> None:
     atomic.write(note, json.dumps(asdict(origin), indent=1) + "\n")
 
 
-def _newest(repository: str) -> Origin:
-    hub = _library()
+def _find_newest(repository: str) -> Origin:
+    library = _import_hub()
     try:
-        found = hub.get_hf_file_metadata(hub.hf_hub_url(repository, FILE))
-    except Exception as error:  # its own, its HTTP library's (another one in each major version)
+        answer = library.get_hf_file_metadata(library.hf_hub_url(repository, FILE))
+    except Exception as error:  # its own, or one of its HTTP library, which is another one in each major version
         raise _failed(repository, error) from error
-    if not found.commit_hash:
+    if not answer.commit_hash:
         raise _failed(repository, ValueError("the server does not answer as a hub does: it names no commit"))
-    digest = found.etag if found.etag and re.fullmatch(r"[0-9a-f]{64}", found.etag) else None
-    return Origin(repository, found.commit_hash, digest, found.size)
+    digest = answer.etag if answer.etag and re.fullmatch(r"[0-9a-f]{64}", answer.etag) else None
+    return Origin(repository, answer.commit_hash, digest, answer.size)
 
 
 def _transfer(origin: Origin, path: Path) -> None:
-    hub = _library()
+    library = _import_hub()
     try:
-        hub.hf_hub_download(origin.repository, FILE, revision=origin.revision, local_dir=path.parent)
+        library.hf_hub_download(origin.repository, FILE, revision=origin.revision, local_dir=path.parent)
     except Exception as error:  # hf_xet's RuntimeError too
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            raise  # the disk refuses: `cache.writing` tells it
+            raise  # the disk refuses: `cache.writing` reports it
         raise _failed(origin.repository, error) from error
 
 
 def _check_arrived(path: Path, origin: Origin) -> None:
     """Remove what is not the announced file: a later try must not take it for good."""
-    if wrong := _wrong(path, origin):
+    if difference := _difference(path, origin):
         path.unlink(missing_ok=True)
         raise WeightsError(
-            f"what arrived for {origin} is not the announced file: {wrong}. It was not kept. A proxy or a wrong mirror "
-            f"does this: try again, or {_otherwise(origin.repository)}"
+            f"what arrived for {origin} is not the announced file: {difference}. It was not kept. A proxy or a wrong "
+            f"mirror does this: try again, or {_otherwise(origin.repository)}"
         )
 
 
 def _check(path: Path, origin: Origin) -> None:
-    if wrong := _wrong(path, origin):
+    if difference := _difference(path, origin):
         raise WeightsError(
-            f"{path} is no longer the file {origin} that was downloaded: {wrong}. Remove it and run the same command "
-            "again: the same commit is fetched anew."
+            f"{path} is no longer the file {origin} that was downloaded: {difference}. Remove it and run the same "
+            "command again: the same commit is fetched anew."
         )
 
 
-def _wrong(path: Path, origin: Origin) -> str:
+def _difference(path: Path, origin: Origin) -> str:
     size = path.stat().st_size
     if origin.size is not None and size != origin.size:
         return f"expected {origin.size:,} bytes, found {size:,}"
-    if origin.sha256 is not None and (came := files.sha256(path)) != origin.sha256:
-        return f"expected sha256 {origin.sha256}, found {came}"
+    if origin.sha256 is not None and (sha256 := files.sha256(path)) != origin.sha256:
+        return f"expected sha256 {origin.sha256}, found {sha256}"
     return ""
 
 
-def _read(note: Path) -> Origin:
+def _read_origin(note: Path) -> Origin:
     try:
         origin = Origin(**json.loads(note.read_bytes()))
         if not all(isinstance(text, str) for text in (origin.repository, origin.revision)):
@@ -148,7 +148,7 @@ def _read(note: Path) -> Origin:
     return origin
 
 
-def _library() -> Any:
+def _import_hub() -> Any:
     # Only the request for the file goes out, without a word on this machine's packages. Read at its first import.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     return files.import_library("huggingface_hub", "downloading weights")
@@ -169,7 +169,7 @@ def _otherwise(repository: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """One line from what may be a chain of errors, without an address that may hold a password."""
+    """Make one line of what may be a chain of errors, without an address that may hold a password."""
     for link in _chain(error):
         if type(link).__name__ == "OfflineModeIsEnabled":
             return "HF_HUB_OFFLINE forbids it"

@@ -1,6 +1,6 @@
-"""Pretrained weights: found before anything is built, loaded by name and shape, kept for other studies.
+"""Finding pretrained weights before anything is built, loading them by name and shape, writing networks.
 
-Nothing here imports TensorFlow or Keras: `load` and `save` are given a built network.
+Nothing here imports TensorFlow or Keras: `load_weights` and `save_weights` take a built network.
 """
 
 from __future__ import annotations
@@ -33,35 +33,34 @@ def find_weights(setting: str, family: str, depth: int, state: Path = workspace.
     """
     if setting == "imagenet":
         path, origin = hub.fetch(family, depth)
-        _checked(path, files.stamp(path))
+        _read_description(path, files.stamp(path))
         return Pretrained(path, files.digest(path), str(origin), hub.NORMALISATION, hub.STEM_POOL, hub.VARIANT)
     if setting.startswith(RUN):
-        path, name = _kept(setting, state), setting
+        path, name = _kept_path(setting, state), setting
     else:
         path = Path(setting).expanduser().absolute()
         name = path.name
-    description = _checked(path, files.stamp(path))
+    description = _read_description(path, files.stamp(path))
     return Pretrained(
         path, files.digest(path), name, description.normalisation, description.stem_pool, description.variant
     )
 
 
 @functools.lru_cache(maxsize=64)  # a plan asks once a trial
-def _checked(path: Path, _stamp: tuple[int, ...]) -> Description:
+def _read_description(path: Path, _stamp: tuple[int, ...]) -> Description:
     return files.read(path).description
 
 
-def _kept(setting: str, state: Path) -> Path:
+def _kept_path(setting: str, state: Path) -> Path:
     run, _, trial = setting.removeprefix(RUN).partition("/")
-    if not all(_plain(name) for name in (run, trial)):
+    if not all(_is_plain(name) for name in (run, trial)):
         raise WeightsError(
             f"weights '{setting}': expected run:RUN/TRIAL with the plain names of a run and of one of its trials, such "
             "as run:depth-cpu-synthetic/1a2b3c4d5e6f. `resflow status` lists them."
         )
-    folder = state / run / workspace.NETWORKS
-    path = folder / f"{trial}.safetensors"
+    path = workspace.network_path(state / run, trial)
     if not path.is_file():
-        guess = nearest(trial, [other.stem for other in folder.glob("*.safetensors")])
+        guess = nearest(trial, [other.stem for other in path.parent.glob(f"*{workspace.SAFETENSORS}")])
         raise WeightsError(
             f"run {run} has kept no weights of trial {trial}: expected {path}.{guess} Weights are kept with "
             "`--set keep_weights=last` (or best): run that study so again."
@@ -69,8 +68,8 @@ def _kept(setting: str, state: Path) -> Path:
     return path.absolute()
 
 
-def _plain(name: str) -> bool:
-    """Whether a name is one part of a path and no way out of a folder."""
+def _is_plain(name: str) -> bool:
+    """Tell whether a name is one part of a path and no way out of a folder."""
     return name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
 
 
@@ -79,7 +78,8 @@ def load_weights(model: Any, pretrained: Pretrained, head: bool = False, partial
 
     All tensors match by name and shape, or nothing is set and WeightsError lists every one that is missing, that the
     network has no place for, or that has another shape. With `partial` those that match are set, one at least, and
-    the others are logged as a warning. A head that is not asked for keeps its values, and the file's is not looked at.
+    the others are logged as a warning. Without `head` the network's head keeps its values, and the file's is not
+    looked at.
     """
     if files.digest(pretrained.path) != pretrained.digest:
         raise WeightsError(
@@ -87,25 +87,25 @@ def load_weights(model: Any, pretrained: Pretrained, head: bool = False, partial
             "command again."
         )
     contents = files.read(pretrained.path)
-    naming = names.naming_of(contents.tensors)
+    naming = names.detect_naming(contents.tensors)
     places = {
         naming.name(layer.name, weight.name): (layer, weight)
         for layer in model.layers
         for weight in layer.weights
         if head or not names.is_head(layer.name)
     }
-    given = {name: values for name, values in contents.tensors.items() if head or not naming.in_head(name)}
+    tensors = {name: values for name, values in contents.tensors.items() if head or not naming.in_head(name)}
     expected = {name: naming.shape(tuple(weight.shape)) for name, (_, weight) in places.items()}
-    fitting = [name for name, shape in expected.items() if name in given and given[name].shape == shape]
-    if len(fitting) < max(len(expected), len(given)):
-        _tell(_mismatches(expected, given), len(fitting), model.name, pretrained.origin, partial)
+    fitting = [name for name, shape in expected.items() if name in tensors and tensors[name].shape == shape]
+    if len(fitting) < max(len(expected), len(tensors)):
+        _report(_list_mismatches(expected, tensors), len(fitting), model.name, pretrained.origin, partial)
     for name in fitting:
         layer, weight = places[name]
-        values = given[name].transpose(naming.to_keras[len(weight.shape)])
-        weight.assign(_adapted(values, layer, weight.name, contents.description))
+        values = tensors[name].transpose(naming.to_keras[len(weight.shape)])
+        weight.assign(_adapt(values, layer, weight.name, contents.description))
 
 
-def _adapted(values: np.ndarray, layer: Any, weight: str, description: Description) -> np.ndarray:
+def _adapt(values: np.ndarray, layer: Any, weight: str, description: Description) -> np.ndarray:
     """Make values of another convention do in resflow's network what they did in theirs."""
     if weight == "moving_variance" and description.epsilon is not None:
         return values + np.float32(description.epsilon - layer.epsilon)  # in inference only their sum counts
@@ -114,20 +114,20 @@ def _adapted(values: np.ndarray, layer: Any, weight: str, description: Descripti
     return values
 
 
-def _mismatches(expected: Mapping[str, tuple[int, ...]], came: Mapping[str, np.ndarray]) -> str:
+def _list_mismatches(expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> str:
     problems = {
-        "missing": [name for name in expected if name not in came],
-        "unexpected": [name for name in came if name not in expected],
+        "missing": [name for name in expected if name not in tensors],
+        "unexpected": [name for name in tensors if name not in expected],
         "of another shape": [
-            f"{name} {came[name].shape} for {shape}"
+            f"{name} {tensors[name].shape} for {shape}"
             for name, shape in expected.items()
-            if name in came and came[name].shape != shape
+            if name in tensors and tensors[name].shape != shape
         ],
     }
-    return "".join(f"\n  {len(some)} {kind}: {', '.join(some)}" for kind, some in problems.items() if some)
+    return "".join(f"\n  {len(each)} {kind}: {', '.join(each)}" for kind, each in problems.items() if each)
 
 
-def _tell(mismatches: str, fitting: int, network: str, origin: str, partial: bool) -> None:
+def _report(mismatches: str, fitting: int, network: str, origin: str, partial: bool) -> None:
     if not partial or not fitting:
         raise WeightsError(
             f"the weights {origin} are not those of {network}:{mismatches}\nChoose the family, depth, shortcut and "
@@ -146,7 +146,7 @@ def save_weights(
     class_names: Sequence[str] = (),
     extra: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a network's weights, head included, as safetensors that `find` and `load` read: whole or not at all.
+    """Write all weights of a network as safetensors for `find_weights` and `load_weights`: whole or not at all.
 
     `architecture` has the fields of `architectures.Architecture`. Raises WeightsError where the disk refuses.
     """
@@ -156,18 +156,18 @@ def save_weights(
         for weight in layer.weights
     }
     epsilon = next(layer.epsilon for layer in model.layers if hasattr(layer, "epsilon"))
-    called = "{family}-{depth}-{shortcut} {variant}".format_map(architecture)
-    about = {
+    title = "{family}-{depth}-{shortcut} {variant}".format_map(architecture)
+    inside = {
         "format": "resflow",
-        **metadata.dump(normalisation, architecture.get("stem_pool", "both"), epsilon, called),
+        **metadata.dump(normalisation, architecture.get("stem_pool", "both"), epsilon, title),
         "network": json.dumps(dict(architecture), sort_keys=True),
         "classes": json.dumps(list(class_names), ensure_ascii=False),
     }
-    if taken := sorted(set(about) & set(extra or {})):
-        raise ValueError(f"extra metadata cannot replace {', '.join(taken)}")
+    if clashes := sorted(set(inside) & set(extra or {})):
+        raise ValueError(f"extra metadata cannot replace {', '.join(clashes)}")
     try:
         with atomic.file(path) as draft:
-            files.write_safetensors(draft, tensors, {**about, **(extra or {})})
+            files.write_safetensors(draft, tensors, {**inside, **(extra or {})})
     except OSError as error:
         raise WeightsError(
             f"cannot write the weights {path}: {error}. Free space or make the folder writable, and run the same "

@@ -1,4 +1,4 @@
-"""What a file says of its weights, beside the weights: the text in a safetensors file, or FILE.json beside any file.
+"""Metadata of a file of weights: the text in a safetensors file, or FILE.json beside any file.
 
     input             {"layout": "RGB" or "BGR", "scale": s, "mean": [3], "std": [3]}: the network saw
                       (pixel * s - mean) / std of pixels in 0..255, channels in that order
@@ -39,8 +39,8 @@ def sidecar(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def merged(path: Path, inside: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a file: what it holds inside, and over it what its sidecar says."""
+def merge_sidecar(path: Path, inside: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a file: its own, and over it that of its sidecar. Raises WeightsError."""
     beside = sidecar(path)
     try:
         content = json.loads(beside.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def merged(path: Path, inside: Mapping[str, Any]) -> dict[str, Any]:
         raise WeightsError(f"{beside} is no readable JSON: {error}. Correct it or remove it.") from error
     if not isinstance(content, dict):
         raise WeightsError(
-            f"{beside} holds {_shown(content)}: expected an object of metadata. Correct it or remove it."
+            f"{beside} holds {_short_repr(content)}: expected an object of metadata. Correct it or remove it."
         )
     return {**inside, **content}
 
@@ -58,11 +58,11 @@ def merged(path: Path, inside: Mapping[str, Any]) -> dict[str, Any]:
 def parse(metadata: Mapping[str, Any], path: Path) -> Description:
     """Check the metadata of the file at `path`. Raises WeightsError for a key that says nothing sensible."""
     values = {key: value for key, value in metadata.items() if value is not None}
-    layout, normalisation = _input(values["input"], path) if "input" in values else ("RGB", None)
+    layout, normalisation = _parse_input(values["input"], path) if "input" in values else ("RGB", None)
     pool = values.get("max_pool_padding", "BOTH")
     if not isinstance(pool, str) or pool not in POOLS:
         _refuse(path, "max_pool_padding", pool, " or ".join(POOLS))
-    epsilon = _epsilon(values["bn_eps"], path) if "bn_eps" in values else None
+    epsilon = _parse_epsilon(values["bn_eps"], path) if "bn_eps" in values else None
     architecture = values.get("architecture", "")
     if not isinstance(architecture, str):
         _refuse(path, "architecture", architecture, "text such as 'resnet50 v1.5'")
@@ -94,14 +94,14 @@ def parse_network(inside: Mapping[str, str], path: Path) -> TrainedNetwork:
             "of `resflow export`, of `resflow pretrain`, or one that a study kept. As the start of a training any "
             f"weights can serve: --set weights={path}."
         )
-    normalisation = parse(merged(path, inside), path).normalisation
+    normalisation = parse(merge_sidecar(path, inside), path).normalisation
     if normalisation is None:
         raise WeightsError(
             f"{path} does not say how pixels are normalised: expected the key `input` in its metadata. Correct "
             f"{sidecar(path).name} beside it, or export the network again."
         )
-    parts = {**{key: inside[key] for key in PARTS}, "normalisation": json.dumps(asdict(normalisation))}
-    return parse_description(f"{{{', '.join(f'{json.dumps(key)}: {text}' for key, text in parts.items())}}}", path)
+    texts = {**{key: inside[key] for key in PARTS}, "normalisation": json.dumps(asdict(normalisation))}
+    return parse_description(f"{{{', '.join(f'{json.dumps(key)}: {text}' for key, text in texts.items())}}}", path)
 
 
 def parse_description(text: str, path: Path) -> TrainedNetwork:
@@ -111,7 +111,10 @@ def parse_description(text: str, path: Path) -> TrainedNetwork:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        own_words = problem["type"] in ("missing", "json_invalid")  # else they tell what was expected and what came
+        own_words = problem["type"] in (
+            "missing",
+            "json_invalid",
+        )  # which say enough of these
         reason = problem["msg"] if own_words else validation.first_problem(error)
         raise WeightsError(
             f"what {path} says of its network makes no sense: {where or 'its text'}: {reason}. "
@@ -125,25 +128,25 @@ def dump_network(network: TrainedNetwork) -> dict[str, str]:
     return {key: json.dumps(parts[key], ensure_ascii=False) for key in PARTS if key not in ("network", "classes")}
 
 
-def _input(value: Any, path: Path) -> tuple[str, Normalisation]:
-    """The layout, and (pixel * scale - mean) / std as (pixel - mean') / deviation' in RGB order."""
+def _parse_input(value: Any, path: Path) -> tuple[str, Normalisation]:
+    """Return the layout, and (pixel * scale - mean) / std as (pixel - mean') / deviation' in RGB order."""
     form = 'an object {"layout": "RGB" or "BGR", "scale": s, "mean": [3 numbers], "std": [3 numbers]}'
-    given = value
+    parts = value
     if isinstance(value, str):  # inside a safetensors file all values are text
         try:
-            given = json.loads(value)
+            parts = json.loads(value)
         except (ValueError, RecursionError):
             _refuse(path, "input", value, form)
-    if not isinstance(given, dict) or sorted(given) != sorted(INPUT):
+    if not isinstance(parts, dict) or sorted(parts) != sorted(INPUT):
         _refuse(path, "input", value, form)
-    layout = given["layout"]
+    layout = parts["layout"]
     if layout not in ("RGB", "BGR"):
         _refuse(path, "input.layout", layout, "RGB or BGR")
-    scale = _number(given["scale"])
+    scale = _number(parts["scale"])
     if scale is None or scale <= 0:
-        _refuse(path, "input.scale", given["scale"], "a number above 0: 1 for pixels of 0..255, 1/255 for 0..1")
-    mean, std = (_three(path, key, given[key]) for key in ("mean", "std"))
-    centre, deviation = (tuple(part / scale for part in parts) for parts in (mean, std))
+        _refuse(path, "input.scale", parts["scale"], "a number above 0: 1 for pixels of 0..255, 1/255 for 0..1")
+    mean, std = (_parse_three(path, key, parts[key]) for key in ("mean", "std"))
+    centre, deviation = (tuple(number / scale for number in numbers) for numbers in (mean, std))
     if not all(map(math.isfinite, centre + deviation)) or min(deviation) <= 0:
         _refuse(path, "input", value, "a std above 0, and mean / scale and std / scale that are finite numbers")
     if layout == "BGR":
@@ -151,15 +154,15 @@ def _input(value: Any, path: Path) -> tuple[str, Normalisation]:
     return layout, Normalisation((centre[0], centre[1], centre[2]), (deviation[0], deviation[1], deviation[2]))
 
 
-def _three(path: Path, key: str, value: Any) -> tuple[float, ...]:
+def _parse_three(path: Path, key: str, value: Any) -> tuple[float, ...]:
     numbers = [_number(part) for part in value] if isinstance(value, list) else []
-    found = tuple(number for number in numbers if number is not None)
-    if len(numbers) != 3 or len(found) != 3:
+    finite = tuple(number for number in numbers if number is not None)
+    if len(numbers) != 3 or len(finite) != 3:
         _refuse(path, f"input.{key}", value, "three numbers, one a channel")
-    return found
+    return finite
 
 
-def _epsilon(value: Any, path: Path) -> float:
+def _parse_epsilon(value: Any, path: Path) -> float:
     try:
         epsilon = _number(float(value) if isinstance(value, str) else value)
     except ValueError:
@@ -170,7 +173,7 @@ def _epsilon(value: Any, path: Path) -> float:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number as float; None for anything else."""
+    """Return a finite number as float, None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -180,14 +183,14 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _refuse(path: Path, key: str, came: Any, expected: str) -> NoReturn:
+def _refuse(path: Path, key: str, value: Any, expected: str) -> NoReturn:
     raise WeightsError(
-        f"the metadata of {path}: {key} is {_shown(came)}, expected {expected}. Say what holds, or null, "
+        f"the metadata of {path}: {key} is {_short_repr(value)}, expected {expected}. Say what holds, or null, "
         f"in {sidecar(path).name} beside it."
     )
 
 
-def _shown(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer too long to print; lists in lists

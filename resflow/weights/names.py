@@ -1,4 +1,4 @@
-"""What files call the tensors of a residual network, and in which order their axes lie.
+"""The names that files give the tensors of a residual network, and the order of their axes.
 
 PyTorch's names are those of torchvision and timm (`layer1.0.conv1.weight`, `downsample.0`, `fc`) and of the CIFAR
 nets (`linear` for `fc`). They cover v1 and v1.5, which have the same tensors; pre-activation nets have no common
@@ -27,53 +27,53 @@ APPLICATIONS = re.compile(r"conv(?P<stage>\d)(?:_block(?P<block>\d+)_(?P<conv>\d
 class Naming:
     """One way to name tensors. `to_keras` gives by rank the order that makes a file's axes those of Keras."""
 
-    name: Callable[[str, str], str]  # of (layer, weight), both as resflow calls them
+    name: Callable[[str, str], str]  # of (layer, weight), both under resflow's names
     in_head: Callable[[str], bool]  # of a tensor's name
     to_keras: Mapping[int, tuple[int, ...]]
 
     def shape(self, weight: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that a weight of this shape in Keras has in a file."""
+        """Return the shape in a file of a weight that has this shape in Keras."""
         return tuple(weight[axis] for axis in np.argsort(self.to_keras[len(weight)]))
 
 
-def naming_of(names: Collection[str]) -> Naming:
-    """Tell a file's naming by its names: PyTorch's have no slash."""
+def detect_naming(names: Collection[str]) -> Naming:
+    """Detect the naming of a file from its tensors' names: PyTorch's have no slash."""
     if any("/" in name for name in names):
         return OWN
     head = next((head for head in HEADS if f"{head}.weight" in names), HEADS[0])
     return Naming(
-        functools.partial(_torch, head=head),
+        functools.partial(_torch_name, head=head),
         lambda name: name in (f"{head}.weight", f"{head}.bias"),
         {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)},  # from (O, I, kH, kW) and (O, I)
     )
 
 
 def is_head(layer: str) -> bool:
-    """Whether a layer of `models.build` stands behind the backbone."""
+    """Tell whether a layer of `models.build` stands behind the backbone."""
     return layer == "head" or layer.startswith("head_")
 
 
-def _own(layer: str, weight: str) -> str:
+def _own_name(layer: str, weight: str) -> str:
     return f"{layer}/{weight}"
 
 
-OWN = Naming(_own, lambda name: is_head(name.partition("/")[0]), {4: (0, 1, 2, 3), 2: (0, 1), 1: (0,)})
+OWN = Naming(_own_name, lambda name: is_head(name.partition("/")[0]), {4: (0, 1, 2, 3), 2: (0, 1), 1: (0,)})
 
 
-def _torch(layer: str, weight: str, head: str) -> str:
+def _torch_name(layer: str, weight: str, head: str) -> str:
     if layer == "head":
         return f"{head}.{'weight' if weight == 'kernel' else 'bias'}"
-    found = LAYER.fullmatch(layer)
-    if found is None or (weight == "kernel") == bool(found["norm"]):
+    match = LAYER.fullmatch(layer)
+    if match is None or (weight == "kernel") == bool(match["norm"]):
         raise WeightsError(
             f"layer {layer} has no place in PyTorch's naming of ResNets: expected a network of variant v1 or v1.5, "
             "with a linear head where the head is loaded too. Choose such a network, or weights that resflow kept."
         )
-    kind, part = ("bn", BATCH_NORM[weight]) if found["norm"] else ("conv", "weight")
-    if found["stage"] is None:
+    kind, part = ("bn", BATCH_NORM[weight]) if match["norm"] else ("conv", "weight")
+    if match["stage"] is None:
         return f"{kind}1.{part}"
-    block = f"layer{found['stage']}.{int(found['block']) - 1}"
-    return f"{block}.{kind}{found['conv']}.{part}" if found["conv"] else f"{block}.downsample.{kind == 'bn':d}.{part}"
+    block = f"layer{match['stage']}.{int(match['block']) - 1}"
+    return f"{block}.{kind}{match['conv']}.{part}" if match["conv"] else f"{block}.downsample.{kind == 'bn':d}.{part}"
 
 
 def from_applications(layers: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -91,19 +91,19 @@ def from_applications(layers: Mapping[str, Mapping[str, np.ndarray]]) -> dict[st
                 values["moving_mean"] = values["moving_mean"] - bias
         elif layer.endswith("_conv") and f"{layer.removesuffix('_conv')}_bn" in layers:
             values.pop("bias", None)
-        tensors |= {_own(_from_application(layer), weight): value for weight, value in values.items()}
+        tensors |= {_own_name(_own_layer(layer), weight): value for weight, value in values.items()}
     return tensors
 
 
-def _from_application(layer: str) -> str:
-    """conv1_conv -> stem, conv2_block1_0_bn -> stage1_block1_shortcut_bn, conv3_block2_1_conv -> ..._conv1."""
+def _own_layer(layer: str) -> str:
+    """Translate a layer's name: conv1_conv -> stem, conv2_block1_0_bn -> stage1_block1_shortcut_bn."""
     if layer == "predictions":
         return "head"
-    found = APPLICATIONS.fullmatch(layer)
-    if found is None:
+    match = APPLICATIONS.fullmatch(layer)
+    if match is None:
         return layer
-    norm = "_bn" if found["kind"] == "bn" else ""
-    if found["block"] is None:
+    norm = "_bn" if match["kind"] == "bn" else ""
+    if match["block"] is None:
         return f"stem{norm}"
-    place = "shortcut" if found["conv"] == "0" else f"conv{found['conv']}"
-    return f"stage{int(found['stage']) - 1}_block{found['block']}_{place}{norm}"
+    place = "shortcut" if match["conv"] == "0" else f"conv{match['conv']}"
+    return f"stage{int(match['stage']) - 1}_block{match['block']}_{place}{norm}"

@@ -1,4 +1,4 @@
-"""Kept networks: where they lie, which are missing, and how they are found again.
+"""Kept networks: writing and reading them, the trials that lack one, finding the one that a user names.
 
     .resflow/<run>/weights/<trial id>.safetensors    the whole network of a trial
     DIR/model.safetensors, .keras, .json             an export of one
@@ -21,12 +21,13 @@ from resflow.errors import RecordError, WeightsError, nearest
 from resflow.records.record import Record
 from resflow.records.run import load_run
 from resflow.study.trial import Trial
-from resflow.weights import files, load, metadata
+from resflow.weights import files, metadata
 from resflow.weights.description import TrainedNetwork
+from resflow.weights.load import save_weights
 from resflow.workspace import network_path
 
-MODEL = "model"  # what the files of an exported folder are called, before their endings
-KEPT, KERAS, ABOUT = ".safetensors", ".keras", ".json"
+MODEL = "model"  # the files of an exported folder, before their endings
+KEPT, KERAS, ABOUT = workspace.SAFETENSORS, ".keras", ".json"
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,14 @@ class SavedNetwork:
 
 def write_network(path: Path, model: Any, network: TrainedNetwork) -> None:
     """Write a built network with all that `read_network` wants: whole or not at all. Raises WeightsError."""
-    with writing(path):
-        load.save_weights(
-            model,
-            path,
-            normalisation=network.normalisation,
-            architecture=asdict(network.architecture),
-            class_names=network.classes,
-            extra=metadata.dump_network(network),
-        )
+    save_weights(
+        model,
+        path,
+        normalisation=network.normalisation,
+        architecture=asdict(network.architecture),
+        class_names=network.classes,
+        extra=metadata.dump_network(network),
+    )
 
 
 @contextmanager
@@ -63,22 +63,22 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give another name to write to; it becomes `path` when all is on the disk, or is gone. Raises WeightsError."""
+    """Give a draft to write to; it becomes `path` when all is on the disk, or is gone. Raises WeightsError."""
     with writing(path), atomic.file(path) as draft:
         yield draft
 
 
-def trials_to_run(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
+def trials_to_run(trials: Iterable[Trial], records: Mapping[str, Record], state: Path) -> list[Trial]:
     """Return the trials that are to run: those without a record, and those of `trials_without_network`."""
     trials = list(trials)
-    again = {trial.id for trial in trials_without_network(trials, known, state)}
-    return [trial for trial in trials if trial.id not in known or trial.id in again]
+    again = {trial.id for trial in trials_without_network(trials, records, state)}
+    return [trial for trial in trials if trial.id not in records or trial.id in again]
 
 
-def trials_without_network(trials: Iterable[Trial], known: Mapping[str, Record], state: Path) -> list[Trial]:
+def trials_without_network(trials: Iterable[Trial], records: Mapping[str, Record], state: Path) -> list[Trial]:
     """Return the completed trials whose network was to be kept and is not there, or is that of another epoch."""
-    asked = [trial for trial in trials if trial.keep_weights != "none" and trial.id in known]
-    return [trial for trial in asked if known[trial.id].status == "completed" and not _is_kept(trial, state)]
+    keeping = [trial for trial in trials if trial.keep_weights != "none" and trial.id in records]
+    return [trial for trial in keeping if records[trial.id].status == "completed" and not _is_kept(trial, state)]
 
 
 def _is_kept(trial: Trial, state: Path) -> bool:
@@ -90,7 +90,7 @@ def _is_kept(trial: Trial, state: Path) -> bool:
 
 
 def read_network(path: Path) -> SavedNetwork:
-    """Read what a .safetensors file that resflow wrote, or a .keras file with its .json, says of its network.
+    """Read the description of a network: from a .safetensors file that resflow wrote, or beside a .keras file.
 
     The tensors are not looked at. Raises WeightsError.
     """
@@ -98,12 +98,12 @@ def read_network(path: Path) -> SavedNetwork:
         if not path.is_file():
             raise WeightsError(f"no exported network at {path}: expected a {KERAS} file.")
         return SavedNetwork(path, read_description(path.with_suffix(ABOUT)))
-    network = metadata.parse_network(_metadata(path), path)
+    network = metadata.parse_network(_read_metadata(path), path)
     _check_size(network, path)
     return SavedNetwork(path, network)
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise WeightsError(f"no kept network at {path}: expected a {KEPT} file.")
     safetensors = files.import_library("safetensors")
@@ -143,59 +143,64 @@ def locate_network(model: str, results: Path, state: Path) -> Path:
     """Return the file of MODEL: an exported folder, a file, or RUN/TRIAL. Raises WeightsError or RecordError."""
     path = Path(model).expanduser()
     if (path / workspace.RECORD).is_file():
-        return network_of_trial(
+        return locate_kept(
             f"{path.parents[1]}/{path.name}" if path.parent.name == workspace.TRIALS else model, results, state
         )
     if path.is_dir():
-        return _in_folder(path)
+        return _locate_in_folder(path)
     if path.is_file() and path.suffix not in (KEPT, KERAS):
         raise WeightsError(f"{path} is no trained network: expected a folder of `resflow export`, or a {KEPT} file.")
     if path.is_file() or path.suffix in (KEPT, KERAS):
-        return path  # a missing one is told when it is read
-    return network_of_trial(model, results, state)
+        return path  # a missing one is an error when it is read
+    return locate_kept(model, results, state)
 
 
-def _in_folder(folder: Path) -> Path:
-    found = [folder / f"{MODEL}{suffix}" for suffix in (KEPT, KERAS)]
-    for path in found:
+def _locate_in_folder(folder: Path) -> Path:
+    paths = [folder / f"{MODEL}{suffix}" for suffix in (KEPT, KERAS)]
+    for path in paths:
         if path.is_file():
             return path
     raise WeightsError(
-        f"{folder} is no exported network: expected {' or '.join(path.name for path in found)} in it. "
+        f"{folder} is no exported network: expected {' or '.join(path.name for path in paths)} in it. "
         "`resflow export RUN/TRIAL` writes such a folder."
     )
 
 
-def network_of_trial(name: str, results: Path, state: Path) -> Path:
-    """Return the kept network of RUN/TRIAL; RUN is a run's name or folder. Says how to train again what is missing."""
+def locate_kept(name: str, results: Path, state: Path) -> Path:
+    """Return the kept network of RUN/TRIAL; RUN is a run's name or folder.
+
+    Raises RecordError where there is no such trial, WeightsError with the command that trains it again where its
+    network was not kept.
+    """
     run, slash, trial = name.rstrip("/").rpartition("/")
     if not slash or not re.fullmatch(r"\w[\w.-]*", trial) or Path(run).name in ("", ".."):
         raise RecordError(
             f"no trained network '{name}': expected RUN/TRIAL such as depth-cpu-synthetic/1a2b3c4d5e6f, a folder of "
             f"`resflow export`, or a {KEPT} file. `resflow status` lists runs and trials."
         )
-    called = Path(run).name
-    path = network_path(state / called, trial)
+    run_name = Path(run).name
+    path = network_path(state / run_name, trial)
     if path.is_file():
         return path
     folder = results / run if (results / run).is_dir() else Path(run)
     if not folder.is_dir():
-        known = [other.name for place in (results, state) if place.is_dir() for other in place.iterdir()]
-        raise RecordError(f"no run called '{called}'.{nearest(called, known)} `resflow status` lists the runs.")
-    found = load_run(folder)
-    ids = list(dict.fromkeys([*(found.plan["id"] if len(found.plan) else ()), *(r.id for r in found.records)]))
+        runs = [other.name for place in (results, state) if place.is_dir() for other in place.iterdir()]
+        raise RecordError(f"no run called '{run_name}'.{nearest(run_name, runs)} `resflow status` lists the runs.")
+    contents = load_run(folder)
+    planned = contents.plan["id"] if len(contents.plan) else ()
+    ids = list(dict.fromkeys([*planned, *(record.id for record in contents.records)]))
     if trial not in ids:
         raise RecordError(
-            f"run {called} has no trial '{trial}'.{nearest(trial, ids)} `resflow status {called}` lists its trials."
+            f"run {run_name} has no trial '{trial}'.{nearest(trial, ids)} `resflow status {run_name}` lists its trials."
         )
     raise WeightsError(
-        f"trial {trial} of run {called} has kept no network. Train it again, and keep it, with:\n  "
-        f"{retrain_command(found.study)}\nWhat has a record already keeps it: on a CPU the same numbers come out."
+        f"trial {trial} of run {run_name} has kept no network. Train it again, and keep it, with:\n  "
+        f"{retrain_command(contents.study)}\nWhat has a record already keeps it: on a CPU the same numbers come out."
     )
 
 
 def retrain_command(study: Mapping[str, Any]) -> str:
     """Return the command that runs a study (as its study.yaml says) once more and keeps its networks."""
     command = str(study.get("command") or f"resflow study {study.get('name', 'STUDY')}")
-    asked = study.get("keep_weights", "none") != "none"
-    return command if asked else f"{command} --set keep_weights=last"
+    keeps = study.get("keep_weights", "none") != "none"
+    return command if keeps else f"{command} --set keep_weights=last"

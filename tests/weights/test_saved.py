@@ -27,7 +27,7 @@ from resflow.study.settings import Head
 from resflow.study.trial import Trial
 from resflow.training import scoring, train
 from resflow.training.learner import Learner, forget_graphs, graph_key, prepare_learner
-from resflow.weights import files, load
+from resflow.weights import files, load, saved
 from resflow.weights.saved import read_network, trials_to_run, trials_without_network
 from resflow.workflow.plan import make_plan
 from resflow.workspace import network_path
@@ -332,7 +332,7 @@ def test_a_study_says_that_it_could_not_keep_what_it_should(here: Path, monkeypa
     def refuse(*args: Any, **more: Any) -> None:
         raise WeightsError("the disk is full")
 
-    monkeypatch.setattr(load, "save_weights", refuse)
+    monkeypatch.setattr(saved, "save_weights", refuse)
     shown = said("study", "./mine.yaml", "--profile", "keeping", code=1)
     assert "2 completed" in shown
     assert "2 trials kept no network: the logs in .resflow/mine-keeping-folder_photos/logs say why" in shown
