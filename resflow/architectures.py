@@ -62,15 +62,15 @@ class Architecture:
     stem_pool: str = "both"  # a matter of where pretrained weights come from
 
     def __post_init__(self) -> None:
-        for value, known, what in (
+        for value, levels, name in (
             (self.family, FAMILIES, "family"),
             (self.shortcut, SHORTCUTS, "shortcut"),
             (self.variant, VARIANTS, "variant"),
             (self.stem, STEMS, "stem"),
             (self.stem_pool, STEM_POOLS, "stem_pool"),
         ):
-            if value not in known:
-                raise StudyError(one_of(value, known, what))
+            if value not in levels:
+                raise StudyError(one_of(value, levels, name))
         stages(self.family, self.depth)
         filters = self.width * FIRST_STAGE_FILTERS[self.family]
         if filters < 1 or filters != int(filters):
@@ -114,6 +114,7 @@ class Conv:
 
     @property
     def norm_channels(self) -> int:
+        """The channels of its batch normalisation, 0 where it has none."""
         return {"after": self.outputs, "before": self.inputs, "none": 0}[self.norm]
 
 
@@ -158,6 +159,7 @@ def resolve_stem(stem: str, family: str, image_size: int) -> str:
 
 
 def stem_conv(arch: Architecture) -> Conv:
+    """Return the stem's convolution, see `resolve_stem`."""
     kernel, stride = (7, 2) if arch.stem == "imagenet" else (3, 1)
     return Conv("stem", kernel, stride, 3, _filters(arch))
 
@@ -167,7 +169,7 @@ def _filters(arch: Architecture) -> int:
 
 
 def feature_channels(arch: Architecture) -> int:
-    """Channels of the backbone's last map."""
+    """Return the channels of the backbone's last map."""
     return list(blocks(arch))[-1].convs[-1].outputs
 
 
@@ -186,7 +188,7 @@ def blocks(arch: Architecture) -> Iterator[Block]:
             outputs = convs[-1].outputs
             shortcut = _shortcut(arch.shortcut, name, inputs, outputs, stride)
             block = Block(name, convs, shortcut)
-            yield _preactivated(block, first=stage == index == 1) if arch.variant == "v2" else block
+            yield _preactivate(block, first=stage == index == 1) if arch.variant == "v2" else block
             inputs = outputs
 
 
@@ -207,7 +209,7 @@ def _bottleneck(name: str, inputs: int, filters: int, stride: int, variant: str)
 
 
 def _shortcut(kind: str, name: str, inputs: int, outputs: int, stride: int) -> str | Conv:
-    """He et al. 2015, section 4.1: options A (zero_pad), B (projection), C (projection_all)."""
+    """Choose among the options of He et al. 2015, section 4.1: A (zero_pad), B (projection), C (projection_all)."""
     if kind == "none":
         return "none"
     same_shape = inputs == outputs and stride == 1
@@ -216,7 +218,7 @@ def _shortcut(kind: str, name: str, inputs: int, outputs: int, stride: int) -> s
     return "identity" if same_shape else "zero_pad"
 
 
-def _preactivated(block: Block, first: bool) -> Block:
+def _preactivate(block: Block, first: bool) -> Block:
     norms = ["none" if first else "before", *["before"] * (len(block.convs) - 1)]
     convs = tuple(replace(conv, norm=norm) for conv, norm in zip(block.convs, norms, strict=True))
     bare = replace(block.shortcut, norm="none") if isinstance(block.shortcut, Conv) else block.shortcut
@@ -233,7 +235,7 @@ def convolutions(arch: Architecture) -> Iterator[Conv]:
 
 
 def parameters(arch: Architecture, classes: int, hidden: Sequence[int] = (), features: int | None = None) -> int:
-    """Trainable parameters; moving statistics of batch norm are not trainable.
+    """Count the trainable parameters; moving statistics of batch norm are not trainable.
 
     The head is dense layers over `features` inputs, by default the channels of the last map (as pooling leaves
     them): those of the widths in `hidden`, and one for the classes.
@@ -246,20 +248,20 @@ def parameters(arch: Architecture, classes: int, hidden: Sequence[int] = (), fea
 
 
 def map_size(arch: Architecture, image_size: int) -> int:
-    """Pixels of a side of the backbone's last map."""
+    """Return the pixels of a side of the backbone's last map."""
     return _backbone(arch, image_size)[1]
 
 
 def multiply_adds(
     arch: Architecture, image_size: int, classes: int, hidden: Sequence[int] = (), features: int | None = None
 ) -> int:
-    """Multiply-adds of the convolutions and the head (see `parameters`) in one forward pass of one square image."""
+    """Count the multiply-adds of convolutions and head (see `parameters`) in a forward pass of one square image."""
     widths = (features or feature_channels(arch), *hidden, classes)
     return _backbone(arch, image_size)[0] + sum(inputs * outputs for inputs, outputs in pairwise(widths))
 
 
 def _backbone(arch: Architecture, image_size: int) -> tuple[int, int]:
-    """Multiply-adds of all convolutions, and the side of the last map."""
+    """Return the multiply-adds of all convolutions, and the side of the last map."""
     stem = stem_conv(arch)
     size = ceil(image_size / stem.stride)
     total = _macs(stem, size)
@@ -281,7 +283,7 @@ def _macs(conv: Conv, output_size: int) -> int:
 
 
 def unpaired(parameters: int, reference: int) -> str:
-    """How a network's trainable parameters differ from its twin's: `+173,824 parameters (+1.5 %)`, empty if equal."""
+    """Say by how many parameters a network differs from its twin: `+173,824 parameters (+1.5 %)`, empty if by none."""
     extra = parameters - reference
     sign = "−" if extra < 0 else "+"
     return f"{sign}{abs(extra):,} parameters ({sign}{100 * abs(extra) / reference:.1f} %)" if extra else ""

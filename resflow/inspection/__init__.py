@@ -1,1 +1,1 @@
-"""Trained networks, looked into: predictions, exports, activation maps, loss landscapes."""
+"""The inside of trained networks: predictions, exports, activation maps, loss landscapes."""

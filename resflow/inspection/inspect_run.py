@@ -1,4 +1,4 @@
-"""From a run and its kept networks to pictures of their insides: which networks, which images, which files."""
+"""From a run and its kept networks to pictures of their insides: choosing networks and images, writing files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenNetworks:
     """Networks of one seed of a run, an arm each, in the order of the study."""
 
     analysis: Analysis
@@ -37,7 +37,7 @@ class Chosen:
         return workspace.state_folder(self.analysis.run.folder)
 
 
-def choose_networks(run: Path, arms: Sequence[str] | None, seed: int | None) -> Chosen:
+def choose_networks(run: Path, arms: Sequence[str] | None, seed: int | None) -> ChosenNetworks:
     """Find the kept networks. Raises RecordError for what the run does not have, WeightsError where none was kept."""
     analysis = analyse(run)
     for arm in arms or ():
@@ -49,31 +49,32 @@ def choose_networks(run: Path, arms: Sequence[str] | None, seed: int | None) -> 
         raise RecordError(
             f"no completed trial of seed {seed} in {run}: {', '.join(map(str, seeds)) or 'there is none'}."
         )
-    chosen, state = seed if seed is not None else seeds[0], workspace.state_folder(run)
-    mine = {record.arm: record for record in done if record.seed == chosen}
-    wanted = [mine[arm] for arm in analysis.design.arms if arm in mine and (not arms or arm in arms)]
-    networks = [(record, path) for record in wanted if (path := network_path(state, record.id)).is_file()]
-    if not networks:
+    seed, state = seed if seed is not None else seeds[0], workspace.state_folder(run)
+    by_arm = {record.arm: record for record in done if record.seed == seed}
+    records = [by_arm[arm] for arm in analysis.design.arms if arm in by_arm and (not arms or arm in arms)]
+    paths = [(record, path) for record in records if (path := network_path(state, record.id)).is_file()]
+    if not paths:
         raise WeightsError(
-            f"run {run.name} has kept no network of seed {chosen}. Train them again, and keep them, with:\n  "
+            f"run {run.name} has kept no network of seed {seed}. Train them again, and keep them, with:\n  "
             f"{retrain_command(analysis.run.study)}\n"
             "What has a record already keeps it: on a CPU the same numbers come out."
         )
-    found = [(record, read_network(path)) for record, path in networks]
-    if len({source.network.image_size for _, source in found}) > 1:
+    networks = [(record, read_network(path)) for record, path in paths]
+    if len({source.network.image_size for _, source in networks}) > 1:
         raise RecordError(f"the arms of {run.name} see images of several sizes: choose those of one with --arm.")
-    return Chosen(analysis, chosen, found)
+    return ChosenNetworks(analysis, seed, networks)
 
 
 def check_photos(paths: Sequence[Path]) -> Sequence[Path]:
+    """Return the paths. Raises RecordError where one of them is no file."""
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise RecordError(f"no photo at {', '.join(missing)}: --images takes files.")
     return paths
 
 
-def run_dataset(chosen: Chosen, data_dir: Path | None) -> Dataset:
-    """The images that the run was trained on, prepared where they are not yet."""
+def load_run_dataset(chosen: ChosenNetworks, data_dir: Path | None) -> Dataset:
+    """Load the images that the run was trained on, prepared where they are not yet."""
     plan = plan_of_run(chosen.analysis.run.folder, "", data_dir)
     record = chosen.networks[0][0]
     if record.id not in plan.folders:
@@ -85,65 +86,67 @@ def run_dataset(chosen: Chosen, data_dir: Path | None) -> Dataset:
 
 
 def draw_maps(
-    chosen: Chosen, given: Sequence[Path] | None, count: int, out: Path | None, data_dir: Path | None
+    chosen: ChosenNetworks, photos: Sequence[Path] | None, count: int, out: Path | None, data_dir: Path | None
 ) -> list[Path]:
-    """Write a picture an image; returns the paths."""
+    """Write a picture an image, of `photos` or of `count` validation images; return the paths."""
     from resflow.figures.maps import maps as draw_image
     from resflow.figures.style import to_file
-    from resflow.inspection.activation_maps import look
+    from resflow.inspection.activation_maps import compute_maps
     from resflow.inspection.network import rebuild_network
 
     size = chosen.networks[0][1].network.image_size
-    decoded = _given(given, size) if given else _own(run_dataset(chosen, data_dir), count)
+    decoded = _decode(photos, size) if photos else _pick(load_run_dataset(chosen, data_dir), count)
     images = np.stack([photo.pixels for photo in decoded])
     rows = {}
     for record, source in chosen.networks:
         network = rebuild_network(source)
-        rows[record.arm] = (network.classes, look(network, images))
-    folder, written = out or chosen.state / workspace.MAPS, []
+        rows[record.arm] = (network.classes, compute_maps(network, images))
+    folder, pictures = out or chosen.state / workspace.MAPS, []
     for place, photo in enumerate(decoded):
         table = {}
-        for arm, (classes, seen) in rows.items():
-            answer = f"{classes[seen.answer[place]]} {100 * seen.probability[place]:.0f} %"
-            shown = [(name, values[place]) for name, values in seen.stages.items()]
-            table[chosen.analysis.design.display_name(arm)] = [*shown, (answer, seen.cam[place])]
+        for arm, (classes, maps) in rows.items():
+            answer = f"{classes[maps.answer[place]]} {100 * maps.probability[place]:.0f} %"
+            stages = [(name, values[place]) for name, values in maps.stages.items()]
+            table[chosen.analysis.design.display_name(arm)] = [*stages, (answer, maps.cam[place])]
         path = folder / f"{place + 1:02d}-{Path(photo.name).stem}.png"  # photos of two folders may share a name
         atomic.write(path, to_file(draw_image(photo.pixels, table), "png"))
-        written.append(path)
-    return written
+        pictures.append(path)
+    return pictures
 
 
-def _given(paths: Sequence[Path], size: int) -> list[Decoded]:
+def _decode(paths: Sequence[Path], size: int) -> list[Decoded]:
     from resflow.data import decode
 
     return list(decode.decode_all(((str(path), path.read_bytes) for path in paths), size))
 
 
-def _own(images: Dataset, count: int) -> list[Decoded]:
-    """Some validation images, of as many classes as there are of them."""
+def _pick(images: Dataset, count: int) -> list[Decoded]:
+    """Pick some validation images, of as many classes as there are of them."""
     order = np.argsort(images.labels[images.validation], kind="stable")
     picked = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
     return [Decoded.drawn(images.names[index], images.images[index]) for index in images.validation[picked]]
 
 
-def measure_landscape(chosen: Chosen, points: int, grid: int, images: int, reach: float, data_dir: Path | None) -> Path:
+def measure_landscape(
+    chosen: ChosenNetworks, points: int, grid: int, images: int, reach: float, data_dir: Path | None
+) -> Path:
     """Measure and write landscape.csv into the run's folder; the rows of other seeds and arms stay."""
     from resflow.inspection import loss_landscape
     from resflow.inspection.network import rebuild_network
 
-    given = run_dataset(chosen, data_dir)
-    index = given.train[np.linspace(0, len(given.train) - 1, min(images, len(given.train))).round().astype(int)]
-    pictures, labels = given.images[np.sort(index)], given.labels[np.sort(index)]
-    steps = loss_landscape.line(points + 1 - points % 2, reach)
-    plane = loss_landscape.plane(grid + 1 - grid % 2, reach) if grid else []
+    data = load_run_dataset(chosen, data_dir)
+    index = data.train[np.linspace(0, len(data.train) - 1, min(images, len(data.train))).round().astype(int)]
+    pictures, labels = data.images[np.sort(index)], data.labels[np.sort(index)]
+    steps = loss_landscape.line_steps(points + 1 - points % 2, reach)
+    plane = loss_landscape.plane_steps(grid + 1 - grid % 2, reach) if grid else []
     rows = []
     for record, source in chosen.networks:
         network = rebuild_network(source)
         places = [*steps, *plane]
-        found = loss_landscape.losses(network, pictures, labels, places, chosen.seed)
+        losses = loss_landscape.compute_losses(network, pictures, labels, places, chosen.seed)
         rows += [
             (record.arm, record.seed, place[0], place[1] if len(place) > 1 else np.nan, loss)
-            for place, loss in zip(places, found, strict=True)
+            for place, loss in zip(places, losses, strict=True)
         ]
     table = pd.DataFrame(rows, columns=["arm", "seed", "x", "y", "loss"])
     path = chosen.analysis.run.folder / workspace.LANDSCAPE

@@ -1,4 +1,4 @@
-"""A kept network as a Keras model again: written for other programs, asked about photos."""
+"""A kept network as a Keras model again, to export it to other programs and to predict photos with it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.errors import WeightsError
 from resflow.models.build import build_network
 from resflow.training import scoring
-from resflow.weights import load
 from resflow.weights.description import TrainedNetwork
+from resflow.weights.load import find_weights, load_weights
 from resflow.weights.saved import (
     ABOUT,
     KEPT,
@@ -46,18 +46,21 @@ OUTPUT = "logits, float32 (images, classes) in the order of classes; their softm
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network. `model` takes normalised images, `logits` uint8 ones (n, size, size, 3) as decoded, which
-    `prepared` normalises."""
+    """A trained network.
+
+    `model` takes normalised images (n, size, size, 3); `logits` takes uint8 ones as decoded, which `normalise` turns
+    into those.
+    """
 
     model: keras.Model
     classes: tuple[str, ...]
     logits: Callable[[Any], Any]
-    prepared: Callable[[Any], Any]
+    normalise: Callable[[Any], Any]
 
 
 def rebuild_network(source: SavedNetwork) -> Network:
     """Build the network of a file. Raises WeightsError where the file does not hold the network that it describes."""
-    model = _loaded(source) if source.path.suffix == KERAS else _built(source)
+    model = _load_keras(source) if source.path.suffix == KERAS else _build(source)
     # Variables, as in training: of constants TensorFlow would make other sums, with other last bits.
     mean, deviation = (
         tf.Variable(np.array(values, np.float32), trainable=False)
@@ -65,27 +68,27 @@ def rebuild_network(source: SavedNetwork) -> Network:
     )
     size = source.network.image_size
 
-    def prepared(images: Any) -> Any:
+    def normalise(images: Any) -> Any:
         return (tf.cast(images, tf.float32) - mean) / deviation
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])
     def logits(images: Any) -> Any:
-        return model(prepared(images), training=False)
+        return model(normalise(images), training=False)
 
-    return Network(model, source.network.classes, logits, prepared)
+    return Network(model, source.network.classes, logits, normalise)
 
 
-def _built(source: SavedNetwork) -> keras.Model:
+def _build(source: SavedNetwork) -> keras.Model:
     network, arch = source.network, source.network.architecture
     with _policy(network.computed.precision):
         model = build_network(
             arch, network.image_size, len(network.classes), network.computed.lowering, head=network.head
         )
-    load.load_weights(model, load.find_weights(str(source.path.absolute()), arch.family, arch.depth), head=True)
+    load_weights(model, find_weights(str(source.path.absolute()), arch.family, arch.depth), head=True)
     return model
 
 
-def _loaded(source: SavedNetwork) -> keras.Model:
+def _load_keras(source: SavedNetwork) -> keras.Model:
     try:
         model = keras.models.load_model(source.path, compile=False)
     except Exception as error:  # of a damaged file Keras, zipfile, json and h5py raise what they like
@@ -102,7 +105,7 @@ def _loaded(source: SavedNetwork) -> keras.Model:
 
 @contextmanager
 def _policy(precision: str) -> Iterator[None]:
-    """Layers that are built inside compute as they did in training; each keeps its policy."""
+    """Let layers that are built inside compute as they did in training; each keeps its policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -120,7 +123,7 @@ def export_network(source: SavedNetwork, folder: Path, suffixes: Sequence[str]) 
     if source.path.suffix == KERAS:
         raise WeightsError(f"{source.path} is exported already: expected RUN/TRIAL or a {KEPT} file.")
     model = rebuild_network(source).model
-    _clear(folder, source.network)
+    _clear_other(folder, source.network)
     paths = [folder / f"{MODEL}{suffix}" for suffix in suffixes]
     for path in paths:
         if path.suffix == KEPT:
@@ -137,12 +140,12 @@ def export_network(source: SavedNetwork, folder: Path, suffixes: Sequence[str]) 
     return paths
 
 
-def _clear(folder: Path, network: TrainedNetwork) -> None:
-    files = [folder / f"{MODEL}{suffix}" for suffix in (KEPT, KERAS)]
+def _clear_other(folder: Path, network: TrainedNetwork) -> None:
+    """Remove the files of another network."""
     with suppress(WeightsError):
         if read_description(folder / f"{MODEL}{ABOUT}") == network:
             return
-    for path in files:
+    for path in (folder / f"{MODEL}{suffix}" for suffix in (KEPT, KERAS)):
         with writing(path):
             path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""One builder for every network: the blocks of `architectures`, as a Keras model.
+"""One builder for every network: the blocks of `architectures` as a Keras model.
 
 A plain net is this builder with `shortcut: none`. It and its residual twin have the same layers under the
 same names; `initialise` draws a layer's values from (seed, layer name), so twins also start from the same
@@ -20,11 +20,7 @@ from resflow.study.settings import Head
 
 LINEAR = Head()
 LAST = 9  # beyond every stage's number
-
-BATCH_NORM = {
-    "momentum": 0.9,
-    "epsilon": 1e-5,
-}  # as in the public PyTorch nets; 0.99 is too slow for short runs
+BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}  # as in the public PyTorch nets; 0.99 is too slow for short runs
 
 
 def build_network(
@@ -43,15 +39,15 @@ def build_network(
     """
     inputs = keras.Input((image_size, image_size, 3), name="image")
     features = _backbone(inputs, arch, lowering, jit)
-    outputs = _head(features if head.pooling == "flatten" else _pooled(features), classes, head)
+    outputs = _head(features if head.pooling == "flatten" else _pool(features), classes, head)
     return keras.Model(inputs, outputs, name=f"{arch.family}{arch.depth}_{arch.shortcut}")
 
 
 def build_backbone(arch: Architecture, image_size: int, lowering: str = "native", jit: bool = False) -> keras.Model:
-    """Build what is before the head. Outputs: the last map (n, size, size, channels), and its average (n, channels)."""
+    """Build all before the head. Outputs: the last map (n, size, size, channels), and its average (n, channels)."""
     inputs = keras.Input((image_size, image_size, 3), name="image")
     features = _backbone(inputs, arch, lowering, jit)
-    return keras.Model(inputs, [features, _pooled(features)], name=f"{arch.family}{arch.depth}_backbone")
+    return keras.Model(inputs, [features, _pool(features)], name=f"{arch.family}{arch.depth}_backbone")
 
 
 def build_head(shape: tuple[int, ...], classes: int, head: Head) -> keras.Model:
@@ -61,14 +57,14 @@ def build_head(shape: tuple[int, ...], classes: int, head: Head) -> keras.Model:
 
 
 def stage_of(layer: str) -> int | None:
-    """Where a layer stands by its name: 0 the stem, 1 to 4 a stage, None the head.
+    """Return the stage of a layer by its name: 0 for the stem, 1 to 4 for a stage, None for the head.
 
     v2's last normalisation belongs to the last stage, whichever that is: LAST.
     """
-    found = re.match(r"stem|last_|stage(\d)_", layer)
-    if found is None:
+    match = re.match(r"stem|last_|stage(\d)_", layer)
+    if match is None:
         return None
-    return LAST if found[0] == "last_" else int(found[1] or 0)
+    return LAST if match[0] == "last_" else int(match[1] or 0)
 
 
 def _backbone(x: Any, arch: Architecture, lowering: str, jit: bool) -> Any:
@@ -77,11 +73,11 @@ def _backbone(x: Any, arch: Architecture, lowering: str, jit: bool) -> Any:
     if arch.stem == "imagenet":
         x = MaxPool(sliced=jit, padding=arch.stem_pool, name="stem_pool")(x)
     for block in blocks(arch):
-        x = _preactivated(x, block, lowering) if arch.variant == "v2" else _block(x, block, lowering, arch.zero_gamma)
-    return _relu_of_bn(x, "last") if arch.variant == "v2" else x
+        x = _block_v2(x, block, lowering) if arch.variant == "v2" else _block(x, block, lowering, arch.zero_gamma)
+    return _bn_relu(x, "last") if arch.variant == "v2" else x
 
 
-def _pooled(x: Any) -> Any:
+def _pool(x: Any) -> Any:
     return keras.layers.GlobalAveragePooling2D(name="pool")(x)
 
 
@@ -102,7 +98,7 @@ def _conv_bn(x: Any, conv: Conv, lowering: str, gamma: str = "ones") -> Any:
     return BatchNorm(**BATCH_NORM, gamma_initializer=gamma, name=f"{conv.name}_bn")(x)
 
 
-def _relu_of_bn(x: Any, name: str) -> Any:
+def _bn_relu(x: Any, name: str) -> Any:
     x = BatchNorm(**BATCH_NORM, name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
@@ -114,25 +110,25 @@ def _block(x: Any, block: Block, lowering: str, zero_gamma: bool) -> Any:
     x = _conv_bn(x, block.convs[-1], lowering, "zeros" if zero_gamma else "ones")
     if isinstance(block.shortcut, Conv):
         shortcut = _conv_bn(shortcut, block.shortcut, lowering)
-    return keras.layers.ReLU(name=block.name)(_added(x, shortcut, block))
+    return keras.layers.ReLU(name=block.name)(_add_shortcut(x, shortcut, block))
 
 
-def _preactivated(x: Any, block: Block, lowering: str) -> Any:
-    """v2. An identity carries the block's input untouched; a shortcut of another shape its pre-activation."""
+def _block_v2(x: Any, block: Block, lowering: str) -> Any:
+    """Add a block of v2. An identity carries the block's input untouched, another shortcut its pre-activation."""
     shortcut = x
     for conv in block.convs:
         if conv.norm == "before":
-            x = _relu_of_bn(x, conv.name)
+            x = _bn_relu(x, conv.name)
         if conv is block.convs[0] and block.shortcut != "identity":
             shortcut = x
         x = Convolution(conv.outputs, conv.kernel, conv.stride, lowering, name=conv.name)(x)
     if isinstance(block.shortcut, Conv):
         project = block.shortcut
         shortcut = Convolution(project.outputs, project.kernel, project.stride, lowering, name=project.name)(shortcut)
-    return keras.layers.Identity(name=block.name)(_added(x, shortcut, block))
+    return keras.layers.Identity(name=block.name)(_add_shortcut(x, shortcut, block))
 
 
-def _added(x: Any, shortcut: Any, block: Block) -> Any:
+def _add_shortcut(x: Any, shortcut: Any, block: Block) -> Any:
     if block.shortcut == "none":
         return x
     if block.shortcut == "zero_pad":

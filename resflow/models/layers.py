@@ -48,17 +48,17 @@ class Convolution(keras.layers.Layer):
         return _strided_shape(input_shape, self.stride, self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        mine = {
+        own = {
             "filters": self.filters,
             "kernel": self.kernel_size,
             "stride": self.stride,
             "lowering": self.lowering,
         }
-        return {**super().get_config(), **mine}
+        return {**super().get_config(), **own}
 
 
 def convolution(inputs: Any, kernel: Any, stride: int) -> Any:
-    """TensorFlow's convolution, kernel.shape[0] // 2 zeros on every side.
+    """Convolve as TensorFlow does, with kernel.shape[0] // 2 zeros on every side.
 
     Never with a list of paddings: TensorFlow hands those to its own backward kernels instead of oneDNN's, which made
     a training step of ResNet-18 five times slower. SAME is the same padding where the stride is 1.
@@ -70,34 +70,34 @@ def convolution(inputs: Any, kernel: Any, stride: int) -> Any:
 
 
 def product(inputs: Any, kernel: Any, stride: int) -> Any:
-    """The same sums as `convolution`, as matrix products: one of all pixels for a 1x1 kernel, else one a pixel.
+    """Compute the sums of `convolution` as matrix products: one of all pixels for a 1x1 kernel, else one a pixel.
 
-    A pixel's product is of the inputs that it sees, (n, taps * channels), and the taps that see them: padding is
+    A pixel's product is of the inputs under the kernel, (n, taps * channels), and the taps above them: padding is
     neither made nor multiplied, of nine taps one is left on a map of one pixel.
     """
     k, channels, filters, side = kernel.shape[0], kernel.shape[2], kernel.shape[3], inputs.shape[1]
     if k == 1:
-        kept = subsampled(inputs, stride)
-        size = kept.shape[1]
-        sums = tf.matmul(tf.reshape(kept, (-1, channels)), tf.reshape(kernel, (channels, filters)))
+        sampled = subsampled(inputs, stride)
+        size = sampled.shape[1]
+        sums = tf.matmul(tf.reshape(sampled, (-1, channels)), tf.reshape(kernel, (channels, filters)))
         return tf.reshape(sums, (-1, size, size, filters))
     starts = [o * stride - k // 2 for o in range(ceil(side / stride))]  # where each output's first tap lies
-    spans = [(start, max(0, -start), min(k, side - start)) for start in starts]  # and which taps see the map
+    spans = [(start, max(0, -start), min(k, side - start)) for start in starts]  # and the taps that lie on the map
     pixels = []
     for y, top, bottom in spans:
         for x, left, right in spans:
             taps = (bottom - top, right - left)
-            seen = tf.slice(inputs, (0, y + top, x + left, 0), (-1, *taps, channels))
-            seeing = tf.slice(kernel, (top, left, 0, 0), (*taps, channels, filters))
+            patch = tf.slice(inputs, (0, y + top, x + left, 0), (-1, *taps, channels))
+            part = tf.slice(kernel, (top, left, 0, 0), (*taps, channels, filters))
             length = taps[0] * taps[1] * channels
-            pixels.append(tf.matmul(tf.reshape(seen, (-1, length)), tf.reshape(seeing, (length, filters))))
+            pixels.append(tf.matmul(tf.reshape(patch, (-1, length)), tf.reshape(part, (length, filters))))
     return tf.reshape(tf.stack(pixels, axis=1), (-1, len(spans), len(spans), filters))
 
 
 def subsampled(inputs: Any, stride: int) -> Any:
-    """Every `stride`-th pixel of a square map, from the first one on.
+    """Take every `stride`-th pixel of a square map, from the first one on.
 
-    As a slice of a reshaped map: the gradient of a slice is a padding, that of a strided slice takes TensorFlow
+    It is a slice of a reshaped map: the gradient of a slice is a padding, that of a strided slice takes TensorFlow
     several times as long on CPUs.
     """
     if stride == 1:
@@ -106,8 +106,8 @@ def subsampled(inputs: Any, stride: int) -> Any:
     size = ceil(side / stride)
     if extra := size * stride - side:
         inputs = tf.pad(inputs, ((0, 0), (0, extra), (0, extra), (0, 0)))
-    apart = tf.reshape(inputs, (-1, size, stride, size, stride * channels))
-    return tf.reshape(tf.slice(apart, (0, 0, 0, 0, 0), (-1, size, 1, size, channels)), (-1, size, size, channels))
+    cells = tf.reshape(inputs, (-1, size, stride, size, stride * channels))
+    return tf.reshape(tf.slice(cells, (0, 0, 0, 0, 0), (-1, size, 1, size, channels)), (-1, size, size, channels))
 
 
 @keras.saving.register_keras_serializable(package="resflow")
@@ -117,7 +117,7 @@ class BatchNorm(keras.layers.Layer):
     Weights, their names and their order are those of Keras' BatchNormalization, and so is inference. In training
     the moving variance takes the unbiased variance of the batch, as PyTorch's does; Keras' own layer takes the
     biased one. A layer that is not trainable, or `frozen`, stays in inference mode; `folded` into the convolution
-    before it (`models.fold`), it adds its beta and no more.
+    before it (`build.fold`), it adds its beta and no more.
     """
 
     frozen = False  # set where a graph is traced; not `trainable`, which Keras hands on to the weights
@@ -168,12 +168,12 @@ class BatchNorm(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        mine = {
+        own = {
             "momentum": self.momentum,
             "epsilon": self.epsilon,
             "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
         }
-        return {**super().get_config(), **mine}
+        return {**super().get_config(), **own}
 
 
 def _strided_shape(shape: tuple[int | None, ...], stride: int, channels: int) -> tuple[int | None, ...]:
@@ -224,7 +224,7 @@ class Dropout(keras.layers.Dropout):
         self._key: Any = None
 
     def drawn_from(self, seed: Any, step: Any) -> None:
-        """Say what the masks are keyed by: int64 scalars, where the layer is called next."""
+        """Key the masks of the next calls by these int64 scalars."""
         self._key = (seed, step)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -232,8 +232,8 @@ class Dropout(keras.layers.Dropout):
             return super().call(inputs, training=training)
         seed, step = self._key
         draws = tf.random.stateless_uniform(tf.shape(inputs), tf.stack([seed, step * 1000 + self.number]))
-        kept = tf.cast(draws >= self.rate, inputs.dtype)
-        return inputs * kept / tf.cast(1 - self.rate, inputs.dtype)
+        mask = tf.cast(draws >= self.rate, inputs.dtype)
+        return inputs * mask / tf.cast(1 - self.rate, inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "number": self.number}

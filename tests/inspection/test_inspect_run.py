@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from resflow.cli import main
 from resflow.errors import RecordError, ResflowError, WeightsError
 from resflow.inspection import loss_landscape
-from resflow.inspection.activation_maps import look, stage_outputs
-from resflow.inspection.inspect_run import choose_networks, run_dataset
+from resflow.inspection.activation_maps import compute_maps, stage_outputs
+from resflow.inspection.inspect_run import choose_networks, load_run_dataset
 from resflow.inspection.network import Network, rebuild_network
 from resflow.records.record import write_record
 from resflow.report.write import write_report
@@ -66,7 +66,7 @@ def network(home: Path) -> Network:
 @pytest.fixture
 def images(home: Path) -> np.ndarray:
     chosen = choose_networks(Path("results/looked"), None, None)
-    data = run_dataset(chosen, None)
+    data = load_run_dataset(chosen, None)
     return data.images[data.validation[:6]]
 
 
@@ -79,28 +79,28 @@ def said(*words: str) -> str:
 
 
 def test_maps_are_of_every_stage_and_the_answer_is_the_networks_own(network, images) -> None:
-    seen = look(network, images)
+    maps = compute_maps(network, images)
     logits = network.logits(images).numpy()
-    assert list(seen.stages) == ["stage1", "stage2", "stage3"]
-    assert [values.shape for values in seen.stages.values()] == [(6, 32, 32), (6, 16, 16), (6, 8, 8)]
-    assert (seen.answer == logits.argmax(axis=1)).all()
-    assert seen.probability == pytest.approx(tf.nn.softmax(logits).numpy().max(axis=1), rel=1e-4)
-    for values in (*seen.stages.values(), seen.cam):
+    assert list(maps.stages) == ["stage1", "stage2", "stage3"]
+    assert [values.shape for values in maps.stages.values()] == [(6, 32, 32), (6, 16, 16), (6, 8, 8)]
+    assert (maps.answer == logits.argmax(axis=1)).all()
+    assert maps.probability == pytest.approx(tf.nn.softmax(logits).numpy().max(axis=1), rel=1e-4)
+    for values in (*maps.stages.values(), maps.cam):
         assert values.min() >= 0
         assert values.max() <= 1
 
 
 def test_grad_cam_of_a_linear_head_on_average_pooling_is_cam(network, images) -> None:
     """There the gradient is the head's own weight over the places: Zhou et al. 2016's class activation map."""
-    seen = look(network, images)
+    maps = compute_maps(network, images)
     last = list(stage_outputs(network.model).values())[-1]
-    features = tf.keras.Model(network.model.input, last)(network.prepared(tf.constant(images)), training=False).numpy()
+    features = tf.keras.Model(network.model.input, last)(network.normalise(tf.constant(images)), training=False).numpy()
     kernel = network.model.get_layer("head").kernel.numpy()
     for number in range(len(images)):
-        cam = np.maximum(features[number] @ kernel[:, seen.answer[number]], 0)
+        cam = np.maximum(features[number] @ kernel[:, maps.answer[number]], 0)
         spread = cam.max() - cam.min()
         expected = (cam - cam.min()) / spread if spread > 0 else np.zeros_like(cam)
-        assert seen.cam[number] == pytest.approx(expected, abs=1e-3)
+        assert maps.cam[number] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_command_draws_a_picture_an_image(home, tmp_path) -> None:
@@ -120,7 +120,7 @@ def test_the_command_draws_a_picture_an_image(home, tmp_path) -> None:
 def test_every_filter_of_a_direction_is_as_long_as_the_networks_and_twins_go_the_same_way(home) -> None:
     chosen = choose_networks(Path("results/looked"), None, None)
     plain, residual = (rebuild_network(source).model for _, source in chosen.networks)
-    along, other = (loss_landscape.directions(model, 3, 2) for model in (plain, residual))
+    along, other = (loss_landscape.draw_directions(model, 3, 2) for model in (plain, residual))
     for name, step in along[0].items():
         own = plain.get_layer(name).kernel.numpy()
         axes = tuple(range(own.ndim - 1))
@@ -133,13 +133,13 @@ def test_every_filter_of_a_direction_is_as_long_as_the_networks_and_twins_go_the
 def test_the_middle_is_the_networks_own_loss_and_its_weights_come_back(home, network, images) -> None:
     labels = np.zeros(len(images), dtype=np.int64)
     before = [weight.numpy() for weight in network.model.weights]
-    found = list(loss_landscape.losses(network, images, labels, loss_landscape.line(5), seed=1))
+    found = list(loss_landscape.compute_losses(network, images, labels, loss_landscape.line_steps(5), seed=1))
     logits = network.logits(images)
     own = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)).numpy()
     assert found[2] == pytest.approx(own, rel=1e-5)
     assert len(set(np.round(found, 6))) == 5
     assert all((a == b.numpy()).all() for a, b in zip(before, network.model.weights, strict=True))
-    plane = list(loss_landscape.losses(network, images, labels, loss_landscape.plane(3), seed=1))
+    plane = list(loss_landscape.compute_losses(network, images, labels, loss_landscape.plane_steps(3), seed=1))
     assert plane[4] == pytest.approx(own, rel=1e-5)
     assert plane[3] == pytest.approx(found[0], rel=1e-4)  # the plane's first axis is the line
 
