@@ -128,6 +128,7 @@ class Block:
 
     @property
     def stride(self) -> int:
+        """The stride of all its convolutions together."""
         stride = 1
         for conv in self.convs:
             stride *= conv.stride

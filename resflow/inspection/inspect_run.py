@@ -1,4 +1,4 @@
-"""From a run and its kept networks to pictures of their insides: choosing networks and images, writing files."""
+"""Pictures of the insides of a run's kept networks: choosing networks and images, writing files."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class ChosenNetworks:
 
     @property
     def state(self) -> Path:
+        """The ignored folder of the run."""
         return workspace.state_folder(self.analysis.run.folder)
 
 

@@ -1,4 +1,4 @@
-"""The two things that a file of weights says: how its tensors are to be taken, and which trained network they are.
+"""The two things that a file of weights says: the conventions of its tensors, and the trained network that they are.
 
 Any file may say the first (`Description`). The second (`TrainedNetwork`) is in the files that resflow keeps and
 exports. `metadata` reads and writes both.
@@ -24,7 +24,7 @@ FIELDS = {field.name for field in fields(Architecture)}
 
 @dataclass(frozen=True)
 class Description:
-    """How the tensors of a file are to be taken; the defaults stand for what it leaves out."""
+    """The conventions of a file's tensors; the defaults stand for what it leaves out."""
 
     normalisation: Normalisation | None = None  # in RGB order, whatever the file's
     layout: str = "RGB"  # the order of the stem's input channels

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a file came from. `sha256` is the hub's own word; None where it gave none."""
+    """The place on the hub that a file came from. `sha256` is the hub's own word; None where it gave none."""
 
     repository: str
     revision: str  # the commit
