@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from resflow.errors import RecordError
 from resflow.records.metrics import Metric, metric
-from resflow.records.record import Record
+from resflow.records.record import Record, Status
 from resflow.records.run import PLAN_KEYS, PLAN_NUMBERS, Run
 from resflow.study import contrast_families
 
 NOT_RUN, UNREADABLE = "not run", "unreadable"
-OUTCOMES = ("completed", "diverged", "failed", "pruned", UNREADABLE, NOT_RUN)
+OUTCOMES: tuple[str, ...] = (*get_args(Status), UNREADABLE, NOT_RUN)
 BASE = "baseline"  # what the baseline is called where others are called by their change
 SHORTCUT, NO_SHORTCUT = "shortcut", "none"
 MANY = 200  # trials: of more, arms are shown in place of each trial, and what lies beside records is not read unasked

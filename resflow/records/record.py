@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from resflow.study.trial import Trial
 
 SCHEMA_VERSION = 1
-STATUSES = ("completed", "diverged", "failed", "pruned")
+Status = Literal["completed", "diverged", "failed", "pruned"]
 HISTORY_COLUMNS = (
     "epoch",  # 1, 2, …
     "learning_rate",  # of the epoch's last step
@@ -58,7 +58,6 @@ DIAGNOSTIC_COLUMNS = (
     "value",
 )
 PARQUET = b"PAR1"  # what such a file begins and ends with
-METRICS = ("test_top1", "test_top5", "test_mean_class_accuracy", "test_loss")
 
 
 class CandidateFacts(BaseModel):
@@ -85,14 +84,14 @@ class Record(BaseModel):
     levels: dict[str, str]  # factor -> label of its level
     seed: int
     split_seed: int
-    status: Literal["completed", "diverged", "failed", "pruned"]
+    status: Status
     reason: str = ""  # one line, unless completed
     candidate: CandidateFacts | None = None  # of a tuning phase; None for a trial
     settings: dict[str, dict[str, Any]]  # network, recipe, data: everything that was asked for
     execution: dict[str, Any]  # device, threads, precision, jit, lowering
     data: dict[str, Any] = {}  # source, fingerprint, split, split_hash, image_size, classes, counts
     network: dict[str, Any] = {}  # parameters, multiply_adds, stem
-    metrics: dict[str, float] = {}  # METRICS, and train/validation figures of the chosen weights
+    metrics: dict[str, float] = {}  # of the test images, and of the others under the same weights
     best_epoch: int | None = None  # the epoch whose weights were tested
     epochs_run: int = 0
     seconds: float = 0.0  # wall time of the trial

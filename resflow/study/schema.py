@@ -10,24 +10,8 @@ from resflow.study.arms import Levels
 from resflow.study.search_space import Seed, Tune
 from resflow.study.settings import Data, Execution, Network, Recipe, Resources, Section
 
-PROFILE_KEYS = (
-    "baseline",
-    "factors",
-    "arms",
-    "exclude",
-    "network",
-    "recipe",
-    "data",
-    "execution",
-    "resources",
-    "seeds",
-    "split_seed",
-    "margin",
-    "contrasts",
-    "tune",
-    "keep_weights",
-    "diagnostics",
-)
+# The study's own, whatever its size: no profile and no `--set` changes them.
+FIXED = ("name", "question", "metric", "published", "profiles", "profile", "command")
 
 
 class Published(Section):
@@ -98,3 +82,6 @@ class StudyFile(Section):
         if cpus is not None and cpus < threads:
             raise ValueError(f"cpus {cpus:g} must be no fewer than threads {threads}: set both, or threads alone")
         return self
+
+
+PROFILE_KEYS = tuple(key for key in StudyFile.model_fields if key not in FIXED)

@@ -11,6 +11,7 @@ from resflow.architectures import Architecture, Family, Shortcut, Stem, Variant,
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=16, le=512)]
+Split = Literal["generated", "official", "article", "stratified"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Lowering = Literal["table", "native"]
 
@@ -128,9 +129,7 @@ class Data(Section):
     source: str = Field(
         "synthetic", min_length=1, description="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH"
     )
-    split: Literal["auto", "generated", "official", "article", "stratified"] = Field(
-        "auto", description="auto: the source's own default"
-    )
+    split: Literal["auto", Split] = Field("auto", description="auto: the source's own default")
     image_size: ImageSize = Field(64, description="pixels of a side, after resizing and centre crop")
     normalisation: Literal["auto", "dataset", "weights", "raw"] = Field(
         "auto",

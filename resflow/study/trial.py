@@ -15,7 +15,7 @@ from resflow.errors import StudyError
 from resflow.study.arms import Arm
 from resflow.study.load import Study
 from resflow.study.pretrained import Pretrained
-from resflow.study.settings import Data, Execution, Head, Network, Recipe, Resources
+from resflow.study.settings import SECTIONS, Data, Execution, Head, Network, Recipe, Resources
 
 NUMERICS_VERSION = 4  # raise by hand when the same settings begin to give other numbers
 ADAM_VERSION = 1  # likewise, for trials of adam and adamw alone
@@ -62,7 +62,7 @@ class Trial:
 
     def settings(self) -> dict[str, Any]:
         """Everything that was asked for, as the record keeps it."""
-        return {name: getattr(self, name).model_dump(mode="json") for name in ("network", "recipe", "data")}
+        return {name: getattr(self, name).model_dump(mode="json") for name in SECTIONS}
 
     @property
     def facts(self) -> DataFacts:
