@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from resflow.cli import bench, inspect, networks, plan, report, study
-from resflow.cli.options import DataDir
+from resflow.cli.options import SOURCE_HELP, DataDir
 from resflow.errors import ResflowError, StudyError
 
 app = typer.Typer(
@@ -160,9 +160,21 @@ def clean(
             place.remove()
 
 
+@data_app.command("list", epilog="Example: resflow data list")
+def list_sources() -> None:
+    """List the sources of photos and their splits."""
+    from resflow.cli.console import console, table
+    from resflow.data.sources.open import SOURCES
+
+    rows = [[entry.name, ", ".join(entry.splits), entry.help] for entry in SOURCES]
+    console.print(table(("source", "splits", "photos"), rows))
+    takers = " and ".join(entry.name for entry in SOURCES if entry.takes_data_dir)
+    print(f"--data-dir names a folder that already holds the files of {takers}.")
+
+
 @data_app.command(epilog="Example: resflow data fetch oxford_flowers102 --image-size 64")
 def fetch(
-    source: Annotated[str, typer.Argument(help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH")],
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     data_dir: DataDir = None,
     image_size: Annotated[int, typer.Option("--image-size", min=16, max=512, help="pixels of a side")] = 64,
 ) -> None:
@@ -174,9 +186,9 @@ def fetch(
 
 @data_app.command(epilog="Example: resflow data info oxford_flowers10 --split article --contact-sheet sheet.png")
 def info(
-    source: Annotated[str, typer.Argument(help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH")],
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     data_dir: DataDir = None,
-    split: Annotated[str, typer.Option("--split", help="auto, official, article, stratified or generated")] = "auto",
+    split: Annotated[str, typer.Option("--split", help="one of the source's splits, or auto: its first")] = "auto",
     split_seed: Annotated[int, typer.Option("--split-seed", min=0, help="draws a stratified split")] = 0,
     image_size: Annotated[int, typer.Option("--image-size", min=16, max=512, help="pixels of a side")] = 64,
     contact_sheet: Annotated[

@@ -8,29 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from resflow import provenance
+from resflow.cli.options import SOURCE_HELP, DataDir, Set
 
 app = typer.Typer()
-
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="override a setting, such as epochs=5; repeatable"),
-]
 
 
 @app.command(epilog="Example: resflow pretrain --data synthetic --depth 18 --out backbone.safetensors --set epochs=5")
 def pretrain(
-    data: Annotated[
-        str, typer.Option("--data", "-d", help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH")
-    ],
+    data: Annotated[str, typer.Option("--data", "-d", help=SOURCE_HELP)],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="the .safetensors file to write, or to replace")
     ],
     family: Annotated[str | None, typer.Option("--family", help="imagenet or cifar [default: imagenet]")] = None,
     depth: Annotated[int, typer.Option("--depth", min=1, help="imagenet 18, 34, 50, 101, 152; cifar 6n+2")] = 18,
     width: Annotated[float | None, typer.Option("--width", help="multiplier of every channel count")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
-    ] = None,
+    data_dir: DataDir = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="initial values, order, augmentation")] = 1,
     set_: Set = None,
 ) -> None:

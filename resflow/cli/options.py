@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 Study = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file")]
-Profile = Annotated[str | None, typer.Option("--profile", "-p", help="a named set of overrides: demo, cpu, paper")]
-Source = Annotated[
-    str | None,
-    typer.Option("--data", "-d", help="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH"),
+Profile = Annotated[
+    str | None, typer.Option("--profile", "-p", help="a named set of overrides, such as demo (see resflow list)")
 ]
+SOURCE_HELP = "a source of photos, such as synthetic or folder:PATH (see resflow data list)"
+Source = Annotated[str | None, typer.Option("--data", "-d", help=SOURCE_HELP)]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
 ]

@@ -29,9 +29,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from resflow import atomic, workspace
 from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.errors import DataError
+from resflow.study.settings import Split
 
 META_VERSION = 1
 PARTS = ("train", "validation", "test")
+STRATIFIED: Split = "stratified"  # the split of a source that has none of its own, drawn when loading
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Contents:
     """What a source holds, in its own order; `images` may come in any order, each name once.
 
     `memberships` maps a split's name to one of PARTS for each image, or '' where it is in none of them;
-    the first is the default. With no memberships the split is 'stratified', drawn when loading.
+    the first is the default. With no memberships the split is STRATIFIED.
     `ignored` names files that lie beside the images and are none; `resflow data info` shows them.
     """
 
@@ -149,7 +151,7 @@ def _write(final: Path, source: str, identity: str, size: int, contents: Content
             names=list(contents.names),
             digests=digests,
             originals=originals,
-            splits=list(contents.memberships) or ["stratified"],
+            splits=list(contents.memberships) or [STRATIFIED],
             memberships={split: list(parts) for split, parts in contents.memberships.items()},
             ignored=list(contents.ignored),
         )

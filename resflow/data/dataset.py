@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,13 +16,14 @@ from resflow.data import cache
 from resflow.data import split as splitting
 from resflow.data.decode import DECODE_VERSION
 from resflow.errors import DataError, one_of
+from resflow.study.settings import Split
 
 
 class Source(Protocol):
     """Where images come from. `splits` are the legal split names, the first being the default."""
 
     name: str  # as in records; never a path
-    splits: tuple[str, ...]
+    splits: tuple[Split, ...]
 
     def identity(self) -> str:
         """Return the hex sha256 of all that defines images and labels, decoding nothing."""
@@ -32,6 +33,22 @@ class Source(Protocol):
 
     def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
         """Return classes and (training, validation, test) images of a split, None where the images must be seen."""
+
+
+@dataclass(frozen=True)
+class SourceEntry:
+    """A source as `data.source` and `resflow data list` name it; a name such as folder:PATH takes an argument."""
+
+    name: str
+    help: str  # one line
+    splits: tuple[Split, ...]
+    open: Callable[[str, Path | None], Source]  # of the name as it was typed, and of --data-dir
+    takes_data_dir: bool = False
+
+    def matches(self, name: str) -> bool:
+        """Tell whether a name that was typed is of this source."""
+        stem, colon, _ = self.name.partition(":")
+        return name.startswith(stem + colon) if colon else name == stem
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ def fingerprint_of(identity: str, image_size: int, split: str, split_seed: int) 
     """Return the fingerprint of a source's identity and a resolved split."""
     parts: dict[str, object] = {"identity": identity, "image_size": image_size, "decode": DECODE_VERSION}
     parts["split"] = split
-    if split == splitting.STRATIFIED:
+    if split == cache.STRATIFIED:
         parts |= {"split_seed": split_seed, "split_version": splitting.SPLIT_VERSION}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from resflow.data.cache import PARTS
 from resflow.errors import DataError
 
-STRATIFIED = "stratified"
 SPLIT_VERSION = 1  # raise with any change that moves an image of a stratified split
 HELD_OUT = 0.2  # of each class, for validation and for test each
 

@@ -126,9 +126,7 @@ class Recipe(Section):
 class Data(Section):
     """Which images, at which size, split how."""
 
-    source: str = Field(
-        "synthetic", min_length=1, description="synthetic, oxford_flowers102, oxford_flowers10 or folder:PATH"
-    )
+    source: str = Field("synthetic", min_length=1, description="as `resflow data list` names it")
     split: Literal["auto", Split] = Field("auto", description="auto: the source's own default")
     image_size: ImageSize = Field(64, description="pixels of a side, after resizing and centre crop")
     normalisation: Literal["auto", "dataset", "weights", "raw"] = Field(

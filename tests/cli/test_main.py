@@ -84,7 +84,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
     assert {" ".join(path) for path, _ in commands()} >= {
         *("study", "plan", "list", "models", "status", "report", "init", "schema", "doctor", "clean"),
         *("pretrain", "export", "predict"),
-        *("data fetch", "data info"),
+        *("data list", "data fetch", "data info"),
     }
 
 

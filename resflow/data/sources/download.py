@@ -6,7 +6,6 @@ a `.part` file that is continued with an HTTP Range, retries with growing pauses
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
@@ -168,15 +167,6 @@ def _failed(url: str, reason: str) -> str:
     )
 
 
-def md5_of(path: Path) -> str:
-    """Return the hex md5 of a file. Raises DataError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
-
-
 def fetch_files(
     url: str,
     url_variable: str,
@@ -223,6 +213,3 @@ def _fetch(url: str, path: Path, md5: str, downloader: Downloader) -> None:
             "A proxy's error page, a changed file or a wrong mirror does this: open the address in a "
             "browser, or use --data-dir."
         ) from error
-
-
-__all__ = ["Downloader", "fetch_files", "md5_of"]

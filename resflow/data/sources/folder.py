@@ -17,8 +17,10 @@ from pathlib import Path
 from PIL import Image
 
 from resflow.data import cache
+from resflow.data.dataset import SourceEntry
 from resflow.data.decode import FORMATS, BadImage, decode_all
 from resflow.errors import DataError
+from resflow.study.settings import Split
 
 LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 PARTS_SEEN = ("train", "training", "val", "valid", "validation", "test", "testing")
@@ -47,7 +49,7 @@ class Scan:
 class Folder:
     """The source folder:PATH, called folder:<basename> so that records hold no path of a machine."""
 
-    splits: tuple[str, ...] = ("stratified",)
+    splits: tuple[Split, ...] = (cache.STRATIFIED,)
 
     def __init__(self, path: str) -> None:
         if not path:
@@ -174,3 +176,13 @@ def _sha256(path: Path) -> str:
         raise DataError(f"{path} is a broken link, a loop of links or no regular file: remove it.")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+SOURCES = (
+    SourceEntry(
+        "folder:PATH",
+        "your own photos, one folder a class; the split is drawn from split_seed, copies stay on one side",
+        Folder.splits,
+        lambda name, _: Folder(name.removeprefix("folder:")),
+    ),
+)

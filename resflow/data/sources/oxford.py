@@ -18,14 +18,19 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from resflow import workspace
 from resflow.data import cache
+from resflow.data.dataset import SourceEntry
 from resflow.data.decode import decode_all
-from resflow.data.sources.download import Downloader, fetch_files, md5_of
 from resflow.errors import DataError
+from resflow.study.settings import Split
+
+if TYPE_CHECKING:
+    from resflow.data.sources.download import Downloader
 
 ARCHIVE, LABELS, SPLIT = "102flowers.tgz", "imagelabels.mat", "setid.mat"
 OFFICIAL = {  # file -> md5
@@ -36,10 +41,29 @@ OFFICIAL = {  # file -> md5
 OFFICIAL_URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 URL_VARIABLE = "RESFLOW_OXFORD_URL"  # a mirror; the md5s still hold
 FIELDS = {"train": "trnid", "validation": "valid", "test": "tstid"}  # of setid.mat: image numbers from 1
-CLASSES = {"oxford_flowers102": 102, "oxford_flowers10": 10}  # the first so many
-OFFICIAL_TEST = {"oxford_flowers102": 6149, "oxford_flowers10": 322}  # images
+CLASSES = 102
 MOST_BYTES = 64 * 2**20  # of a photo, the largest official one has 93 kB; and as many numbers of a .mat file's field
 ARTICLE_PARTS = {"train": "train", "valid": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The photos of the first so many classes. Official parts to train and validate on have ten of each."""
+
+    classes: int
+    test: int  # images of the official part
+    splits: tuple[Split, ...]
+    help: str
+
+
+SUBSETS = {
+    "oxford_flowers102": Subset(
+        CLASSES, 6149, ("official",), "Oxford 102 Flowers, downloaded and checked: 1,020 photos train, 6,149 test"
+    ),
+    "oxford_flowers10": Subset(
+        10, 322, ("official", "article"), "the first ten classes of it: 100 photos train, 322 test"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +88,8 @@ class Oxford:
         registry: Mapping[str, str] = OFFICIAL,
         downloader: Downloader | None = None,
     ) -> None:
-        self.name = name
-        self.splits: tuple[str, ...] = ("official",) if name == "oxford_flowers102" else ("official", "article")
+        self.name, self.subset = name, SUBSETS[name]
+        self.splits = self.subset.splits
         self.data_dir = data_dir
         self._registry = dict(registry)
         self._downloader = downloader
@@ -83,13 +107,15 @@ class Oxford:
     def _md5s(self) -> dict[str, str]:
         if self.data_dir is None:
             return self._registry
-        return {name: md5_of(self.data_dir / name) for name in OFFICIAL}
+        return {name: _md5(self.data_dir / name) for name in OFFICIAL}
 
     def fetch(self, *, progress: bool = True) -> Path:
         """Return the folder that holds the three files, downloading and checking them where needed."""
         if self.data_dir is not None:
             return self.data_dir
-        folder = workspace.cache(workspace.DOWNLOADS, "oxford_flowers102")
+        from resflow.data.sources.download import fetch_files  # requests takes a while, and planning has no use for it
+
+        folder = workspace.cache(workspace.DOWNLOADS, "oxford_flowers102")  # one for both
         fetch_files(OFFICIAL_URL, URL_VARIABLE, self._registry, folder, self._downloader, progress=progress)
         return folder
 
@@ -97,9 +123,9 @@ class Oxford:
         """Return classes and counts: official photos train and validate ten a class, the article's are counted."""
         if self.data_dir is not None:
             return None  # the folder's own files decide
-        classes = CLASSES[self.name]
+        classes = self.subset.classes
         if split == "official":
-            return classes, (10 * classes, 10 * classes, OFFICIAL_TEST[self.name])
+            return classes, (10 * classes, 10 * classes, self.subset.test)
         parts = Counter(_article().values())
         return classes, (parts["train"], parts["validation"], parts["test"])
 
@@ -111,7 +137,7 @@ class Oxford:
     def _contents(self, image_size: int, progress: bool) -> cache.Contents:
         folder = self.fetch(progress=progress)
         notes = read_annotations(folder)
-        wanted = [number for number, label in enumerate(notes.labels, 1) if label <= CLASSES[self.name]]
+        wanted = [number for number, label in enumerate(notes.labels, 1) if label <= self.subset.classes]
         memberships = {"official": [notes.parts[number - 1] for number in wanted]}
         if "article" in self.splits:
             memberships["article"] = _article_parts(wanted, notes.labels)
@@ -119,7 +145,7 @@ class Oxford:
         return cache.Contents(
             names=[_file(number) for number in wanted],
             labels=[int(notes.labels[number - 1]) - 1 for number in wanted],
-            class_names=class_names()[: CLASSES[self.name]],
+            class_names=class_names()[: self.subset.classes],
             images=decode_all(files, image_size),
             memberships=memberships,
         )
@@ -134,6 +160,14 @@ def _holds_files(folder: Path) -> None:
             f"{folder} lacks {', '.join(missing)}: --data-dir names a folder with all of "
             f"{', '.join(OFFICIAL)}. Without --data-dir they are downloaded."
         )
+
+
+def _md5(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
 
 
 def _file(number: int) -> str:
@@ -168,8 +202,8 @@ def _article_parts(wanted: Sequence[int], labels: np.ndarray) -> list[str]:
 def read_annotations(folder: Path) -> Annotations:
     """Read and check imagelabels.mat and setid.mat. Raises DataError where they are not as published."""
     labels = _numbers(folder / LABELS, "labels")
-    if labels.min() < 1 or labels.max() > CLASSES["oxford_flowers102"]:
-        raise DataError(f"{folder / LABELS}: classes {labels.min()} to {labels.max()}, expected 1 to 102.")
+    if labels.min() < 1 or labels.max() > CLASSES:
+        raise DataError(f"{folder / LABELS}: classes {labels.min()} to {labels.max()}, expected 1 to {CLASSES}.")
     parts = [""] * len(labels)
     for part, field in FIELDS.items():
         for number in _numbers(folder / SPLIT, field):
@@ -236,3 +270,8 @@ def read_archive(path: Path, count: int, wanted: frozenset[int]) -> Iterator[tup
             f"{path}: expected the members jpg/{_file(1)} to jpg/{_file(count)} and nothing else; "
             f"{' and '.join(found)}. Fetch the archive again."
         )
+
+
+SOURCES = tuple(
+    SourceEntry(name, subset.help, subset.splits, Oxford, takes_data_dir=True) for name, subset in SUBSETS.items()
+)

@@ -3,7 +3,7 @@
 Nothing is downloaded and nothing licensed; the same call gives the same scenes everywhere. Classes are
 structures (`scene.KINDS`: petal count and outline, whorls, centre); colour, texture, viewpoint, clutter,
 occlusion and light are drawn alike for all, so that a linear classifier on pixels stays far below a
-small ResNet (tests/test_synthetic.py holds both figures).
+small ResNet (tests/data/test_synthetic.py holds both figures).
 
 Every image is drawn from its own generator, keyed by (seed, part, index): none depends on another. The
 identity covers the recipe, not the pixels: on one machine with one numpy they repeat to the bit; another
@@ -22,10 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from resflow.data import cache
+from resflow.data.dataset import SourceEntry
 from resflow.data.decode import Decoded
 from resflow.data.sources import scene
 from resflow.data.sources.drawing import Canvas
 from resflow.errors import DataError
+from resflow.study.settings import Split
 
 GENERATOR_VERSION = 1  # raise with any change to drawing.py, scene.py or this file that alters a pixel
 SEED = 102
@@ -37,11 +39,12 @@ NOISE = (0.005, 0.018)  # least and largest standard deviation of a pixel, of 0.
 
 
 class Synthetic:
-    """The source itself; see `resflow.data.Source`. Other seeds and counts are for tests and for play."""
+    """The source itself; see `dataset.Source`. Other seeds and counts are for tests and for play."""
+
+    name = "synthetic"
+    splits: tuple[Split, ...] = ("generated",)
 
     def __init__(self, *, seed: int = SEED, counts: Mapping[str, int] = COUNTS) -> None:
-        self.name = "synthetic"
-        self.splits: tuple[str, ...] = ("generated",)
         self.seed, self.counts = seed, dict(counts)
 
     def identity(self) -> str:
@@ -103,3 +106,13 @@ def picture(seed: int, part: str, index: int, image_size: int) -> np.ndarray:
     pixels = canvas.pixels.reshape(image_size, scale, image_size, scale, 3).mean(axis=(1, 3))
     pixels += rng.uniform(*NOISE) * rng.standard_normal(pixels.shape, dtype=np.float32)
     return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+
+
+SOURCES = (
+    SourceEntry(
+        Synthetic.name,
+        "ten kinds of drawn flowers that differ in structure, not in colour; made from a seed, nothing is downloaded",
+        Synthetic.splits,
+        lambda *_: Synthetic(),
+    ),
+)
