@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from resflow.architectures import FAMILIES
 from resflow.cli import bench, inspect, networks, plan, report, study
-from resflow.cli.options import SOURCE_HELP, DataDir
+from resflow.cli.options import SOURCE_HELP, DataDir, choice
 from resflow.errors import ResflowError, StudyError
 
 app = typer.Typer(
@@ -68,17 +69,13 @@ def list_() -> None:
 
 @app.command(epilog="Example: resflow models --family imagenet")
 def models(
-    family: Annotated[str | None, typer.Option("--family", help="imagenet or cifar [default: both]")] = None,
-    format_: Annotated[str, typer.Option("--format", "-f", help="table or json")] = "table",
+    family: Annotated[str | None, choice("--family", of=FAMILIES, note=" [default: both]")] = None,
+    format_: Annotated[str, choice("--format", "-f", of=("table", "json"))] = "table",
 ) -> None:
     """List every network: trainable parameters, multiply-adds at its native size."""
     from resflow import architectures
     from resflow.cli.console import console, models_table
-    from resflow.errors import one_of
 
-    for value, known, what in ((format_, ("table", "json"), "format"), (family, architectures.FAMILIES, "family")):
-        if value is not None and value not in known:
-            raise StudyError(f"--{what}: {one_of(value, known, what)}")
     rows = [row for row in architectures.catalogue() if family in (None, row["family"])]
     if format_ == "json":
         import json
@@ -91,17 +88,14 @@ def models(
 @app.command(epilog="Example: resflow init mine.yaml && resflow study ./mine.yaml --dry-run")
 def init(
     path: Annotated[Path | None, typer.Argument(help="the file to write [default: KIND.yaml]")] = None,
-    kind: Annotated[str, typer.Option("--kind", "-k", help="study, ray-cluster or rayjob (KubeRay)")] = "study",
+    kind: Annotated[
+        str, choice("--kind", "-k", of=("study", "ray-cluster", "rayjob"), what="kind of file", note=" (KubeRay)")
+    ] = "study",
     force: Annotated[bool, typer.Option("--force", help="replace the file if it exists")] = False,
 ) -> None:
     """Write a commented file to start from: a study, or what runs one on a cluster."""
     from importlib import resources
 
-    from resflow.errors import one_of
-
-    kinds = ("study", "ray-cluster", "rayjob")
-    if kind not in kinds:
-        raise StudyError(f"--kind: {one_of(kind, kinds, 'kind of file')}")
     path = path or Path(f"{kind}.yaml")
     if path.exists() and not force:
         raise StudyError(f"{path} exists already: choose another name, or replace it with --force.")

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from resflow import provenance
-from resflow.cli.options import SOURCE_HELP, DataDir, Set
+from resflow.architectures import FAMILIES
+from resflow.cli.options import SOURCE_HELP, DataDir, Set, choice
 
 app = typer.Typer()
+
+ENDINGS = {"keras": [".keras"], "safetensors": [".safetensors"], "both": [".safetensors", ".keras"]}
 
 
 @app.command(epilog="Example: resflow pretrain --data synthetic --depth 18 --out backbone.safetensors --set epochs=5")
@@ -19,7 +22,7 @@ def pretrain(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="the .safetensors file to write, or to replace")
     ],
-    family: Annotated[str | None, typer.Option("--family", help="imagenet or cifar [default: imagenet]")] = None,
+    family: Annotated[str | None, choice("--family", of=FAMILIES, note=" [default: imagenet]")] = None,
     depth: Annotated[int, typer.Option("--depth", min=1, help="imagenet 18, 34, 50, 101, 152; cifar 6n+2")] = 18,
     width: Annotated[float | None, typer.Option("--width", help="multiplier of every channel count")] = None,
     data_dir: DataDir = None,
@@ -51,23 +54,18 @@ def export(
     model: Annotated[
         str, typer.Argument(metavar="RUN/TRIAL", help="a trial that kept its network, or its .safetensors file")
     ],
-    format_: Annotated[str, typer.Option("--format", "-f", help="keras, safetensors or both")] = "both",
+    format_: Annotated[str, choice("--format", "-f", of=tuple(ENDINGS))] = "both",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="the folder to write [default: exported/TRIAL]")
     ] = None,
 ) -> None:
     """Write a trained network as files, with class names and preprocessing."""
-    from resflow.errors import ResflowError, one_of
-
-    formats = {"keras": [".keras"], "safetensors": [".safetensors"], "both": [".safetensors", ".keras"]}
-    if format_ not in formats:
-        raise ResflowError(f"--format: {one_of(format_, formats, 'format')}")
     kept = _kept(model)
     from resflow.inspection.network import (  # TensorFlow takes seconds: what is wrong was told before
         export_network,
     )
 
-    for path in export_network(kept, out or Path("exported") / kept.path.stem, formats[format_]):
+    for path in export_network(kept, out or Path("exported") / kept.path.stem, ENDINGS[format_]):
         print(f"Wrote {path}")
 
 
@@ -78,15 +76,12 @@ def predict(
     ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="photos: JPEG, PNG, BMP, GIF or WebP")],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="classes to show of each photo")] = 5,
-    format_: Annotated[str, typer.Option("--format", "-f", help="table or json")] = "table",
+    format_: Annotated[str, choice("--format", "-f", of=("table", "json"))] = "table",
 ) -> None:
     """Say which classes photos show, with probabilities."""
     from resflow.cli.console import console, table
     from resflow.data import decode
-    from resflow.errors import ResflowError, one_of
 
-    if format_ not in ("table", "json"):
-        raise ResflowError(f"--format: {one_of(format_, ('table', 'json'), 'format')}")
     kept = _kept(model)
     decoded = list(decode.decode_all(((str(path), path.read_bytes) for path in images), kept.network.image_size))
     from resflow.inspection.network import predict_photos, rebuild_network

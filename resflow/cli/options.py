@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from resflow.errors import ResflowError, one_of
+
+
+def choice(*flags: str, of: Sequence[str], what: str = "", note: str = "") -> Any:
+    """Return an option that takes one of some words; its help names them, and so does its error."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in of:
+            raise ResflowError(f"{flags[0]}: {one_of(value, of, what or flags[0].strip('-'))}")
+        return value
+
+    return typer.Option(*flags, help=f"{', '.join(of[:-1])} or {of[-1]}{note}", callback=check)
+
 
 Study = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file")]
 Profile = Annotated[

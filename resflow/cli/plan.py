@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resflow.cli.options import DataDir, Out, Profile, Seeds, Set, Source, Study
-from resflow.errors import StudyError, one_of
+from resflow.cli.options import DataDir, Out, Profile, Seeds, Set, Source, Study, choice
 
 if TYPE_CHECKING:
     from resflow.workflow.forecast import SearchForecast
     from resflow.workflow.plan import Plan
 
 app = typer.Typer()
-FORMATS = ("table", "json", "csv")
 
 
 @app.command(epilog="Example: resflow plan depth --profile cpu --format csv > plan.csv")
@@ -26,15 +24,13 @@ def plan(
     seeds: Seeds = None,
     set_: Set = None,
     out: Out = None,
-    format_: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "table",
+    format_: Annotated[str, choice("--format", "-f", of=("table", "json", "csv"))] = "table",
 ) -> None:
     """Show every trial before it runs: arm, seed, size, time."""
     from resflow.study.load import load_study
     from resflow.study.yaml_source import parse_settings
     from resflow.workflow.plan import make_plan
 
-    if format_ not in FORMATS:
-        raise StudyError(f"--format: {one_of(format_, FORMATS, 'format')}")
     loaded = load_study(name, profile, parse_settings(set_), seeds=seeds)
     show(make_plan(loaded, data, data_dir, out, prepare=False), format_)
 

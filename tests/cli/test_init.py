@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 from support.direct import raised, said
 
-from resflow.errors import StudyError
+from resflow.errors import ResflowError, StudyError
 from resflow.study.load import load_study
 from resflow.study.yaml_source import parse_settings
 
@@ -69,7 +69,7 @@ def test_the_kuberay_job_is_of_the_locked_ray() -> None:
 
 
 def test_wrong_kinds_and_files_that_are_there_are_told() -> None:
-    with pytest.raises(StudyError, match="unknown kind of file 'slurm'"):
+    with pytest.raises(ResflowError, match="unknown kind of file 'slurm'"):
         raised("init", "--kind", "slurm")
     written("rayjob")
     with pytest.raises(StudyError, match=r"rayjob.yaml exists already"):
