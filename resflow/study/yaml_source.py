@@ -148,7 +148,11 @@ def _check_depth(text: str, shown: str) -> None:
 
 
 class _Builder:
-    """Turns YAML's nodes to dicts, lists and scalars, noting the line of each key and item in `origins`."""
+    """Turns YAML's nodes to dicts, lists and scalars, noting the line of each key and item in `origins`.
+
+    Nodes, and not ruamel's round-trip load with its line numbers: that reads the key 1e-4 as 0.0001, an alias inside
+    itself as null and a foreign tag as if it were none, and has no line for what a merge brings in.
+    """
 
     def __init__(self, shown: str) -> None:
         self.shown, self.origins, self.count = shown, dict[Path_, str](), 0
