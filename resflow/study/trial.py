@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from resflow import architectures, provenance
@@ -23,8 +24,27 @@ JIT_STEPS = 2000  # a guess for GPUs, none was at hand: a minute of compilation 
 
 
 @dataclass(frozen=True)
+class DataFacts:
+    """What a trial must know of its data before anything is decoded."""
+
+    source: str  # the source's name, without a path
+    fingerprint: str  # of the images, labels and split
+    classes: int
+    counts: tuple[int, int, int]  # images to train, validate and test on
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """The surroundings that all trials of an arm share: they are settled once, before the first trial is made."""
+
+    facts: DataFacts
+    execution: Execution  # device resolved
+    pretrained: Pretrained | None  # what the backbone starts from, where that is not random
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """What a tuning phase tries: `values` are what an arm's oracle said, as JSON has them."""
+    """A trial of a tuning phase: `values` are an oracle's, as JSON has them."""
 
     search: str  # the id of the arm's search
     number: int  # 1, 2, … within it
@@ -44,39 +64,57 @@ class Trial:
     seed: int
     split_seed: int
     network: Network
-    architecture: Architecture  # the network, its stem resolved
     recipe: Recipe
     data: Data  # its source by name, without a path
-    fingerprint: str  # of the images, labels and split
-    execution: Execution  # device resolved
-    pretrained: Pretrained | None  # what the backbone starts from, where that is not random
-    classes: int
-    counts: tuple[int, int, int]  # images to train, validate and test on
-    parameters: int
-    multiply_adds: int  # one forward pass of one image
-    keep_weights: str = "none"  # best or last: which epoch's network is kept; no part of the id
-    diagnostics: bool = True  # whether its record has some; they change no number of it
+    facts: DataFacts
+    execution: Execution  # as in TrialContext, and so is the next
+    pretrained: Pretrained | None
     tuned: bool = False  # whether a tuning phase chose its settings
     candidate: Candidate | None = None  # of a tuning phase: it never sees the test images
+    keep_weights: str = "none"  # best or last: which epoch's network is kept; no part of the id
+    diagnostics: bool = True  # whether its record has some; they change no number of it
     resources: Resources = field(default_factory=Resources)  # no part of the id either
 
-    def settings(self) -> dict[str, Any]:
-        """Everything that was asked for, as the record keeps it."""
-        return {name: getattr(self, name).model_dump(mode="json") for name in SECTIONS}
+    @property
+    def context(self) -> TrialContext:
+        """What it shares with all trials of its arm."""
+        return TrialContext(self.facts, self.execution, self.pretrained)
 
     @property
-    def facts(self) -> DataFacts:
-        """What it knows of its data."""
-        return DataFacts(self.data.source, self.fingerprint, self.classes, self.counts)
+    def fingerprint(self) -> str:
+        return self.facts.fingerprint
+
+    @property
+    def classes(self) -> int:
+        return self.facts.classes
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        return self.facts.counts
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The network with its stem resolved, whose pooling is that of its pretrained weights."""
+        arch = self.network.architecture(self.data.image_size)
+        return replace(arch, stem_pool=self.pretrained.stem_pool) if self.pretrained else arch
+
+    @cached_property
+    def parameters(self) -> int:
+        return _size(self.architecture, self.data.image_size, self.classes, self.network.head)[0]
+
+    @cached_property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one forward pass of one image."""
+        return _size(self.architecture, self.data.image_size, self.classes, self.network.head)[1]
 
     @property
     def epochs(self) -> int:
-        """How many it trains for, unless it stops early."""
+        """Epochs that it trains for, unless it stops early."""
         return self.candidate.epochs if self.candidate else self.recipe.epochs
 
     @property
     def checkpoint(self) -> str:
-        """What its checkpoint is called."""
+        """The name of its checkpoint."""
         return self.candidate.course if self.candidate else self.id
 
     @property
@@ -88,29 +126,20 @@ class Trial:
         still = self.recipe.finetune == "frozen" and self.recipe.bn == "inference"
         return self.execution.features and still and not self.network.partial_weights
 
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What a trial must know of its data before anything is decoded."""
-
-    source: str  # the source's name, without a path
-    fingerprint: str
-    classes: int
-    counts: tuple[int, int, int]  # images to train, validate and test on
+    def settings(self) -> dict[str, Any]:
+        """Return all that was asked for by section, as the record keeps it."""
+        return {name: getattr(self, name).model_dump(mode="json") for name in SECTIONS}
 
 
-def resolve_execution(asked: Execution, steps: int, gpus: int | None = None) -> Execution:
-    """Settle every `auto`, alike for all trials; `steps` are the fewest optimiser steps that any of them takes, `gpus`
-    how many there are [default: on this machine].
-
-    Lowerings are a CPU matter: cuDNN chooses its own on GPUs. XLA compiles where it repays its compilation within
-    the shortest trial: never on CPUs, where its convolutions are slower than oneDNN's (results/bench/).
-    """
-    there = provenance.count_gpus() if gpus is None else gpus
-    device = asked.device if asked.device != "auto" else ("gpu" if there else "cpu")
-    lowering = asked.lowering if device == "cpu" else "native"
-    jit = asked.jit if asked.jit != "auto" else device == "gpu" and steps >= JIT_STEPS
-    return asked.model_copy(update={"device": device, "lowering": lowering, "jit": jit})
+@functools.cache  # equal for every seed of an arm
+def _size(arch: Architecture, image_size: int, classes: int, head: Head) -> tuple[int, int]:
+    """Return trainable parameters, and multiply-adds of one forward pass of one image."""
+    pixels = architectures.map_size(arch, image_size) ** 2 if head.pooling == "flatten" else 1
+    features = architectures.feature_channels(arch) * pixels
+    return (
+        architectures.parameters(arch, classes, head.hidden, features),
+        architectures.multiply_adds(arch, image_size, classes, head.hidden, features),
+    )
 
 
 Find = Callable[[Network], Pretrained]
@@ -124,65 +153,57 @@ def expand_trials(
     `find` locates pretrained weights; a study that asks for some needs it. `gpus` as in `resolve_execution`.
     Raises StudyError where an arm's settings do not go with its weights.
     """
-    found = {arm.name: find(arm.network) if find and arm.loads_weights else None for arm in study.arms}
+    weights = {arm.name: find(arm.network) if find and arm.loads_weights else None for arm in study.arms}
     for arm in study.arms:
-        _check_weights(arm, found[arm.name])
-    known = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may decode
-    steps = (known[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
+        _check_weights(arm, weights[arm.name])
+    facts_of = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may decode
+    steps = (facts_of[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
     execution = resolve_execution(study.file.execution, min(steps), gpus)
     return [
-        make_trial(study, arm, seed, known[arm.data], execution, found[arm.name])
+        make_trial(study, arm, seed, TrialContext(facts_of[arm.data], execution, weights[arm.name]))
         for seed in study.seeds
         for arm in study.arms
     ]
 
 
-def make_trial(
-    study: Study,
-    arm: Arm,
-    seed: int,
-    data: DataFacts,
-    execution: Execution,
-    pretrained: Pretrained | None,
-    purpose: str = "",
-) -> Trial:
-    """One trial. `purpose` sets those apart that are equal in all settings and yet not the same, such as candidates."""
-    arch, network = arm.architecture(), arm.network
-    if pretrained is not None:
-        arch = replace(arch, stem_pool=pretrained.stem_pool)
-        network = network.model_copy(update={"weights": pretrained.origin})
-    parameters, multiply_adds = _size(arch, arm.data.image_size, data.classes, network.head)
+def resolve_execution(execution: Execution, steps: int, gpus: int | None = None) -> Execution:
+    """Settle every `auto`, alike for all trials.
+
+    `steps` are the fewest optimiser steps that any trial takes; `gpus` are those there are [default: this machine's].
+    Lowerings are a CPU matter: cuDNN chooses its own on GPUs. XLA compiles where it repays its compilation within
+    the shortest trial: never on CPUs, where its convolutions are slower than oneDNN's (results/bench/).
+    """
+    gpus = provenance.count_gpus() if gpus is None else gpus
+    device = execution.device if execution.device != "auto" else ("gpu" if gpus else "cpu")
+    lowering = execution.lowering if device == "cpu" else "native"
+    jit = execution.jit if execution.jit != "auto" else device == "gpu" and steps >= JIT_STEPS
+    return execution.model_copy(update={"device": device, "lowering": lowering, "jit": jit})
+
+
+def make_trial(study: Study, arm: Arm, seed: int, context: TrialContext, purpose: str = "") -> Trial:
+    """Return the trial of an arm and a seed.
+
+    `purpose` sets those apart that are equal in all settings and yet not the same, such as candidates.
+    """
+    network, facts = arm.network, context.facts
+    if context.pretrained is not None:
+        network = network.model_copy(update={"weights": context.pretrained.origin})
     return Trial(
-        id=trial_id(
-            network,
-            arm.recipe,
-            data.fingerprint,
-            seed,
-            study.file.split_seed,
-            execution,
-            pretrained,
-            arm.normalisation,
-            purpose or ("tuned" if arm.tuned else ""),
-        ),
+        id=trial_id(arm, seed, study.file.split_seed, context, purpose),
         study=study.name,
         arm=arm.name,
         levels=arm.levels,
         seed=seed,
         split_seed=study.file.split_seed,
         network=network,
-        architecture=arch,
         recipe=arm.recipe,
-        data=arm.data.model_copy(update={"source": data.source}),
-        fingerprint=data.fingerprint,
-        execution=execution,
-        pretrained=pretrained,
-        classes=data.classes,
-        counts=data.counts,
-        parameters=parameters,
-        multiply_adds=multiply_adds,
+        data=arm.data.model_copy(update={"source": facts.source}),
+        facts=facts,
+        execution=context.execution,
+        pretrained=context.pretrained,
+        tuned=arm.tuned,
         keep_weights=study.file.keep_weights,
         diagnostics=study.file.diagnostics,
-        tuned=arm.tuned,
         resources=study.file.resources,
     )
 
@@ -203,48 +224,30 @@ def _check_weights(arm: Arm, pretrained: Pretrained | None) -> None:
         )
 
 
-@functools.cache  # equal for every seed of an arm
-def _size(arch: Architecture, image_size: int, classes: int, head: Head) -> tuple[int, int]:
-    pixels = architectures.map_size(arch, image_size) ** 2 if head.pooling == "flatten" else 1
-    features = architectures.feature_channels(arch) * pixels
-    return (
-        architectures.parameters(arch, classes, head.hidden, features),
-        architectures.multiply_adds(arch, image_size, classes, head.hidden, features),
-    )
-
-
-def trial_id(
-    network: Network,
-    recipe: Recipe,
-    fingerprint: str,
-    seed: int,
-    split_seed: int,
-    execution: Execution,
-    pretrained: Pretrained | None = None,
-    normalisation: str = "auto",
-    purpose: str = "",
-) -> str:
+def trial_id(arm: Arm, seed: int, split_seed: int, context: TrialContext, purpose: str = "") -> str:
     """Hash what changes the outcome: settings, data, weights, seeds, execution, numerics; never a name or path.
 
     Settings at their defaults stay out, so that a setting added later leaves old ids valid; who changes a
     default raises NUMERICS_VERSION.
     """
+    recipe, pretrained = arm.recipe, context.pretrained
     if pretrained is None:  # `scratch` leaves the weights out: no other trial than one that has none
         recipe = recipe.model_copy(update={"finetune": Recipe().finetune})
-    network = network.model_copy(update={"weights": "none"})  # their digest stands for them
+    network = arm.network.model_copy(update={"weights": "none"})  # their digest stands for them
     usual = "weights" if pretrained else "dataset"
+    purpose = purpose or ("tuned" if arm.tuned else "")
     outcome = {
         "numerics": NUMERICS_VERSION,
-        "data": fingerprint,
+        "data": context.facts.fingerprint,
         "seed": seed,
         "split_seed": split_seed,
         **({"weights": pretrained.digest} if pretrained else {}),
         **({"adam": ADAM_VERSION} if recipe.optimizer != "sgd" else {}),
-        **({"normalisation": normalisation} if normalisation not in ("auto", usual) else {}),
+        **({"normalisation": arm.normalisation} if arm.normalisation != usual else {}),
         **({"purpose": purpose} if purpose else {}),
         **{
             name: section.model_dump(mode="json", exclude_defaults=True)
-            for name, section in (("network", network), ("recipe", recipe), ("execution", execution))
+            for name, section in (("network", network), ("recipe", recipe), ("execution", context.execution))
         },
     }
     return hashlib.sha256(json.dumps(outcome, sort_keys=True).encode()).hexdigest()[:12]

@@ -77,7 +77,7 @@ class Searches:
         base, like = self.arms[arm], self.templates[arm]
         settings = search_space.settings_of(self.tune.space, values)
         tried = base.with_settings(settings) if settings else base
-        return make_trial(self.study, tried, seed, like.facts, like.execution, like.pretrained, purpose)
+        return make_trial(self.study, tried, seed, like.context, purpose)
 
     def table(self) -> pd.DataFrame:
         """SEARCH_COLUMNS, a row an arm."""

@@ -115,11 +115,7 @@ def with_tuned_trials(plan: Plan, found: Phase) -> Plan:
     assert plan.searches is not None
     final, like = final_study(plan.searches.study, found.winners()), plan.searches.templates
     arms = [(arm, like[arm.written]) for arm in final.arms]
-    trials = [
-        trial.make_trial(final, arm, seed, one.facts, one.execution, one.pretrained)
-        for seed in final.seeds
-        for arm, one in arms
-    ]
+    trials = [trial.make_trial(final, arm, seed, one.context) for seed in final.seeds for arm, one in arms]
     places = {one.fingerprint: plan.folders[one.id] for one in like.values() if one.id in plan.folders}
     folders = {t.id: places[t.fingerprint] for t in [*trials, *like.values()] if t.fingerprint in places}
     return replace(plan, study=final, trials=trials, folders=folders)

@@ -314,7 +314,8 @@ def test_time_left_is_work_left_over_the_rate_so_far(folder: Path, monkeypatch: 
     now = 100.0
     monkeypatch.setattr(progressing.time, "monotonic", lambda: now)
     first = tiny.trial(folder, epochs=4)
-    second, third = replace(first, id="second"), replace(first, id="third", multiply_adds=2 * first.multiply_adds)
+    second, third = replace(first, id="second"), replace(first, id="third")
+    vars(third)["multiply_adds"] = 2 * first.multiply_adds  # a larger network
     progress = Progress({t.id: t for t in (first, second, third)}, 3, started=now)
     assert progress.seconds_left() is None
     now = 110.0

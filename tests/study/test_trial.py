@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from resflow.study import trial
+from resflow.study.arms import Arm
 from resflow.study.load import load_study, resolve_study
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.study.settings import Augmentation, Data, Execution, Head, Network, Recipe
-from resflow.study.trial import DataFacts, Trial, trial_id
+from resflow.study.trial import DataFacts, Trial, TrialContext, trial_id
 from resflow.study.yaml_source import parse_document
 from resflow.workflow.plan import Plan, write_plan
 
@@ -85,15 +86,19 @@ PRETRAINED = Pretrained(
 
 
 def identify(**changed: Any) -> str:
-    parts: dict[str, Any] = {
-        "network": Network(),
-        "recipe": Recipe(),
-        "fingerprint": "f" * 64,
-        "seed": 1,
-        "split_seed": 0,
-        "execution": Execution(),
-    }
-    return trial_id(**{**parts, **changed})
+    """The id of an arm of defaults, but for what changes: parts of the arm, of the context, and the seeds."""
+    pretrained = changed.get("pretrained")
+    network = changed.get("network", Network())
+    if pretrained:
+        network = network.model_copy(update={"weights": pretrained.origin})
+    data = Data(normalisation=changed.get("normalisation", "auto"))
+    facts = replace(FACTS, fingerprint=changed.get("fingerprint", FACTS.fingerprint))
+    return trial_id(
+        Arm("a", {}, network, changed.get("recipe", Recipe()), data),
+        changed.get("seed", 1),
+        changed.get("split_seed", 0),
+        TrialContext(facts, changed.get("execution", Execution()), pretrained),
+    )
 
 
 def expand(text: str = TEXT) -> list[Trial]:
@@ -243,8 +248,9 @@ def test_a_profile_is_no_part_of_the_id(tmp_path: Path) -> None:
 
 def test_ids_are_equal_in_another_process() -> None:
     code = (
-        "from resflow.study.settings import *; from resflow.study.trial import trial_id; "
-        "print(trial_id(Network(), Recipe(), 'f' * 64, 1, 0, Execution()))"
+        "from resflow.study.arms import *; from resflow.study.settings import *; from resflow.study.trial import *; "
+        "context = TrialContext(DataFacts('', 'f' * 64, 1, (1, 1, 1)), Execution(), None); "
+        "print(trial_id(Arm('a', {}, Network(), Recipe(), Data()), 1, 0, context))"
     )
     for hash_seed in ("1", "2"):
         said = subprocess.run(

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from resflow import architectures
 from resflow.data import cache
 from resflow.data.dataset import Dataset, fingerprint_of, load_dataset
 from resflow.data.decode import Decoded
+from resflow.study.arms import Arm
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.study.settings import Data, Execution, Network, Recipe, section_of
-from resflow.study.trial import Trial, trial_id
+from resflow.study.trial import DataFacts, Trial, TrialContext, trial_id
 
 SPLIT = "official"
 DEFAULTS: dict[str, Any] = {
@@ -88,26 +88,24 @@ def trial(
         sections[section][name] = value
     network, recipe = Network(**sections["network"]), Recipe(**sections["recipe"])
     wanted, execution = Data(**sections["data"]), execution or Execution(device="cpu", jit=False)
-    architecture = network.architecture(wanted.image_size)
     fingerprint = fingerprint_of(data.identity, data.image_size, data.split, 0)
+    facts = DataFacts(wanted.source, fingerprint, data.classes, data.counts)
+    levels = {name: str(value) for name, value in settings.items()}
+    named = network.model_copy(update={"weights": pretrained.origin}) if pretrained else network
+    arm = Arm("-".join(levels.values()) or "tiny", levels, named, recipe, wanted)
     return Trial(
-        id=trial_id(network, recipe, fingerprint, seed, 0, execution, pretrained, wanted.normalisation),
+        id=trial_id(arm, seed, 0, TrialContext(facts, execution, pretrained)),
         study="tiny",
-        arm="-".join(map(str, settings.values())) or "tiny",
-        levels={name: str(value) for name, value in settings.items()},
+        arm=arm.name,
+        levels=levels,
         seed=seed,
         split_seed=0,
         network=network,
-        architecture=architecture,
         recipe=recipe,
         data=wanted,
-        fingerprint=fingerprint,
+        facts=facts,
         execution=execution,
-        classes=data.classes,
-        counts=data.counts,
         pretrained=pretrained,
-        parameters=architectures.parameters(architecture, data.classes, network.head.hidden),
-        multiply_adds=architectures.multiply_adds(architecture, data.image_size, data.classes, network.head.hidden),
     )
 
 

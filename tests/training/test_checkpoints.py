@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_a_trial_that_was_cut_off_while_it_was_tested_trains_no_more(folder: Pat
 
 def test_the_kept_network_is_that_of_an_uncut_trial(folder: Path, tmp_path: Path) -> None:
     asked = tiny.trial(folder, epochs=EPOCHS, learning_rate=0.4)
-    trial = Trial(**{**vars(asked), "keep_weights": "best"})
+    trial = replace(asked, keep_weights="best")
     storage, paths = Storage(str(tmp_path / "checkpoints")), [tmp_path / name for name in ("a", "b")]
     train.train_trial(trial, folder, keep=network_path(paths[0], trial.id))
     with pytest.raises(Cut):
@@ -131,7 +132,7 @@ def test_a_checkpoint_without_the_network_that_is_to_be_kept_is_not_used(folder:
     storage, seen = Storage(str(tmp_path)), []
     with pytest.raises(Cut):
         train.train_trial(asked, folder, cut_after(2), storage=storage)
-    trial = Trial(**{**vars(asked), "keep_weights": "best"})
+    trial = replace(asked, keep_weights="best")
     train.train_trial(trial, folder, lambda row: seen.append(row["epoch"]), network_path(tmp_path, trial.id), storage)
     assert seen == [1, 2, 3, 4]
 

@@ -352,7 +352,7 @@ def test_what_changes_features_changes_their_key(folder: Path, given: Pretrained
     key = feature_cache._key(base, RAW)
     assert feature_cache._key(base, given.normalisation) != key  # type: ignore[arg-type]
     assert feature_cache._key(replace(base, pretrained=replace(given, digest="0" * 64)), RAW) != key
-    assert feature_cache._key(replace(base, fingerprint="0" * 64), RAW) != key
+    assert feature_cache._key(replace(base, facts=replace(base.facts, fingerprint="0" * 64)), RAW) != key
     assert feature_cache._key(replace(base, execution=base.execution.model_copy(update={"threads": 2})), RAW) != key
     assert feature_cache._key(replace(base, seed=5, arm="other"), RAW) == key
 
