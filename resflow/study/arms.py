@@ -1,4 +1,4 @@
-"""Arms: the levels of each factor, which combinations a study's `arms` and `exclude` mean, and every setting of one."""
+"""Arms: the levels of each factor, the combinations that a study asks for, and the settings of one combination."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pydantic import BaseModel, ValidationError
 from resflow.architectures import Architecture, stages
 from resflow.errors import StudyError, one_of
 from resflow.study import validation
+from resflow.study.search_space import label_of
 from resflow.study.settings import SECTIONS, Data, Network, Recipe, section_of, setting_names
 from resflow.study.yaml_source import Document
 
-Levels = dict[str, Any]
+Levels = dict[str, Any]  # factor -> a level as a study writes it: its label or its value
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Arm:
     of: str = ""  # the arm as the study writes it, where a tuning phase has made two of one
 
     def architecture(self) -> Architecture:
-        """The network with its stem resolved. Raises StudyError where its settings do not go together."""
+        """Return the network with its stem resolved. Raises StudyError where its settings do not go together."""
         return self.network.architecture(self.data.image_size)
 
     @property
@@ -41,7 +42,7 @@ class Arm:
 
     @property
     def normalisation(self) -> str:
-        """What `auto` stands for here."""
+        """The normalisation, with `auto` resolved."""
         if self.data.normalisation != "auto":
             return self.data.normalisation
         return "weights" if self.loads_weights else "dataset"
@@ -52,7 +53,7 @@ class Arm:
         return self.of or self.name
 
     def with_settings(self, settings: Mapping[str, Any]) -> Arm:
-        """This arm with other settings of its recipe or head, such as augmentation.zoom. Raises StudyError."""
+        """Return this arm with other settings of its recipe or head, such as augmentation.zoom. Raises StudyError."""
         sections = {name: getattr(self, name).model_dump() for name in ("network", "recipe")}
         for name, value in settings.items():
             *outer, last = [section_of(name.partition(".")[0]), *name.split(".")]
@@ -60,13 +61,13 @@ class Arm:
             for key in outer:
                 place = place[key]
             place[last] = value
-        made: dict[str, Any] = {}
+        changed: dict[str, Any] = {}
         for name, values in sections.items():
             try:
-                made[name] = SECTIONS[name].model_validate(values)
+                changed[name] = SECTIONS[name].model_validate(values)
             except ValidationError as error:
                 raise StudyError(validation.first_problem(error)) from error
-        arm = replace(self, **made)
+        arm = replace(self, **changed)
         arm.check()
         return arm
 
@@ -104,33 +105,27 @@ def levels_of(doc: Document, factor: str, levels: list[Any] | dict[str, Any]) ->
             f"{doc.origin((section, factor))}: {factor} is a factor of this study ({doc.origin(at)}): it cannot be "
             "fixed as well. Remove one of the two."
         )
-    keys: list[Any] = list(levels) if isinstance(levels, dict) else list(range(len(levels)))
     labelled: dict[str, Any] = {}
-    for key in keys:
-        value = levels[key]
-        label = str(key) if isinstance(levels, dict) else _label(value)
+    for key, value in levels.items() if isinstance(levels, dict) else enumerate(levels):
+        where = doc.origin((*at, key))
+        label = str(key) if isinstance(levels, dict) else label_of(value)
         if label in labelled or any(_same(value, other) for other in labelled.values()):
-            raise StudyError(f"{doc.origin((*at, key))}: level {label} of {factor} stands there twice.")
+            raise StudyError(f"{where}: level {label} of {factor} stands there twice.")
         if not re.fullmatch(r"[\w.+ ,\[\]-]{1,60}", label):
             raise StudyError(
-                f"{doc.origin((*at, key))}: level {label!r} of {factor} needs a label of at most 60 letters, digits "
-                f"or . _ + -, such as '{factor}: {{short-name: {json.dumps(value, default=str)}}}'."
+                f"{where}: level {label!r} of {factor} needs a label of at most 60 letters, digits or . _ + -, such as "
+                f"'{factor}: {{short-name: {json.dumps(value, default=str)}}}'."
             )
-        checked = _checked_level(doc, section, factor, value, (*at, key))
-        labelled[label] = checked
+        labelled[label] = _checked_level(section, factor, value, where)
     return labelled
 
 
-def _checked_level(doc: Document, section: str, factor: str, value: Any, at: tuple[Any, ...]) -> Any:
+def _checked_level(section: str, factor: str, value: Any, where: str) -> Any:
     try:
         checked = getattr(SECTIONS[section].model_validate({factor: value}), factor)
     except ValidationError as error:
-        raise StudyError(f"{doc.origin(at)}: level of {factor}: {validation.first_problem(error)}.") from error
+        raise StudyError(f"{where}: level of {factor}: {validation.first_problem(error)}.") from error
     return checked.model_dump(mode="json") if isinstance(checked, BaseModel) else checked
-
-
-def _label(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -138,50 +133,57 @@ def _same(one: Any, other: Any) -> bool:
 
 
 class Picker:
-    """Finds arms by name, or by the levels (labels or values) that they share."""
+    """Picks arms, each as factor -> label, by name or by the levels (labels or values) that they share."""
 
     def __init__(self, doc: Document, factors: dict[str, dict[str, Any]], every: list[dict[str, str]]) -> None:
         self.doc, self.factors, self.every = doc, factors, every
 
-    def arms(self, wanted: Any, baseline: Any) -> list[dict[str, str]]:
-        if wanted == "all":
+    def arms(self, choice: Any, baseline: str | Levels) -> list[dict[str, str]]:
+        """Return the arms that a study's `arms` asks for, in its order. Raises StudyError."""
+        if choice == "all":
             return list(self.every)
-        if wanted == "one_at_a_time":
+        if choice == "one_at_a_time":
             base = self.one(baseline, ("baseline",))
-            differing = lambda levels: sum(levels[f] != base[f] for f in base)  # noqa: E731
-            return [levels for levels in self.every if differing(levels) <= 1]
-        picked = [self.one(entry, ("arms", index)) for index, entry in enumerate(wanted)]
-        for index, levels in enumerate(picked):
-            if levels in picked[:index]:
-                raise StudyError(
-                    f"{self.doc.origin(('arms', index))}: arm {'-'.join(levels.values())} is listed twice."
-                )
-        return picked
+            return [levels for levels in self.every if len(levels.items() - base.items()) <= 1]
+        arms = [self.one(entry, ("arms", index)) for index, entry in enumerate(choice)]
+        for index, levels in enumerate(arms):
+            if levels in arms[:index]:
+                raise StudyError(f"{self.doc.origin(('arms', index))}: arm {_name(levels)} is listed twice.")
+        return arms
 
     def one(self, entry: str | Levels, at: tuple[Any, ...]) -> dict[str, str]:
-        found = self.matching(entry, at)
-        if len(found) > 1:
+        """Return the arm that the entry at a place of the study means. Raises StudyError where it fits several."""
+        arms = self.matching(entry, at)
+        if len(arms) > 1:
             raise StudyError(
-                f"{self.doc.origin(at)}: {json.dumps(entry, default=str)} fits {len(found)} arms: give a level of "
+                f"{self.doc.origin(at)}: {json.dumps(entry, default=str)} fits {len(arms)} arms: give a level of "
                 f"every factor ({', '.join(self.factors)})."
             )
-        return found[0]
+        return arms[0]
 
     def matching(self, entry: str | Levels, at: tuple[Any, ...]) -> list[dict[str, str]]:
+        """Return the arms that an entry fits, one at least. Raises StudyError for an unknown name, factor or level."""
         where = self.doc.origin(at)
         if isinstance(entry, str):
-            found = [levels for levels in self.every if "-".join(levels.values()) == entry]
-            if not found:
-                names = ["-".join(levels.values()) for levels in self.every]
+            names = [_name(levels) for levels in self.every]
+            if entry not in names:
                 raise StudyError(f"{where}: {'.'.join(map(str, at))}: {one_of(entry, names, 'arm')}")
-            return found
-        found = list(self.every)
+            return [self.every[names.index(entry)]]
+        arms = self.every
         for factor, level in entry.items():
-            if factor not in self.factors:
-                raise StudyError(f"{where}: {one_of(factor, self.factors, 'factor of this study')}")
-            labels = self.factors[factor]
-            label = next((k for k, v in labels.items() if k == str(level) or _same(v, level)), None)
-            if label is None:
-                raise StudyError(f"{where}: {one_of(_label(level), labels, f'level of {factor}')}")
-            found = [levels for levels in found if levels[factor] == label]
-        return found
+            label = self._label(factor, level, where)
+            arms = [levels for levels in arms if levels[factor] == label]
+        return arms
+
+    def _label(self, factor: str, level: Any, where: str) -> str:
+        if factor not in self.factors:
+            raise StudyError(f"{where}: {one_of(factor, self.factors, 'factor of this study')}")
+        labels = self.factors[factor]
+        for label, value in labels.items():
+            if label == str(level) or _same(value, level):
+                return label
+        raise StudyError(f"{where}: {one_of(label_of(level), labels, f'level of {factor}')}")
+
+
+def _name(levels: Mapping[str, str]) -> str:
+    return "-".join(levels.values())
