@@ -11,7 +11,6 @@ from resflow.architectures import Architecture, Family, Shortcut, Stem, Variant,
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=16, le=512)]
-Split = Literal["generated", "official", "article", "stratified"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Lowering = Literal["table", "native"]
 
@@ -121,6 +120,9 @@ class Recipe(Section):
             if getattr(self, name) >= self.epochs:
                 raise ValueError(f"{name} {getattr(self, name)} must be fewer than epochs {self.epochs}")
         return self
+
+
+Split = Literal["generated", "official", "article", "stratified"]
 
 
 class Data(Section):
