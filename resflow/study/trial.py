@@ -14,6 +14,7 @@ from resflow import architectures, provenance
 from resflow.architectures import Architecture
 from resflow.errors import StudyError
 from resflow.study.arms import Arm
+from resflow.study.level_columns import column_names
 from resflow.study.load import Study
 from resflow.study.pretrained import Pretrained
 from resflow.study.settings import SECTIONS, Data, Execution, Head, Network, Recipe, Resources
@@ -254,16 +255,18 @@ def trial_id(arm: Arm, seed: int, split_seed: int, context: TrialContext, purpos
 
 
 def plan_rows(trials: list[Trial]) -> list[dict[str, Any]]:
-    """A row a trial: id, arm, seed, a column a factor, parameters, multiply_adds, epochs."""
-    return [
-        {
-            "id": trial.id,
-            "arm": trial.arm,
-            "seed": trial.seed,
-            **trial.levels,
+    """Return a row a trial: id, arm, seed, a column a factor with its label, parameters, multiply_adds, epochs.
+
+    A factor that is called like another column, `epochs`, stands as `level_columns.column_names` calls it.
+    """
+    rows = []
+    for trial in trials:
+        keys = {"id": trial.id, "arm": trial.arm, "seed": trial.seed}
+        numbers = {
             "parameters": trial.parameters,
             "multiply_adds": trial.multiply_adds,
             "epochs": trial.recipe.epochs,
         }
-        for trial in trials
-    ]
+        names = column_names(trial.levels, {*keys, *numbers})
+        rows.append({**keys, **{names[factor]: label for factor, label in trial.levels.items()}, **numbers})
+    return rows

@@ -14,7 +14,7 @@ from resflow.study import trial
 from resflow.study.arms import Arm
 from resflow.study.load import load_study, resolve_study
 from resflow.study.pretrained import Normalisation, Pretrained
-from resflow.study.settings import Augmentation, Data, Execution, Head, Network, Recipe
+from resflow.study.settings import Augmentation, Data, Execution, Head, Network, Recipe, setting_names
 from resflow.study.trial import DataFacts, Trial, TrialContext, trial_id
 from resflow.study.yaml_source import parse_document
 from resflow.workflow.plan import Plan, write_plan
@@ -325,3 +325,11 @@ def test_plan_rows_hold_labels_and_sizes() -> None:
         "epochs": 90,
     }
     assert list(row) == ["id", "arm", "seed", "shortcut", "depth", "parameters", "multiply_adds", "epochs"]
+
+
+def test_a_factor_called_like_a_column_of_the_plan_keeps_its_label() -> None:
+    text = TEXT.replace("factors:", "factors:\n  epochs: {short: 30, long: 90}").replace("plain-18", "short-plain-18")
+    rows = trial.plan_rows(expand(text))
+    assert {(row["factor_epochs"], row["epochs"]) for row in rows} == {("short", 30), ("long", 90)}
+    assert list(rows[0])[:6] == ["id", "arm", "seed", "factor_epochs", "shortcut", "depth"]
+    assert set(setting_names()) & set(rows[0]) == {"shortcut", "depth", "epochs"}  # no other factor can be called so
