@@ -1,4 +1,4 @@
-"""What can go wrong, as the user sees it.
+"""The errors that a user can meet.
 
     ResflowError
      |- StudyError        a study file, a profile or a --set says something impossible

@@ -1,4 +1,4 @@
-"""Where and with what a trial runs: versions, commit, hardware; and whether it can run here at all."""
+"""The machine and the software that a trial runs on, and the question whether it can run here at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = ("resflow", "tensorflow", "keras", "ray", "numpy", "pandas")
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
+    """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -63,7 +63,7 @@ def _memory_gb() -> float | None:
 
 
 def git_commit() -> str | None:
-    """The commit of resflow's own checkout, with `-dirty` where files differ; None for an installed package."""
+    """Return the commit of resflow's own checkout, with `-dirty` where files differ; None for an installed package."""
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         return None
@@ -79,21 +79,21 @@ def git_commit() -> str | None:
 
 
 def count_processors() -> int:
-    """CPU cores that this process may use."""
+    """Count the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def count_gpus() -> int:
-    """NVIDIA GPUs of this machine, as the driver lists them; CUDA_VISIBLE_DEVICES narrows it."""
+    """Count the NVIDIA GPUs of this machine, as the driver lists them; CUDA_VISIBLE_DEVICES narrows it."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() and device.strip() != "-1"])
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines()) if listing.returncode == 0 else 0
 
 
 def require_training() -> None:
@@ -113,11 +113,11 @@ def quiet_import() -> Iterator[None]:
     What is written to the process' standard error is lost; an import that fails raises as ever.
     """
     sys.stderr.flush()
-    screen, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    screen, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
         os.dup2(screen, 2)
         os.close(screen)
-        os.close(nowhere)
+        os.close(null)

@@ -1,4 +1,4 @@
-"""What a family of contrasts is called, in a study file and in effects.csv."""
+"""Names of contrast groups, as study files and effects.csv have them, and the factor that a tuning phase adds."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
-BASELINE = "baseline"  # every arm against the baseline; other families are named after a factor, or after two
+BASELINE = "baseline"  # every arm against the baseline; other groups are named after a factor, or after two
 TIMES = ":"  # between the factors of an interaction
 TUNING = "tuning"  # the factor that a tuning phase adds, where its arms also run untuned
 UNTUNED, TUNED = TUNING_LEVELS = ("untuned", "tuned")
 
 
 def group_names(factors: Sequence[str]) -> list[str]:
-    """Every family that a study of these factors may declare."""
+    """Return the names of all contrast groups that a study of these factors may declare."""
     return [BASELINE, *factors, *(TIMES.join(pair) for pair in permutations(factors, 2))]
 
 
 def arm_name(arm: str, level: str) -> str:
-    """What an arm is called at a level of the factor TUNING."""
+    """Return the name of an arm at a level of the factor TUNING."""
     return f"{arm}-{level}"
 
 
 def with_tuning(study: Mapping[str, Any]) -> dict[str, Any]:
-    """A study as its run's trials have it: where arms run tuned and untuned, that is a factor, the last one.
+    """Return a study as its run's trials have it: where arms run tuned and untuned, that is a factor, the last one.
 
     The untuned baseline is the baseline, so that effects are of tuning. Without declared contrasts they are within
     each factor, and how each factor's effects change by tuning.

@@ -1,4 +1,4 @@
-"""What trials will cost before they run: multiply-adds, and bytes of shared features."""
+"""Estimates of what trials cost before they run: multiply-adds, and bytes of shared features."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ AHEAD = 4  # epochs whose features are made at a time
 
 
 def estimate_work(trials: Sequence[Trial]) -> dict[str, float]:
-    """Multiply-adds of each trial by id, its evaluations included.
+    """Return the multiply-adds of each trial by id, its evaluations included.
 
     Features that several trials share are counted once, for the first of them.
     """
-    found: dict[str, float] = {}
-    made: set[tuple[Any, ...]] = set()
+    work: dict[str, float] = {}
+    views: set[tuple[Any, ...]] = set()
     for trial in trials:
         train, validation, test = trial.counts
         recipe, epochs = trial.recipe, trial.epochs
         test = 0 if trial.candidate else test
         if not trial.shares_features:
             passes = epochs * (train * (TRAINING[recipe.finetune] + FORWARD) + validation) + test
-            found[trial.id] = passes * trial.multiply_adds
+            work[trial.id] = passes * trial.multiply_adds
             continue
         steps = epochs * (train // recipe.batch_size + 3)
-        found[trial.id] = steps * STEP + epochs * (4 * train + validation) * _head(trial)
+        work[trial.id] = steps * STEP + epochs * (4 * train + validation) * _head(trial)
         for view, images in feature_views(trial).items():
-            if view not in made:
-                made.add(view)
-                found[trial.id] += images * (trial.multiply_adds - _head(trial))
-    return found
+            if view not in views:
+                views.add(view)
+                work[trial.id] += images * (trial.multiply_adds - _head(trial))
+    return work
 
 
 def longest_silence(trial: Trial) -> float:
-    """Multiply-adds between two of a trial's signs of life, at most: of an epoch, the test, or features' making."""
+    """Return the most multiply-adds between two signs of life of a trial: of an epoch, the test, or making features."""
     train, validation, test = trial.counts
     if trial.shares_features:
         return float((sum(trial.counts) + AHEAD * (train + validation)) * trial.multiply_adds)
@@ -52,12 +52,13 @@ def longest_silence(trial: Trial) -> float:
 
 
 def _head(trial: Trial) -> int:
+    """Return the multiply-adds of the head alone."""
     backbone = architectures.multiply_adds(trial.architecture, trial.data.image_size, 0)
     return trial.multiply_adds - backbone
 
 
 def feature_group(trial: Trial) -> tuple[Any, ...]:
-    """What trials must share to share features: the backbone, the data, what is done to pixels, and the views."""
+    """Return the key of trials that share features: the backbone, the data, what is done to pixels, and the views."""
     augmentation, augmented = trial.recipe.augmentation, trial.recipe.augmentation != type(trial.recipe.augmentation)()
     weights = trial.pretrained.digest if trial.pretrained else None
     backbone = (trial.architecture, weights, trial.fingerprint, trial.data.normalisation)
@@ -65,39 +66,39 @@ def feature_group(trial: Trial) -> tuple[Any, ...]:
 
 
 def feature_views(trial: Trial) -> dict[tuple[Any, ...], int]:
-    """The views of images that a trial with shared features needs, and how many images each has."""
+    """Return the views that a trial with shared features needs of the images, and how many images each has."""
     train, validation, _ = trial.counts
-    clean, drawn = feature_group(trial)[:4], feature_group(trial)
-    found = {(*clean, part): images for part, images in zip(("train", "validation", "test"), trial.counts, strict=True)}
-    if len(drawn) > len(clean):
+    clean, augmented = feature_group(trial)[:4], feature_group(trial)
+    views = {(*clean, part): images for part, images in zip(("train", "validation", "test"), trial.counts, strict=True)}
+    if len(augmented) > len(clean):
         for epoch in range(1, trial.recipe.epochs + 1):
-            found[(*drawn, "train", epoch)] = train
+            views[(*augmented, "train", epoch)] = train
             if trial.recipe.validation_views == "augmented":
-                found[(*drawn, "validation", epoch)] = validation
-    return found
+                views[(*augmented, "validation", epoch)] = validation
+    return views
 
 
 def feature_bytes(trials: Sequence[Trial]) -> int:
-    """Bytes on disk of all features that these trials share; maps where a head flattens, else averages alone."""
+    """Return the bytes on disk of all features that trials share: maps where a head flattens, else averages alone."""
     sizes: dict[tuple[Any, ...], int] = {}
     for trial in trials:
         if trial.shares_features:
             channels = architectures.feature_channels(trial.architecture)
             pixels = architectures.map_size(trial.architecture, trial.data.image_size) ** 2
-            kept = 1 + pixels * (trial.network.head.pooling == "flatten")
+            vectors = 1 + pixels * (trial.network.head.pooling == "flatten")
             for view, images in feature_views(trial).items():
-                sizes[view] = max(sizes.get(view, 0), 4 * channels * kept * images)
+                sizes[view] = max(sizes.get(view, 0), 4 * channels * vectors * images)
     return sum(sizes.values())
 
 
 def sort_trials(trials: Sequence[Trial]) -> list[Trial]:
-    """The order to start trials in: the longest first, then those that share features, group by group.
+    """Return trials in the order to start them: the longest first, then those that share features, group by group.
 
     Trials of an arm stay together, twins of one length apart: a process uses the graph of the trial before. A group's
     features are then made by all processes together, and may leave the disk when its trials have ended.
     """
-    spent = estimate_work(trials)
+    work = estimate_work(trials)
     groups = {
         key: place for place, key in enumerate(dict.fromkeys(feature_group(t) for t in trials if t.shares_features))
     }
-    return sorted(trials, key=lambda t: (groups[feature_group(t)] if t.shares_features else -1, -spent[t.id], t.arm))
+    return sorted(trials, key=lambda t: (groups[feature_group(t)] if t.shares_features else -1, -work[t.id], t.arm))

@@ -1,4 +1,4 @@
-"""What is known of pretrained weights before anything is built: where they lie and how a network must fit them."""
+"""Pretrained weights before anything is built: where they lie and how a network must fit them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a network wants of a pixel, RGB in 0..255: (pixel - mean) / deviation."""
+    """The scale that a network wants pixels on, RGB in 0..255: (pixel - mean) / deviation."""
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]

@@ -1,4 +1,4 @@
-"""What Ray sets aside for a trial, and how many trials fit into what there is."""
+"""The share of a machine that Ray sets aside for a trial, and the number of trials that fit into what there is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDING = 1e-9  # a third of a GPU holds three trials
 
 @dataclass(frozen=True)
 class TrialResources:
-    """Of one trial. None of it changes a result."""
+    """The share of one trial. Nothing in it changes a result."""
 
     cpus: float
     gpus: float = 0.0  # a share of one, or one
@@ -22,21 +22,21 @@ class TrialResources:
 
     @classmethod
     def from_trial(cls, trial: Trial) -> TrialResources:
-        """A GPU of its own where it trains on GPUs, and a CPU a thread, unless the study says otherwise."""
-        asked, execution = trial.resources, trial.execution
+        """Return a GPU where the trial trains on GPUs, and a CPU a thread, unless its study says otherwise."""
+        share, execution = trial.resources, trial.execution
         return cls(
-            asked.cpus or execution.threads,
-            (asked.gpus or 1.0) if execution.device == "gpu" else 0.0,
-            int((asked.memory or 0) * GIGABYTE),
+            share.cpus or execution.threads,
+            (share.gpus or 1.0) if execution.device == "gpu" else 0.0,
+            int((share.memory or 0) * GIGABYTE),
         )
 
     def as_ray(self) -> dict[str, float]:
-        """For `tune.with_resources`."""
-        asked = {"cpu": self.cpus, "gpu": self.gpus, "memory": self.memory}
-        return {name: amount for name, amount in asked.items() if amount}
+        """Return the amounts by Ray's names, for `tune.with_resources`."""
+        amounts = {"cpu": self.cpus, "gpu": self.gpus, "memory": self.memory}
+        return {name: amount for name, amount in amounts.items() if amount}
 
     def fit(self, node: Mapping[str, float]) -> int:
-        """How many trials fit into one machine, whose resources have Ray's names; one that is not named is no limit."""
+        """Return how many trials fit into a machine, whose resources have Ray's names; unknown memory is no limit."""
         counts = [math.floor(node.get("CPU", 0) / self.cpus + ROUNDING)]
         if self.gpus:
             counts.append(math.floor(node.get("GPU", 0)) * math.floor(1 / self.gpus + ROUNDING))
@@ -45,7 +45,7 @@ class TrialResources:
         return min(counts)
 
     def places(self, nodes: Iterable[Mapping[str, float]]) -> int:
-        """How many trials can run at a time on some machines."""
+        """Return how many trials can run at a time on some machines."""
         return sum(self.fit(node) for node in nodes)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The tuning phase of a study as it is written: what is searched, by which oracle, with what budget an arm."""
+"""The tuning phase of a study as it is written: the space, the oracle, and the budget of an arm."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ Number = int | float
 
 
 class Conditional(Section):
+    """A hyperparameter that may count under some choices alone."""
+
     when: dict[str, Any] = Field(
         {}, description="choices above under which this counts: name -> a label, or a list of them"
     )
 
     def wanted(self) -> dict[str, list[str]]:
-        """Name of a choice -> its labels under which this hyperparameter counts."""
+        """Return the name of a choice -> its labels under which this hyperparameter counts."""
         return {
             name: [label_of(value) for value in (values if isinstance(values, list) else [values])]
             for name, values in self.when.items()
@@ -53,7 +55,7 @@ class Range(Conditional):
         return self
 
     def place(self, value: float) -> float:
-        """Where a value lies on the scale that is sampled: 0 at low, 1 at high."""
+        """Return the place of a value on the scale that is sampled: 0 at low, 1 at high."""
         if self.sampling == "log":
             return log(value / self.low) / log(self.high / self.low)
         if self.sampling == "reverse_log":  # as keras-tuner has it: high + low - value is log-uniform
@@ -61,7 +63,7 @@ class Range(Conditional):
         return float((value - self.low) / (self.high - self.low))
 
     def edge(self, value: Any) -> str:
-        """`low` or `high` where a value lies within EDGE of that end, else nothing."""
+        """Return `low` or `high` where a value lies within EDGE of that end, else an empty text."""
         place = self.place(float(value))
         return "low" if place <= EDGE else "high" if place >= 1 - EDGE else ""
 
@@ -70,11 +72,11 @@ class Range(Conditional):
 
     @property
     def whole(self) -> bool:
-        """Whether its values are whole numbers: both bounds are written so."""
+        """True where its values are whole numbers, as both bounds are then."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def points(self) -> float:
-        """How many values there are."""
+        """Return the number of values, infinite in a continuous range."""
         if self.step is not None:
             steps = (
                 log(self.high / self.low, self.step) if self.sampling == "log" else (self.high - self.low) / self.step
@@ -82,8 +84,8 @@ class Range(Conditional):
             return floor(steps + 1e-9) + 1
         return self.high - self.low + 1 if self.whole else inf
 
-    def value(self, told: Any) -> Any:
-        return told
+    def value(self, answer: Any) -> Any:
+        return answer
 
 
 class Choice(Conditional):
@@ -111,8 +113,8 @@ class Choice(Conditional):
     def ends(self) -> list[Any]:
         return list(self.labelled.values())
 
-    def value(self, told: Any) -> Any:
-        return self.labelled[told]
+    def value(self, answer: Any) -> Any:
+        return self.labelled[answer]
 
 
 Parameter = Annotated[
@@ -168,64 +170,65 @@ class Tune(Section):
         return tuple(range(FIRST_SEED, FIRST_SEED + self.seeds))
 
     def rungs(self, epochs: int) -> list[int]:
-        """Epochs of every candidate of an arm, whose recipe has so many."""
+        """Return the epochs of every candidate of an arm whose recipe has so many."""
         if self.oracle != "hyperband":
             return [epochs] * (self.candidates or CANDIDATES)
         return hyperband(epochs, self.factor)
 
     def digest(self) -> str:
-        """A name for all that decides which candidates are tried."""
+        """Return a hash of all that decides which candidates are tried."""
         text = json.dumps(self.model_dump(mode="json", exclude={"untuned"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def hyperband(epochs: int, factor: int) -> list[int]:
-    """Epochs of each candidate of one run of Hyperband (Li et al. 2018, arXiv 1603.06560), in keras-tuner's sizes."""
-    brackets, left = 0, float(epochs)
-    while left >= 1:
-        left, brackets = left / factor, brackets + 1
-    found = []
+    """Return the epochs of each candidate in a Hyperband (Li et al. 2018, arXiv 1603.06560), as keras-tuner has it."""
+    brackets, rest = 0, float(epochs)
+    while rest >= 1:
+        rest, brackets = rest / factor, brackets + 1
+    lengths: list[int] = []
     for bracket in range(brackets):
         end = ceil(1 + log(epochs, factor)) / (bracket + 1)
         for turn in range(bracket + 1):
             size, length = ceil(end * factor ** (bracket - turn)), ceil(epochs / factor ** (bracket - turn))
-            found += [length] * size
-    return found
+            lengths += [length] * size
+    return lengths
 
 
 def count_points(space: Mapping[str, Parameter]) -> float:
-    """How many candidates can differ; infinite where one of them always holds a number out of a continuous range."""
+    """Count the candidates that can differ; infinite where each holds a number out of a continuous range."""
     return _points(list(space.items()), {})
 
 
-def _points(left: list[tuple[str, Parameter]], chosen: dict[str, str]) -> float:
-    if not left:
+def _points(parameters: list[tuple[str, Parameter]], choices: dict[str, str]) -> float:
+    if not parameters:
         return 1
-    (name, parameter), *further = left
-    if any(chosen.get(parent) not in labels for parent, labels in parameter.wanted().items()):
-        return _points(further, chosen)
+    (name, parameter), *further = parameters
+    if any(choices.get(parent) not in labels for parent, labels in parameter.wanted().items()):
+        return _points(further, choices)
     if isinstance(parameter, Choice):
-        return sum(_points(further, {**chosen, name: label}) for label in parameter.labelled)
-    return parameter.points() * _points(further, chosen)
+        return sum(_points(further, {**choices, name: label}) for label in parameter.labelled)
+    return parameter.points() * _points(further, choices)
 
 
-def settings_of(space: Mapping[str, Parameter], told: Mapping[str, Any]) -> dict[str, Any]:
-    """Setting -> value, of a candidate's hyperparameters as an oracle tells them: numbers, and labels of choices."""
-    return {name: space[name].value(value) for name, value in told.items()}
+def settings_of(space: Mapping[str, Parameter], answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return setting -> value of a candidate, whose oracle answers with numbers and the labels of choices."""
+    return {name: space[name].value(answer) for name, answer in answers.items()}
 
 
-def edges_of(space: Mapping[str, Parameter], told: Mapping[str, Any]) -> dict[str, str]:
-    """Hyperparameter -> `low` or `high`, of those that lie at an end of their range."""
-    found = {name: space[name].edge(value) for name, value in told.items() if name in space}
-    return {name: edge for name, edge in found.items() if edge}
+def edges_of(space: Mapping[str, Parameter], answers: Mapping[str, Any]) -> dict[str, str]:
+    """Return hyperparameter -> `low` or `high` of those that lie at an end of their range."""
+    edges = {name: space[name].edge(answer) for name, answer in answers.items() if name in space}
+    return {name: edge for name, edge in edges.items() if edge}
 
 
 def label_of(value: Any) -> str:
+    """Return the label of a level or a choice that is written without one: text as it is, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def read_space(values: Any) -> dict[str, Parameter]:
-    """The space of a study that was checked before, from a run's study.yaml; empty where it cannot be read."""
+    """Read the space of a study that was checked before, from a run's study.yaml; empty where it makes no sense."""
     try:
         return TypeAdapter(dict[str, Parameter]).validate_python(values)
     except ValidationError:

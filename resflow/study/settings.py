@@ -20,7 +20,7 @@ class Section(BaseModel):
 
 
 class Head(Section):
-    """What stands on the backbone: pooling, then dense layers, each after a dropout; the last gives the classes."""
+    """The layers on the backbone: pooling, then dense layers, each after a dropout; the last gives the classes."""
 
     pooling: Literal["gap", "flatten"] = Field("gap", description="global average pooling, or every pixel as it is")
     hidden: tuple[PositiveInt, ...] = Field((), strict=False, description="widths of dense layers before the last")
@@ -53,7 +53,7 @@ class Network(Section):
     head: Head = Head()
 
     def architecture(self, image_size: int) -> Architecture:
-        """The network with its stem resolved. Raises StudyError where its settings do not go together."""
+        """Return the network with its stem resolved. Raises StudyError where its settings do not go together."""
         stem = resolve_stem(self.stem, self.family, image_size)
         return Architecture(self.family, self.depth, self.shortcut, self.variant, self.width, stem, self.zero_gamma)
 
@@ -69,7 +69,7 @@ class Augmentation(Section):
 
 
 class Recipe(Section):
-    """How a network is trained."""
+    """The training of a network."""
 
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd has Nesterov-free momentum")
     learning_rate: float = Field(0.1, gt=0, description="peak rate, after warm-up")
@@ -126,7 +126,7 @@ Split = Literal["generated", "official", "article", "stratified"]
 
 
 class Data(Section):
-    """Which images, at which size, split how."""
+    """The images, their size and their split."""
 
     source: str = Field("synthetic", min_length=1, description="as `resflow data list` names it")
     split: Literal["auto", Split] = Field("auto", description="auto: the source's own default")
@@ -139,7 +139,7 @@ class Data(Section):
 
 
 class Execution(Section):
-    """How trials are computed: equal for all arms, decided before the first starts, part of each trial's id."""
+    """The computation of trials: equal for all arms, decided before the first starts, part of each trial's id."""
 
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: gpu where the machine has one")
     threads: PositiveInt = Field(1, description="CPU threads a trial; many trials of one thread beat one of many")
@@ -152,7 +152,7 @@ class Execution(Section):
 
 
 class Resources(Section):
-    """What is set aside for each trial; none of it changes a result, nor a trial's id."""
+    """The share of a machine that each trial gets; nothing in it changes a result, nor a trial's id."""
 
     cpus: float | None = Field(None, gt=0, description="CPUs a trial, no fewer than its threads [default: threads]")
     gpus: float | None = Field(
@@ -173,4 +173,5 @@ def section_of(setting: str) -> str | None:
 
 
 def setting_names() -> list[str]:
+    """Return the names of all settings that may be factors."""
     return [field for model in SECTIONS.values() for field in model.model_fields]

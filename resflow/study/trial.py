@@ -120,7 +120,7 @@ class Trial:
 
     @property
     def shares_features(self) -> bool:
-        """Whether the backbone's outputs are the same for every head, so that they are computed once.
+        """True where the backbone's outputs are the same for every head, so that they are computed once.
 
         Not with `partial_weights`: what they leave random is the seed's.
         """

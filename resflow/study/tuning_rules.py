@@ -1,4 +1,4 @@
-"""What of a study's arms a tuning phase may search, checked before anything starts."""
+"""Rules of a tuning phase: what it may search of a study's arms, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def check_tuning(
         raise StudyError(
             f"{doc.origin(('factors',))}: a factor cannot be called {contrast_families.TUNING} beside `tune`."
         )
-    if both := sorted(set(seeds) & set(tune.chosen_seeds)):
+    if shared := sorted(set(seeds) & set(tune.chosen_seeds)):
         raise StudyError(
-            f"{doc.origin(('tune', 'seeds'))}: seed {both[0]} is a trial's as well: candidates are judged on seeds of "
-            "their own, so that the winners' trials are fresh."
+            f"{doc.origin(('tune', 'seeds'))}: seed {shared[0]} is a trial's as well: candidates are judged on seeds "
+            "of their own, so that the winners' trials are fresh."
         )
     earlier: dict[str, Parameter] = {}
     for name, parameter in tune.space.items():
@@ -38,21 +38,19 @@ def check_tuning(
         _check_conditions(doc, parameter, earlier, at)
         others = [{other: value} for other, known in earlier.items() for value in known.ends()]
         for value, beside, arm in itertools.product(parameter.ends(), [{}, *others], arms):
-            tried = {**beside, name: value}
+            settings = {**beside, name: value}
             try:
-                arm.with_settings({**tried, "epochs": tune.epochs or arm.recipe.epochs})
+                arm.with_settings({**settings, "epochs": tune.epochs or arm.recipe.epochs})
             except StudyError as error:
-                told = ", ".join(f"{setting} {json.dumps(one)}" for setting, one in tried.items())
-                raise StudyError(f"{doc.origin(at)}: {told}: arm {arm.name}: {error}") from error
+                values = ", ".join(f"{setting} {json.dumps(one)}" for setting, one in settings.items())
+                raise StudyError(f"{doc.origin(at)}: {values}: arm {arm.name}: {error}") from error
         earlier[name] = parameter
-    asked, there = (
-        max(len(tune.rungs(tune.epochs or arm.recipe.epochs)) for arm in arms),
-        search_space.count_points(tune.space),
-    )
-    if there < asked:
+    candidates = max(len(tune.rungs(tune.epochs or arm.recipe.epochs)) for arm in arms)
+    points = search_space.count_points(tune.space)
+    if points < candidates:
         raise StudyError(
-            f"{doc.origin(('tune', 'space'))}: {there:g} candidates can differ in this space, and {asked} are asked "
-            "for: make it larger, or set `tune.candidates` to fewer."
+            f"{doc.origin(('tune', 'space'))}: {points:g} candidates can differ in this space, and {candidates} are "
+            "asked for: make it larger, or set `tune.candidates` to fewer."
         )
 
 

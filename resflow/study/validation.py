@@ -27,7 +27,7 @@ WORDS = (  # pydantic's -> a study's
 
 
 def validate(doc: Document, model: type[Any], values: Any, at: tuple[Any, ...] = ()) -> Any:
-    """Validate against a model; every problem becomes a line with its place."""
+    """Validate against a model. Raises one StudyError, in which every problem is a line with its place."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -40,24 +40,24 @@ def validate(doc: Document, model: type[Any], values: Any, at: tuple[Any, ...] =
 
 
 def _line(doc: Document, place: tuple[Any, ...], model: type[BaseModel], problems: list[Any]) -> str:
-    # Pydantic puts the branch of a union into the place; only what the document holds is shown.
     problem = next((p for p in problems if not p["type"].endswith("_type")), problems[0])
-    shown = ".".join(map(str, place)) or "the study"
+    key = ".".join(map(str, place)) or "the study"
     where = doc.origin(place)
     if problem["type"] == "extra_forbidden":
         known = list(_fields_at(model, problem["loc"][:-1]))
-        return f"{where}: unknown key '{shown}'.{nearest(str(place[-1]), known)} Known: {', '.join(known)}."
+        return f"{where}: unknown key '{key}'.{nearest(str(place[-1]), known)} Known: {', '.join(known)}."
     if problem["type"] == "missing":
         return f"{doc.origin(place[:-1])}: '{problem['loc'][-1]}' is missing: every study needs it."
     if problem["type"] == "value_error":  # a rule between settings: its message stands alone
-        return f"{where}: {shown}: {problem['msg'].removeprefix('Value error, ')}."
-    wanted = " or ".join(dict.fromkeys(map(_wanted, [problem] if problem is not problems[0] else problems)))
+        return f"{where}: {key}: {problem['msg'].removeprefix('Value error, ')}."
+    expected = " or ".join(dict.fromkeys(map(_expected, [problem] if problem is not problems[0] else problems)))
     if problem["type"] == "string_pattern_mismatch":
-        wanted = _fields_at(model, problem["loc"][:-1])[problem["loc"][-1]].description or wanted
-    return f"{where}: {shown}: expected {wanted}, got {_came(problem)}."
+        expected = _fields_at(model, problem["loc"][:-1])[problem["loc"][-1]].description or expected
+    return f"{where}: {key}: expected {expected}, got {_input(problem)}."
 
 
 def _real_keys(doc: Document, at: tuple[Any, ...], loc: Sequence[Any]) -> Iterator[Any]:
+    """Yield the keys of a problem's place that the document has: pydantic adds the branches of unions."""
     value: Any = doc.values
     for key in at:
         value = value[key]
@@ -80,22 +80,22 @@ def _fields_at(model: type[BaseModel], loc: Sequence[Any]) -> dict[str, FieldInf
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem without its place: `a whole number, got "x"` or a rule's own message."""
+    """Return the first problem without its place: `expected a whole number, got "x"`, or a rule's own message."""
     problem = error.errors()[0]
     if problem["type"] == "value_error":
         return problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{problem['loc'][-1]}'"
-    return f"expected {_wanted(problem)}, got {_came(problem)}"
+    return f"expected {_expected(problem)}, got {_input(problem)}"
 
 
-def _wanted(problem: Any) -> str:
+def _expected(problem: Any) -> str:
     text = str(problem["msg"])
     for pattern, word in WORDS:
         text = re.sub(pattern, word, text)
     return text.split(", ")[0] if problem["type"].endswith(("_type", "_parsing", "_from_float")) else text
 
 
-def _came(problem: Any) -> str:
-    came = json.dumps(problem["input"], default=str, ensure_ascii=False)
-    return came if len(came) <= SHOWN else f"{came[:SHOWN]}…"
+def _input(problem: Any) -> str:
+    text = json.dumps(problem["input"], default=str, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

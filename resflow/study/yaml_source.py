@@ -27,7 +27,7 @@ class Document:
         self.values, self._origins, self.source = values, origins, source
 
     def origin(self, path: Path_) -> str:
-        """Where the value at `path`, or the nearest thing around it, was written."""
+        """Return where the value at `path`, or the nearest thing around it, was written."""
         for end in range(len(path), -1, -1):
             if path[:end] in self._origins:
                 return self._origins[path[:end]]
@@ -36,12 +36,12 @@ class Document:
     def overlaid(self, values: dict[str, Any], origins: Mapping[Path_, str]) -> Document:
         """Return a copy with `values` laid over it: mappings merge key by key, all else is replaced."""
         replaced = {path for path in origins if _is_whole(path) or not isinstance(_at(values, path), dict)}
-        kept = {
+        untouched = {
             path: origin
             for path, origin in self._origins.items()
             if not any(path[:end] in replaced for end in range(1, len(path)))
         }
-        return Document(_merged(self.values, values, ()), {**kept, **origins}, self.source)
+        return Document(_merge(self.values, values, ()), {**untouched, **origins}, self.source)
 
     def profile(self, name: str) -> Document:
         """Return a copy with the profile called `name` laid over it, and no profiles."""
@@ -54,7 +54,7 @@ class Document:
 
 
 def _is_whole(path: Path_) -> bool:
-    """The levels of one factor, a baseline given by its levels, and what is tuned are one value each."""
+    """Tell whether a path is of one value: the levels of a factor, a baseline by its levels, or a tuning space."""
     return (path[:1] == ("factors",) and len(path) == 2) or path in (("baseline",), ("tune", "space"))
 
 
@@ -64,18 +64,18 @@ def _at(values: Any, path: Path_) -> Any:
     return values
 
 
-def _merged(old: Any, new: Any, path: Path_) -> Any:
+def _merge(old: Any, new: Any, path: Path_) -> Any:
     if _is_whole(path) or not isinstance(old, dict) or not isinstance(new, dict):
         return new
-    return {**old, **{key: _merged(old.get(key), value, (*path, key)) for key, value in new.items()}}
+    return {**old, **{key: _merge(old.get(key), value, (*path, key)) for key, value in new.items()}}
 
 
 def read_document(path: Path, shown: str | None = None) -> Document:
     """Read a YAML 1.2 file. Raises StudyError with file and line where it cannot be read."""
     shown = shown or str(path)
     try:
-        written = path.read_bytes()
-        return parse_document(written.decode(), shown)
+        content = path.read_bytes()
+        return parse_document(content.decode(), shown)
     except FileNotFoundError as error:
         raise StudyError(
             f"{shown}: there is no such file. `resflow init` writes one to start from, `resflow list` names the "
@@ -84,7 +84,7 @@ def read_document(path: Path, shown: str | None = None) -> Document:
     except OSError as error:
         raise StudyError(f"{shown}: cannot be read: {error.strerror}. Expected a YAML file.") from error
     except UnicodeDecodeError as error:
-        line = written.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + 1
         raise StudyError(f"{shown}:{line}: this is no UTF-8 text ({error.reason}): save the file as UTF-8.") from error
 
 
@@ -109,13 +109,13 @@ def parse_scalar(text: str) -> Any:
 
 def parse_settings(pairs: Iterable[str] | None) -> dict[str, Any]:
     """Read the pairs of `--set key=value`. Raises StudyError for one without a key or an equals sign."""
-    read = {}
+    settings = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise StudyError(f"--set {pair}: expected KEY=VALUE, such as --set epochs=5.")
-        read[key.strip()] = parse_scalar(value)
-    return read
+        settings[key.strip()] = parse_scalar(value)
+    return settings
 
 
 def _kind(value: Any) -> str:
@@ -170,11 +170,11 @@ class _Builder:
             try:
                 return self.constructor.construct_object(node)
             except ValueError as error:
-                raise self._error(node, f"{_shown(path)} cannot be read: {error}.") from error
+                raise self._error(node, f"{_dotted(path)} cannot be read: {error}.") from error
         kind = str(node.tag).removeprefix(TAG)
         raise self._error(
             node,
-            f"{_shown(path)} is a {kind}: expected text, a number, true or false, a list or a mapping (quote it if it "
+            f"{_dotted(path)} is a {kind}: expected text, a number, true or false, a list or a mapping (quote it if it "
             "is text).",
         )
 
@@ -187,7 +187,7 @@ class _Builder:
                 result[name] = self.build(value, (*path, name))
             elif not merged:
                 raise self._error(
-                    key, f"{_shown((*path, name))} stands there twice (first at {self.origins[(*path, name)]})."
+                    key, f"{_dotted((*path, name))} stands there twice (first at {self.origins[(*path, name)]})."
                 )
         return result
 
@@ -219,5 +219,5 @@ class _Builder:
         return StudyError(f"{self._place(node)}: {message}")
 
 
-def _shown(path: Path_) -> str:
+def _dotted(path: Path_) -> str:
     return ".".join(map(str, path)) or "the file"
