@@ -38,7 +38,7 @@ STRATIFIED: Split = "stratified"  # the split of a source that has none of its o
 
 @dataclass(frozen=True)
 class Contents:
-    """What a source holds, in its own order; `images` may come in any order, each name once.
+    """The contents of a source, in its own order; `images` may come in any order, each name once.
 
     `memberships` maps a split's name to one of PARTS for each image, or '' where it is in none of them;
     the first is the default. With no memberships the split is STRATIFIED.
@@ -171,7 +171,7 @@ def _write_images(
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), *shape)}
     np.lib.format.write_array_header_1_0(file, header)
     start, missing = file.tell(), set(names)
-    for image in _shown(contents.images, len(names), title, progress):
+    for image in _with_progress(contents.images, len(names), title, progress):
         if image.pixels.shape != shape or image.pixels.dtype != np.uint8:
             raise ValueError(f"expected {shape} uint8, got {image.pixels.shape} {image.pixels.dtype}")
         missing.remove(image.name)
@@ -184,7 +184,7 @@ def _write_images(
     return digests, originals
 
 
-def _shown(images: Iterable[Decoded], total: int, title: str, progress: bool) -> Iterator[Decoded]:
+def _with_progress(images: Iterable[Decoded], total: int, title: str, progress: bool) -> Iterator[Decoded]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # A notebook's own widgets would want more packages: there the bar is a line of text.
     with Progress(*columns, console=Console(stderr=True, force_jupyter=False), disable=not progress) as bar:

@@ -20,7 +20,7 @@ from resflow.study.settings import Split
 
 
 class Source(Protocol):
-    """Where images come from. `splits` are the legal split names, the first being the default."""
+    """A place that images come from. `splits` are the legal split names, the first being the default."""
 
     name: str  # as in records; never a path
     splits: tuple[Split, ...]
@@ -82,8 +82,8 @@ def data_fingerprint(source: Source, image_size: int, split: str = "auto", split
 
     `split_seed` takes part only where the split is drawn from it. Raises DataError for an unknown split.
     """
-    chosen = resolve_split(split, source.splits, source.name)
-    return fingerprint_of(source.identity(), image_size, chosen, split_seed)
+    name = resolve_split(split, source.splits, source.name)
+    return fingerprint_of(source.identity(), image_size, name, split_seed)
 
 
 def fingerprint_of(identity: str, image_size: int, split: str, split_seed: int) -> str:
@@ -110,7 +110,7 @@ def load_dataset(folder: Path, split: str = "auto", split_seed: int = 0) -> Data
     Raises DataError for an unknown split, or where the folder is damaged.
     """
     meta = cache.read_meta(folder)
-    chosen = resolve_split(split, meta.splits, meta.source)
+    split = resolve_split(split, meta.splits, meta.source)
     try:
         images = np.load(folder / workspace.PIXELS, mmap_mode="r")
         labels = np.load(folder / workspace.LABELS)
@@ -119,10 +119,10 @@ def load_dataset(folder: Path, split: str = "auto", split_seed: int = 0) -> Data
     expected = (len(meta.names), meta.image_size, meta.image_size, 3)
     if images.shape != expected or labels.shape != expected[:1]:
         raise cache.damaged(folder, f"images of shape {images.shape}, expected {expected}")
-    if chosen in meta.memberships:
-        parts = meta.memberships[chosen]
+    if split in meta.memberships:
+        parts = meta.memberships[split]
     else:
-        parts = splitting.stratified(meta.names, labels, meta.class_names, meta.digests, split_seed)
+        parts = splitting.draw_stratified(meta.names, labels, meta.class_names, meta.digests, split_seed)
     member = np.array(parts)
     train, validation, test = (np.flatnonzero(member == part).astype(np.int64) for part in cache.PARTS)
     return Dataset(
@@ -133,7 +133,7 @@ def load_dataset(folder: Path, split: str = "auto", split_seed: int = 0) -> Data
         labels=labels,
         names=tuple(meta.names),
         class_names=tuple(meta.class_names),
-        split=chosen,
+        split=split,
         split_hash=splitting.split_hash(meta.names, parts),
         train=train,
         validation=validation,

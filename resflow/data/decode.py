@@ -53,7 +53,7 @@ class Decoded:
 
 
 class BadImage(Exception):  # noqa: N818 -- collected into one DataError, never seen by a user
-    """Why one file is no usable image."""
+    """The reason why one file is no usable image."""
 
 
 def pixel_digest(pixels: np.ndarray) -> str:
@@ -90,7 +90,7 @@ def _rgb(encoded: bytes) -> Image.Image:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: 16-bit grey scaled down, transparency on white, CMYK and palettes converted."""
+    """Convert any mode to RGB: 16-bit grey scaled down, transparency on white, CMYK and palettes converted."""
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.int64)
         grey = ((wide.clip(0, 65535) + 128) // 257).astype(np.uint8)
@@ -144,10 +144,10 @@ def _decode_named(name: str, read: Callable[[], bytes], image_size: int) -> Deco
 
 
 def _bad_files(bad: list[str]) -> str:
-    listed = "\n".join(f"  {reason}" for reason in bad[:NAMED_IN_ERROR])
+    lines = "\n".join(f"  {reason}" for reason in bad[:NAMED_IN_ERROR])
     more = f"\n  … and {len(bad) - NAMED_IN_ERROR} more" if len(bad) > NAMED_IN_ERROR else ""
     count = "1 file is" if len(bad) == 1 else f"{len(bad)} files are"
     return (
-        f"{count} not usable as an image (expected whole {', '.join(FORMATS)} files):\n{listed}{more}\n"
+        f"{count} not usable as an image (expected whole {', '.join(FORMATS)} files):\n{lines}{more}\n"
         "Mend or remove them and run the same command again; nothing was cached."
     )

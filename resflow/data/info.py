@@ -1,4 +1,4 @@
-"""What `resflow data info` tells: counts, hashes, sizes, copies; and a contact sheet."""
+"""The figures of `resflow data info`: counts, hashes, sizes, copies; and a contact sheet."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Description:
 
 
 def describe(folder: Path, split: str = "auto", split_seed: int = 0) -> Description:
-    """Describe a prepared cache folder under one split. Raises DataError as `load` does."""
+    """Describe a prepared cache folder under one split. Raises DataError as `load_dataset` does."""
     data, meta = load_dataset(folder, split, split_seed), cache.read_meta(folder)
     indices = (data.train, data.validation, data.test)
     per_part = [np.bincount(data.labels[index], minlength=data.classes) for index in indices]
@@ -59,7 +59,7 @@ def describe(folder: Path, split: str = "auto", split_seed: int = 0) -> Descript
     for part, index in zip(cache.PARTS, indices, strict=True):
         for i in index:
             parts[i] = part
-    copies = splitting.copies(meta.digests)
+    copies = splitting.find_copies(meta.digests)
     used = [[i for i in group if parts[i]] for group in copies]
     return Description(
         source=data.source,
@@ -75,8 +75,8 @@ def describe(folder: Path, split: str = "auto", split_seed: int = 0) -> Descript
         unused=parts.count(""),
         originals=_sizes(meta.originals),
         copies=_named(copies, data),
-        across_parts=_named(splitting.crossing(used, parts), data),
-        across_classes=_named(splitting.crossing(copies, data.labels.tolist()), data),
+        across_parts=_named(splitting.find_crossing(used, parts), data),
+        across_classes=_named(splitting.find_crossing(copies, data.labels.tolist()), data),
         ignored=tuple(meta.ignored),
         folder=folder,
         bytes_on_disk=sum(path.stat().st_size for path in folder.iterdir()),
@@ -108,8 +108,8 @@ def contact_sheet(data: Dataset, path: Path, per_class: int = 8) -> None:
         left, top = label // ROWS * width, label % ROWS * cell + GAP
         draw.text((left + 4, top + cell // 2), _short(name, font), "black", font, anchor="lm")
         members = np.flatnonzero(data.labels == label)
-        chosen = members[np.linspace(0, len(members) - 1, min(per_class, len(members)), dtype=int)]
-        for column, index in enumerate(chosen):
+        examples = members[np.linspace(0, len(members) - 1, min(per_class, len(members)), dtype=int)]
+        for column, index in enumerate(examples):
             sheet.paste(Image.fromarray(np.asarray(data.images[index])), (left + NAME_WIDTH + column * cell, top))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

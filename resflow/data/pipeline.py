@@ -29,20 +29,20 @@ Batch = TypeVar("Batch")
 
 
 def generator(seed: int, epoch: int, purpose: str) -> np.random.Generator:
-    """The stream of draws of one epoch for one purpose."""
+    """Return the stream of draws of one epoch for one purpose."""
     bits = np.random.Philox(key=[seed, zlib.crc32(purpose.encode())], counter=[0, 0, 0, epoch])
     return np.random.Generator(bits)
 
 
 def order(seed: int, epoch: int, images: int) -> np.ndarray:
-    """The permutation of the training images in one epoch, int64 (images,)."""
+    """Return the permutation of the training images in one epoch, int64 (images,)."""
     return generator(seed, epoch, "order").permutation(images)
 
 
 def views(
     augmentation: Augmentation, seed: int, epoch: int, images: int, size: int, purpose: str = "views"
 ) -> np.ndarray | None:
-    """One projective transformation an image, float32 (images, 6), None where nothing is augmented.
+    """Return one projective transformation an image, float32 (images, 6), None where nothing is augmented.
 
     Rows map an output pixel to the input pixel it is taken from, x = a x' + b y' + e and y = c x' + d y' + f, as
     (a, b, e, c, d, f). Flip, rotation, shear, zoom and shift are composed about the image's centre before anything is
@@ -74,10 +74,10 @@ def transform(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
     OpenCV and not TensorFlow's ImageProjectiveTransformV3: three to five times as fast, with the same result.
     """
-    moved = np.empty_like(images)
-    for image, row, out in zip(images, rows.astype(np.float64), moved, strict=True):
+    outputs = np.empty_like(images)
+    for image, row, out in zip(images, rows.astype(np.float64), outputs, strict=True):
         cv2.warpAffine(image, row[:6].reshape(2, 3), image.shape[:2], out, INTERPOLATION, cv2.BORDER_REPLICATE)
-    return moved
+    return outputs
 
 
 def training_batches(
@@ -90,14 +90,14 @@ def training_batches(
     """
     n = len(dataset.train)
     steps = n // batch_size
-    chosen = order(seed, epoch, n)[: steps * batch_size].reshape(steps, batch_size)
+    positions = order(seed, epoch, n)[: steps * batch_size].reshape(steps, batch_size)
     table = views(augmentation, seed, epoch, n, dataset.image_size)
 
     def batch(step: int) -> tuple[Any, Any]:
-        index = dataset.train[chosen[step]]
+        index = dataset.train[positions[step]]
         images = dataset.images[index]
         if table is not None:
-            images = transform(images, table[chosen[step]])
+            images = transform(images, table[positions[step]])
         return tf.constant(images), tf.constant(dataset.labels[index])
 
     return ahead(batch, steps, threads)
@@ -138,7 +138,7 @@ def ahead(make: Callable[[int], Batch], steps: int, threads: int = 1) -> Iterato
 
 
 def channel_statistics(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over the training images, float32 (3,), in 0..255."""
+    """Return mean and standard deviation of each channel over the training images, float32 (3,), in 0..255."""
     total, squares, count = np.zeros(3), np.zeros(3), 0
     for start in range(0, len(dataset.train), EVALUATION_BATCH):
         pixels = dataset.images[dataset.train[start : start + EVALUATION_BATCH]].reshape(-1, 3).astype(np.float64)

@@ -24,7 +24,7 @@ def split_hash(names: Sequence[str], parts: Sequence[str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def copies(digests: Sequence[str]) -> list[list[int]]:
+def find_copies(digests: Sequence[str]) -> list[list[int]]:
     """Return the groups of two or more images with one digest, as positions."""
     return [group for group in _groups(digests) if len(group) > 1]
 
@@ -36,10 +36,10 @@ def _groups(digests: Sequence[str]) -> list[list[int]]:
     return list(groups.values())
 
 
-def stratified(
+def draw_stratified(
     names: Sequence[str], labels: Sequence[int], class_names: Sequence[str], digests: Sequence[str], seed: int
 ) -> list[str]:
-    """Return a part for each image. Raises DataError where a class cannot be in every part.
+    """Draw a part for each image. Raises DataError where a class cannot be in every part.
 
     Groups of copies are placed as a whole: those that stand in several classes first, then the largest,
     and among equals in the order of a hash of the seed and their first name. Each goes where its classes
@@ -47,8 +47,8 @@ def stratified(
     """
     groups = _groups(digests)
     classes = [sorted({int(labels[i]) for i in group}) for group in groups]
-    left = Counter(label for members in classes for label in members)
-    _enough(left, class_names)
+    unplaced = Counter(label for members in classes for label in members)
+    _check_enough(unplaced, class_names)
     sizes = Counter(int(label) for label in labels)
     missing = {label: dict(zip(PARTS, _targets(size), strict=True)) for label, size in sizes.items()}
     empty = {label: set(PARTS) for label in sizes}
@@ -57,7 +57,7 @@ def stratified(
     parts = [""] * len(names)
     order = sorted(range(len(groups)), key=lambda g: (-len(classes[g]), -len(groups[g]), keys[g]))
     for g in order:
-        served = [empty[label] for label in classes[g] if left[label] <= len(empty[label])]
+        served = [empty[label] for label in classes[g] if unplaced[label] <= len(empty[label])]
         allowed = [part for part in PARTS if all(part in needs for needs in served)] or list(PARTS)
         part = max(allowed, key=lambda p: (sum(missing[label][p] for label in classes[g]), -PARTS.index(p)))
         for index in groups[g]:
@@ -65,7 +65,7 @@ def stratified(
             missing[int(labels[index])][part] -= 1
         for label in classes[g]:
             empty[label].discard(part)
-            left[label] -= 1
+            unplaced[label] -= 1
     for label, needs in empty.items():
         if needs:
             raise DataError(
@@ -75,7 +75,7 @@ def stratified(
     return parts
 
 
-def _enough(groups: Counter[int], class_names: Sequence[str]) -> None:
+def _check_enough(groups: Counter[int], class_names: Sequence[str]) -> None:
     few = [f"'{name}' ({groups[label]})" for label, name in enumerate(class_names) if groups[label] < len(PARTS)]
     if few:
         raise DataError(
@@ -98,6 +98,6 @@ def _key(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"stratified {SPLIT_VERSION} {seed} {name}".encode()).digest()
 
 
-def crossing(groups: Iterable[Sequence[int]], values: Sequence[object]) -> list[Sequence[int]]:
+def find_crossing(groups: Iterable[Sequence[int]], values: Sequence[object]) -> list[Sequence[int]]:
     """Return those groups whose members differ in `values`, such as their part or their class."""
     return [group for group in groups if len({values[i] for i in group}) > 1]

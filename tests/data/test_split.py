@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resflow.data.split import copies, crossing, split_hash, stratified
+from resflow.data.split import draw_stratified, find_copies, find_crossing, split_hash
 from resflow.errors import DataError
 
 PARTS = {"train", "validation", "test"}
@@ -29,12 +29,12 @@ def test_copies_stay_together_and_every_class_is_everywhere(images: tuple, seed:
     names, labels, digests = images
     groups = {label: {d for other, d in zip(labels, digests, strict=True) if other == label} for label in range(3)}
     try:
-        parts = stratified(names, labels, NAMES, digests, seed)
+        parts = draw_stratified(names, labels, NAMES, digests, seed)
     except DataError:
-        crossed = crossing(copies(digests), labels)
+        crossed = find_crossing(find_copies(digests), labels)
         assert crossed or min(len(group) for group in groups.values()) < 3
         return
-    assert not crossing(copies(digests), parts)
+    assert not find_crossing(find_copies(digests), parts)
     for label in range(3):
         assert {part for part, other in zip(parts, labels, strict=True) if other == label} == PARTS
 
@@ -45,10 +45,10 @@ def test_order_of_the_files_does_not_matter(images: tuple, random: object) -> No
     order = list(range(len(names)))
     random.shuffle(order)  # type: ignore[attr-defined]
     try:
-        parts = stratified(names, labels, NAMES, digests, 0)
+        parts = draw_stratified(names, labels, NAMES, digests, 0)
     except DataError:
         return
-    again = stratified(
+    again = draw_stratified(
         *([values[i] for i in order] if values is not NAMES else NAMES for values in (names, labels, NAMES, digests)),
         0,
     )
@@ -60,7 +60,7 @@ def test_order_of_the_files_does_not_matter(images: tuple, random: object) -> No
 def test_fractions_without_copies(size: int, expected: tuple[int, int, int]) -> None:
     names = [str(i) for i in range(2 * size)]
     labels = [i % 2 for i in range(2 * size)]
-    parts = stratified(names, labels, NAMES[:2], names, 0)
+    parts = draw_stratified(names, labels, NAMES[:2], names, 0)
     for label in (0, 1):
         counts = Counter(part for part, other in zip(parts, labels, strict=True) if other == label)
         assert (counts["train"], counts["validation"], counts["test"]) == expected
@@ -68,7 +68,7 @@ def test_fractions_without_copies(size: int, expected: tuple[int, int, int]) -> 
 
 def test_seed_moves_images_and_the_hash_says_so() -> None:
     names = [f"{i}.jpg" for i in range(60)]
-    splits = {seed: stratified(names, [i % 3 for i in range(60)], NAMES, names, seed) for seed in range(20)}
+    splits = {seed: draw_stratified(names, [i % 3 for i in range(60)], NAMES, names, seed) for seed in range(20)}
     assert len({split_hash(names, parts) for parts in splits.values()}) == 20
     # every image is held out under some seed: no position is favoured
     assert all(any(parts[i] != "train" for parts in splits.values()) for i in range(60))
@@ -76,7 +76,7 @@ def test_seed_moves_images_and_the_hash_says_so() -> None:
 
 def test_too_few_images_name_the_class() -> None:
     with pytest.raises(DataError, match=r"at least 3 different images .* 'b' \(2\)"):
-        stratified(list("pqrstuv"), [0, 0, 0, 1, 1, 1, 1], ("a", "b"), ["1", "2", "3", "4", "5", "5", "5"], 0)
+        draw_stratified(list("pqrstuv"), [0, 0, 0, 1, 1, 1, 1], ("a", "b"), ["1", "2", "3", "4", "5", "5", "5"], 0)
 
 
 def test_hash_is_of_names_and_membership_only() -> None:

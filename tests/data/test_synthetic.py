@@ -13,7 +13,20 @@ import pytest
 from resflow.data import cache
 from resflow.data.dataset import Dataset, load_dataset
 from resflow.data.sources import scene
-from resflow.data.sources.drawing import Canvas, Outline, Plane, Pose, disc, funnel, hsv, leaf, ring, stamens, whorl
+from resflow.data.sources.drawing import (
+    Canvas,
+    Leaf,
+    Outline,
+    Plane,
+    Pose,
+    hsv,
+    paint_disc,
+    paint_funnel,
+    paint_leaf,
+    paint_ring,
+    paint_stamens,
+    paint_whorl,
+)
 from resflow.data.sources.open import open_source
 from resflow.data.sources.synthetic import COUNTS, SEED, Synthetic, label_of, picture
 from resflow.errors import DataError
@@ -126,7 +139,7 @@ def test_every_class_changes_a_scene_that_is_otherwise_the_same(label: int) -> N
 
     def silhouette(kind: scene.Kind) -> np.ndarray:
         canvas = Canvas(64)
-        scene.flower(canvas, kind, Pose(0, 0, 0.9), np.random.default_rng(0))
+        scene.draw_flower(canvas, kind, Pose(0, 0, 0.9), np.random.default_rng(0))
         return canvas.pixels.max(-1) > 0.05
 
     mine = silhouette(scene.KINDS[label])
@@ -202,12 +215,12 @@ def test_shapes_outside_the_canvas_leave_it_untouched() -> None:
     canvas = Canvas(32)
     plane, white = Plane(canvas, Pose(5, 5, 0.5)), hsv(0, 0, 1)
     spread = np.ones((3, 5), np.float32)
-    whorl(plane, Outline(1, 0.5, 0.5), *spread, texture=lambda t, s: white)
-    funnel(plane, 5, 0.1, lambda t, s: white)
-    disc(plane, 0.2, white, white)
-    ring(plane, 0.2, white, white)
-    stamens(plane, 5, 0.3, white, white)
-    leaf(canvas, (5, 5), (6, 6), 0.1, white)
+    paint_whorl(plane, Outline(1, 0.5, 0.5), *spread, texture=lambda t, s: white)
+    paint_funnel(plane, 5, 0.1, lambda t, s: white)
+    paint_disc(plane, 0.2, white, white)
+    paint_ring(plane, 0.2, white, white)
+    paint_stamens(plane, 5, 0.3, white, white)
+    paint_leaf(canvas, Leaf((5, 5), (6, 6), 0.1, white))
     assert not canvas.pixels.any()
 
 

@@ -78,19 +78,21 @@ class Downloader:
                 failures = 0 if _size(part) > reached else failures + 1
                 reached = max(reached, _size(part))
                 if failures >= self.tries:
-                    raise DataError(_failed(url, f"{error}; tried {failures} times without getting further")) from error
+                    raise DataError(
+                        _failure(url, f"{error}; tried {failures} times without getting further")
+                    ) from error
                 pause = self.pause * 2 ** max(failures - 1, 0)
                 show(description=f"{part.stem}: {error}; again in {pause:g} s")
                 time.sleep(pause)
                 show(description=part.stem)
 
     def _transfer(self, session: requests.Session, url: str, part: Path, show: Callable) -> None:
-        """One request, continuing `part` where the server can; returns when the file is whole."""
-        have = _size(part)
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        """Make one request, which continues `part` where the server can, and return when the file is whole."""
+        size = _size(part)
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={size}-"} if size else {})
         try:
             with session.get(url, headers=headers, stream=True, timeout=self.timeout) as answer:
-                start = _start(answer, url, part, have)
+                start = _start(answer, url, part, size)
                 length = answer.headers.get("Content-Length")
                 total = start + int(length) if length and length.isdigit() else None
                 with part.open("r+b" if start else "wb") as file:
@@ -104,11 +106,11 @@ class Downloader:
         except requests.exceptions.ProxyError as error:
             raise _Interrupted(f"the proxy does not answer ({_cause(error)})") from error
         except requests.exceptions.SSLError as error:
-            raise DataError(_failed(url, f"the secure connection was refused ({_cause(error)})")) from error
+            raise DataError(_failure(url, f"the secure connection was refused ({_cause(error)})")) from error
         except requests.exceptions.Timeout as error:
             raise _Interrupted(f"no answer within {max(self.timeout):g} seconds") from error
         except requests.exceptions.InvalidURL as error:
-            raise DataError(_failed(url, "that is no http address")) from error
+            raise DataError(_failure(url, "that is no http address")) from error
         except requests.exceptions.ConnectionError as error:
             raise _Interrupted(_no_connection(error)) from error
         except requests.exceptions.RequestException as error:
@@ -121,11 +123,11 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _start(answer: requests.Response, url: str, part: Path, have: int) -> int:
+def _start(answer: requests.Response, url: str, part: Path, size: int) -> int:
     """Return the position at which the answer's body begins. Raises for an answer that is no body."""
     status = answer.status_code
-    if status == HTTPStatus.PARTIAL_CONTENT and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-        return have
+    if status == HTTPStatus.PARTIAL_CONTENT and answer.headers.get("Content-Range", "").startswith(f"bytes {size}-"):
+        return size
     if status == HTTPStatus.OK:
         return 0  # a whole file, or a server without Range: from the start
     if status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
@@ -134,7 +136,7 @@ def _start(answer: requests.Response, url: str, part: Path, have: int) -> int:
     reason = f"the server answered {status} {answer.reason}"
     if status in TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise _Interrupted(reason)
-    raise DataError(_failed(url, reason))
+    raise DataError(_failure(url, reason))
 
 
 def _no_connection(error: Exception) -> str:
@@ -148,7 +150,7 @@ def _no_connection(error: Exception) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason of a requests error, without addresses that may hold a password."""
+    """Return the innermost reason of a requests error, without addresses that may hold a password."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return getattr(error, "strerror", None) or type(error).__name__
@@ -159,7 +161,7 @@ def _without_password(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _failed(url: str, reason: str) -> str:
+def _failure(url: str, reason: str) -> str:
     return (
         f"cannot download {_without_password(url)}: {reason}. What has arrived is kept, and the same command "
         "goes on from there. Behind a proxy set HTTPS_PROXY; with a mirror set RESFLOW_OXFORD_URL to its "

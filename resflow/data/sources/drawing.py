@@ -21,6 +21,7 @@ Array = NDArray[np.floating]  # float32 in practice
 Colour = Array  # shape (3,), or (height, width, 3)
 Texture = Callable[[Array, Array], Colour]  # (t, s), each (height, width), to RGB
 TAU = 2 * np.pi
+SHADOW, LEAF_SHADOW = 0.4, 0.3  # darkness 0..1 that a petal and a leaf cast on what is below them
 
 
 class Canvas:
@@ -34,7 +35,7 @@ class Canvas:
         self.pixels = np.zeros((side, side, 3), np.float32)
 
     def window(self, x: float, y: float, radius: float) -> tuple[slice, slice]:
-        """Rows and columns of the square around (x, y), cut at the canvas; may be empty."""
+        """Return rows and columns of the square around (x, y), cut at the canvas; may be empty."""
 
         def span(middle: float) -> slice:
             low, high = (int(np.floor((middle + sign * radius + 1) / self.pixel)) for sign in (-1, 1))
@@ -53,24 +54,24 @@ class Canvas:
 
 
 def edge(distance: Array, width: float) -> Array:
-    """Opacity 0..1 of a signed distance, by a linear ramp of `width` around its zero."""
+    """Return the opacity 0..1 of a signed distance, by a linear ramp of `width` around its zero."""
     return np.clip(0.5 + distance / np.float32(width), 0, 1)
 
 
 def mix(a: Colour, b: Colour, share: Array) -> Colour:
-    """Colour `a` where share (height, width) is 0, `b` where it is 1."""
+    """Mix colours: `a` where share (height, width) is 0, `b` where it is 1."""
     return a + share[..., None] * (b - a)
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """RGB of a hue in turns, by the usual trapezoids (Smith 1978)."""
+    """Return the RGB of a hue in turns, by the usual trapezoids (Smith 1978)."""
     ramp = np.abs((hue + np.array([0, 2 / 3, 1 / 3])) % 1 * 6 - 3) - 1
     return (value * (1 - saturation + saturation * np.clip(ramp, 0, 1))).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a flower stands: centre and radius in canvas units, angles in radians.
+    """The place of a flower: centre and radius in canvas units, angles in radians.
 
     `tilt` is the angle between its axis and the line of sight, towards `azimuth`; `turn` spins it
     about its own axis.
@@ -107,7 +108,7 @@ class Plane:
         return self.r.size == 0
 
     def inner(self, reach: float) -> Plane:
-        """The same plane over the smaller window that holds r < reach."""
+        """Return the same plane over the smaller window that holds r < reach."""
         return Plane(self.canvas, self.pose, reach, self.blur)
 
 
@@ -127,24 +128,15 @@ class Outline:
     fringe: float = 0.0
 
 
-def whorl(
-    plane: Plane,
-    outline: Outline,
-    lengths: Array,
-    turns: Array,
-    tones: Array,
-    texture: Texture,
-    shadow: float = 0.4,
-) -> None:
+def paint_whorl(plane: Plane, outline: Outline, lengths: Array, turns: Array, tones: Array, texture: Texture) -> None:
     """Paint one ring of petals.
 
     Args:
-        plane: where.
+        plane: the flower's.
         outline: the shape that all of them share.
         lengths, turns, tones: shape (petals,): length (1 is the flower's radius), angle away from the
             even spacing in radians, brightness as a factor.
         texture: colour at (t, s).
-        shadow: darkness 0..1 that a petal casts on what is below it.
     """
     if plane.empty:
         return
@@ -158,7 +150,7 @@ def whorl(
         length = lengths[which]
         along, across = plane.r * np.cos(local), plane.r * np.sin(local)
         inside, t, s = _petal(outline, along, across, length, np.float32(np.sin(step / 2)))
-        plane.canvas.shade(plane.window, shadow * edge(inside + 0.04, plane.soft + 0.16))
+        plane.canvas.shade(plane.window, SHADOW * edge(inside + 0.04, plane.soft + 0.16))
         light = tones[which] * (1.06 - 0.24 * s * s - 0.3 * (1 - t) ** 4)
         colour = texture(t, s) * light[..., None]
         plane.canvas.paint(plane.window, colour, edge(inside, plane.soft))
@@ -167,7 +159,7 @@ def whorl(
 def _petal(
     outline: Outline, along: Array, across: Array, length: Array, room: np.float32
 ) -> tuple[Array, Array, Array]:
-    """Signed distance, t and s of a petal along the first axis; `room` is sin(pi / petals)."""
+    """Return signed distance, t and s of a petal along the first axis; `room` is sin(pi / petals)."""
     widest = length * (room * np.float32(outline.width * outline.widest))
     reach = length
     if outline.notch or outline.fringe:
@@ -182,7 +174,7 @@ def _petal(
     return inside, t, np.clip(across / (half + np.float32(1e-3)), -1, 1)
 
 
-def funnel(plane: Plane, lobes: int, depth: float, texture: Texture, shadow: float = 0.4) -> None:
+def paint_funnel(plane: Plane, lobes: int, depth: float, texture: Texture) -> None:
     """Paint a corolla whose petals have grown together, with shallow lobes of that relative depth."""
     if plane.empty:
         return
@@ -191,12 +183,12 @@ def funnel(plane: Plane, lobes: int, depth: float, texture: Texture, shadow: flo
     rim = 1 - np.float32(depth) * fold**4
     inside = rim - plane.r
     t = np.clip(plane.r / rim, 0, 1)
-    plane.canvas.shade(plane.window, shadow * edge(inside + 0.04, plane.soft + 0.16))
+    plane.canvas.shade(plane.window, SHADOW * edge(inside + 0.04, plane.soft + 0.16))
     light = (0.62 + 0.48 * np.sqrt(t)) * (1.05 - 0.12 * fold * fold)
     plane.canvas.paint(plane.window, texture(t, fold) * light[..., None], edge(inside, plane.soft))
 
 
-def disc(plane: Plane, radius: float, colour: Colour, rim: Colour, grain: float = 0.25) -> None:
+def paint_disc(plane: Plane, radius: float, colour: Colour, rim: Colour, grain: float = 0.25) -> None:
     """Paint a domed centre of florets: two crossing spirals, darker towards the rim's colour."""
     inner = plane.inner(radius)
     if inner.empty:
@@ -208,7 +200,7 @@ def disc(plane: Plane, radius: float, colour: Colour, rim: Colour, grain: float 
     inner.canvas.paint(inner.window, mix(colour, rim, t**3) * light[..., None], edge(radius - inner.r, inner.soft))
 
 
-def ring(plane: Plane, radius: float, colour: Colour, throat: Colour) -> None:
+def paint_ring(plane: Plane, radius: float, colour: Colour, throat: Colour) -> None:
     """Paint a coloured eye around a dark throat."""
     inner = plane.inner(radius)
     if inner.empty:
@@ -217,7 +209,7 @@ def ring(plane: Plane, radius: float, colour: Colour, throat: Colour) -> None:
     inner.canvas.paint(inner.window, throat, edge(radius * 0.45 - inner.r, inner.soft + 0.03))
 
 
-def stamens(plane: Plane, count: int, radius: float, colour: Colour, anther: Colour) -> None:
+def paint_stamens(plane: Plane, count: int, radius: float, colour: Colour, anther: Colour) -> None:
     """Paint filaments that end in anthers at that radius, and a pistil."""
     inner = plane.inner(radius + 0.1)
     if inner.empty:
@@ -233,23 +225,25 @@ def stamens(plane: Plane, count: int, radius: float, colour: Colour, anther: Col
     inner.canvas.paint(inner.window, colour * np.float32(0.9), edge(0.07 - inner.r, inner.soft))
 
 
-def leaf(
-    canvas: Canvas,
-    base: tuple[float, float],
-    tip: tuple[float, float],
-    width: float,
-    colour: Colour,
-    *,
-    bend: float = 0.0,
-    fullness: float = 0.9,
-    veins: float = 0.0,
-    shadow: float = 0.3,
-    blur: float = 0.0,
-) -> None:
-    """Paint a leaf, a blade of grass or (fullness 0) a stem from base to tip, bent sideways."""
-    (x0, y0), (x1, y1) = base, tip
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf, a blade of grass or (fullness 0) a stem from base to tip, bent sideways; all in canvas units."""
+
+    base: tuple[float, float]
+    tip: tuple[float, float]
+    width: float  # half of it, at the widest place
+    colour: Colour
+    bend: float = 0.0
+    fullness: float = 0.9
+    veins: float = 0.0  # how far they stand out, 0..1
+    blur: float = 0.0
+
+
+def paint_leaf(canvas: Canvas, leaf: Leaf) -> None:
+    """Paint a leaf with its shadow."""
+    (x0, y0), (x1, y1) = leaf.base, leaf.tip
     length = float(np.hypot(x1 - x0, y1 - y0))
-    window = canvas.window((x0 + x1) / 2, (y0 + y1) / 2, length / 2 + width + abs(bend) + blur)
+    window = canvas.window((x0 + x1) / 2, (y0 + y1) / 2, length / 2 + leaf.width + abs(leaf.bend) + leaf.blur)
     rows, columns = window
     x, y = canvas.x[:, columns] - np.float32(x0), canvas.y[rows] - np.float32(y0)
     if x.size == 0 or y.size == 0:
@@ -257,14 +251,14 @@ def leaf(
     cos, sin = np.float32((x1 - x0) / length), np.float32((y1 - y0) / length)
     along = (cos * x + sin * y) / np.float32(length)
     t = np.clip(along, 1e-3, 1 - 1e-3)
-    across = cos * y - sin * x - np.float32(4 * bend) * t * (1 - t)
-    half = np.float32(width) * np.sin(np.float32(np.pi) * t) ** np.float32(fullness)
+    across = cos * y - sin * x - np.float32(4 * leaf.bend) * t * (1 - t)
+    half = np.float32(leaf.width) * np.sin(np.float32(np.pi) * t) ** np.float32(leaf.fullness)
     inside = np.minimum(half - np.abs(across), np.float32(length) * np.minimum(along, 1 - along))
-    soft = 1.5 * canvas.pixel + blur
-    canvas.shade(window, shadow * edge(inside + 0.03, soft + 0.12))
+    soft = 1.5 * canvas.pixel + leaf.blur
+    canvas.shade(window, LEAF_SHADOW * edge(inside + 0.03, soft + 0.12))
     s = np.clip(across / (half + np.float32(1e-3)), -1, 1)
     light = 0.92 + 0.2 * s
-    if veins:
+    if leaf.veins:
         lines = np.exp(-(s * s) * 60) + 0.4 * np.cos(t * 40 - np.abs(s) * 9)
-        light = light + np.float32(veins) * lines
-    canvas.paint(window, colour * light[..., None], edge(inside, soft))
+        light = light + np.float32(leaf.veins) * lines
+    canvas.paint(window, leaf.colour * light[..., None], edge(inside, soft))

@@ -39,7 +39,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies in a folder, sorted by name; `beside` are files at the top, which are no images."""
+    """The contents of a folder, sorted by name; `beside` are files at the top, which are no images."""
 
     class_names: tuple[str, ...]
     photos: tuple[Photo, ...]
@@ -67,7 +67,7 @@ class Folder:
             raise DataError(f"cannot read {error.filename or self._folder}: {error.strerror}.") from error
 
     def identity(self) -> str:
-        """Hex sha256 over every image's class, name and bytes; reads all files once, decodes none."""
+        """Return the hex sha256 over every image's class, name and bytes; reads all files once, decodes none."""
         lines = (f"{photo.name}\0{photo.digest}\n" for photo in self._scan.photos)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -80,14 +80,14 @@ class Folder:
         return cache.build(self.name, self.identity(), image_size, list_contents, progress=progress)
 
     def _contents(self, image_size: int) -> cache.Contents:
-        found = self._scan
+        contents = self._scan
         return cache.Contents(
-            names=[photo.name for photo in found.photos],
-            labels=[photo.label for photo in found.photos],
-            class_names=found.class_names,
-            images=decode_all(((photo.name, partial(_unchanged, photo)) for photo in found.photos), image_size),
+            names=[photo.name for photo in contents.photos],
+            labels=[photo.label for photo in contents.photos],
+            class_names=contents.class_names,
+            images=decode_all(((photo.name, partial(_unchanged, photo)) for photo in contents.photos), image_size),
             memberships={},
-            ignored=found.beside,
+            ignored=contents.beside,
         )
 
 
@@ -120,7 +120,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _text(path: Path) -> str:
-    """A file's name in one Unicode spelling, so that a copy of the folder on another system has the same."""
+    """Return a file's name in one Unicode spelling, so that a copy of the folder on another system has the same."""
     name = unicodedata.normalize("NFC", path.name)
     try:
         name.encode()
@@ -132,8 +132,8 @@ def _text(path: Path) -> str:
 def _check_classes(folder: Path, classes: list[Path]) -> None:
     names = [entry.name for entry in classes]
     if len(classes) < 2:
-        found = f"only one, '{names[0]}'" if names else "none"
-        raise DataError(f"{folder} holds {found}: at least two class folders are needed. {EXPECTED}")
+        number = f"only one, '{names[0]}'" if names else "none"
+        raise DataError(f"{folder} holds {number}: at least two class folders are needed. {EXPECTED}")
     if all(name.lower() in PARTS_SEEN for name in names):
         raise DataError(
             f"{folder} holds {', '.join(names)}, which look like parts of a split and not like classes. "

@@ -68,7 +68,7 @@ SUBSETS = {
 
 @dataclass(frozen=True)
 class Annotations:
-    """What the two .mat files say: `labels[i]` is the class (from 1), `parts[i]` the part of image i + 1."""
+    """The contents of the two .mat files: `labels[i]` is the class (from 1), `parts[i]` the part of image i + 1."""
 
     labels: np.ndarray
     parts: tuple[str, ...]
@@ -97,7 +97,7 @@ class Oxford:
             _holds_files(data_dir)
 
     def identity(self) -> str:
-        """Hex sha256 of the files' md5s (and of the article's figures where they matter)."""
+        """Return the hex sha256 of the files' md5s (and of the article's figures where they matter)."""
         parts: dict[str, object] = {"source": self.name, "md5": self._md5s}
         if "article" in self.splits:
             parts["article"] = sorted(_article().items())
@@ -137,14 +137,14 @@ class Oxford:
     def _contents(self, image_size: int, progress: bool) -> cache.Contents:
         folder = self.fetch(progress=progress)
         notes = read_annotations(folder)
-        wanted = [number for number, label in enumerate(notes.labels, 1) if label <= self.subset.classes]
-        memberships = {"official": [notes.parts[number - 1] for number in wanted]}
+        numbers = [number for number, label in enumerate(notes.labels, 1) if label <= self.subset.classes]
+        memberships = {"official": [notes.parts[number - 1] for number in numbers]}
         if "article" in self.splits:
-            memberships["article"] = _article_parts(wanted, notes.labels)
-        files = read_archive(folder / ARCHIVE, len(notes.labels), frozenset(wanted))
+            memberships["article"] = _article_parts(numbers, notes.labels)
+        files = read_archive(folder / ARCHIVE, len(notes.labels), frozenset(numbers))
         return cache.Contents(
-            names=[_file(number) for number in wanted],
-            labels=[int(notes.labels[number - 1]) - 1 for number in wanted],
+            names=[_file(number) for number in numbers],
+            labels=[int(notes.labels[number - 1]) - 1 for number in numbers],
             class_names=class_names()[: self.subset.classes],
             images=decode_all(files, image_size),
             memberships=memberships,
@@ -180,7 +180,7 @@ def class_names() -> tuple[str, ...]:
 
 
 def _article() -> dict[int, str]:
-    """Image number -> part, of the ten-class subset that the article trained on."""
+    """Return image number -> part of the ten-class subset that the article trained on."""
     return {int(row["image"]): ARTICLE_PARTS[row["split"]] for row in _table("article_split.csv")}
 
 
@@ -189,14 +189,14 @@ def _table(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def _article_parts(wanted: Sequence[int], labels: np.ndarray) -> list[str]:
+def _article_parts(numbers: Sequence[int], labels: np.ndarray) -> list[str]:
     article = _article()
-    if set(article) != set(wanted):
+    if set(article) != set(numbers):
         raise DataError(
-            f"the article's split is of {len(article)} images in classes 1 to 10; {LABELS} has {len(wanted)} "
+            f"the article's split is of {len(article)} images in classes 1 to 10; {LABELS} has {len(numbers)} "
             f"there, and they are not the same. Use the official {LABELS} (md5 {OFFICIAL[LABELS]})."
         )
-    return [article[number] for number in wanted]
+    return [article[number] for number in numbers]
 
 
 def read_annotations(folder: Path) -> Annotations:
@@ -217,7 +217,7 @@ def read_annotations(folder: Path) -> Annotations:
 
 
 def _numbers(path: Path, field: str) -> np.ndarray:
-    """One row of whole numbers from a .mat file, as (n,) int64."""
+    """Read one row of whole numbers from a .mat file, as (n,) int64."""
     from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
@@ -236,8 +236,8 @@ def _numbers(path: Path, field: str) -> np.ndarray:
     return values[0].astype(np.int64)
 
 
-def read_archive(path: Path, count: int, wanted: frozenset[int]) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Yield (name, read) for each wanted image as it comes in the archive.
+def read_archive(path: Path, count: int, numbers: frozenset[int]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield (name, read) of the images with some numbers, in the order of the archive.
 
     Raises DataError where the archive is truncated, or lacks one of the `count` images, or holds anything
     else. Reading is sequential, so that the archive is decompressed once.
@@ -254,7 +254,7 @@ def read_archive(path: Path, count: int, wanted: frozenset[int]) -> Iterator[tup
                     strange.append(member.name)
                 elif member.size > MOST_BYTES:
                     raise tarfile.TarError(f"{member.name} claims {member.size:,} bytes, which no photo has")
-                elif number in wanted:
+                elif number in numbers:
                     file = archive.extractfile(member)
                     encoded = file.read() if file else b""
                     yield _file(number), partial(bytes, encoded)
@@ -264,11 +264,11 @@ def read_archive(path: Path, count: int, wanted: frozenset[int]) -> Iterator[tup
             f"md5 is {OFFICIAL[ARCHIVE]}."
         ) from error
     if expected or strange:
-        found = [f"{len(expected)} missing, such as {min(expected)}"] if expected else []
-        found += [f"{len(strange)} unexpected or repeated, such as {strange[0]!r}"] if strange else []
+        problems = [f"{len(expected)} missing, such as {min(expected)}"] if expected else []
+        problems += [f"{len(strange)} unexpected or repeated, such as {strange[0]!r}"] if strange else []
         raise DataError(
             f"{path}: expected the members jpg/{_file(1)} to jpg/{_file(count)} and nothing else; "
-            f"{' and '.join(found)}. Fetch the archive again."
+            f"{' and '.join(problems)}. Fetch the archive again."
         )
 
 

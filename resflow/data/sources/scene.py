@@ -1,4 +1,4 @@
-"""What the synthetic flowers are, and the scenes they stand in.
+"""The kinds of synthetic flowers, and the scenes they stand in.
 
 A `Kind` is a structure: how many petals, of what outline, in how many whorls, around what centre.
 Everything else (colour, texture, pose, light, clutter) is drawn from the same distributions for every
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 
 from resflow.data.sources import drawing
-from resflow.data.sources.drawing import TAU, Array, Canvas, Colour, Outline, Plane, Pose, Texture, edge, hsv, mix
+from resflow.data.sources.drawing import TAU, Array, Canvas, Colour, Leaf, Outline, Plane, Pose, Texture, edge, hsv, mix
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ TEXTURES = ("plain", "gradient", "veins", "stripe", "spots", "picotee", "blotch"
 
 @dataclass(frozen=True)
 class Pattern:
-    """A petal's markings: where, in the petal's t and s, a second colour shows instead of the first."""
+    """A petal's markings: a second colour that shows instead of the first at places of the petal's t and s."""
 
     style: str
     second: Colour | None  # None: the first colour, darkened
@@ -70,7 +70,7 @@ class Pattern:
     @classmethod
     def random(cls, rng: Generator) -> Pattern:
         """Choose markings; every kind of flower may have any of them."""
-        style, second, contrast = TEXTURES[rng.integers(len(TEXTURES))], petal_colour(rng), rng.random() < 0.5
+        style, second, contrast = TEXTURES[rng.integers(len(TEXTURES))], pick_petal_colour(rng), rng.random() < 0.5
         low, high = (0.45, 0.5, 2, 0), (0.75, 1, 4, 6)
         return cls(style, second if contrast else None, *(float(value) for value in rng.uniform(low, high)))
 
@@ -102,9 +102,9 @@ class Pattern:
 
 def draw(label: int, rng: Generator, canvas: Canvas) -> None:
     """Draw one scene with a flower of KINDS[label]; every draw of `rng` is independent of the size."""
-    background(canvas, rng)
+    draw_background(canvas, rng)
     if rng.random() < 0.35:
-        distractor(canvas, rng)
+        draw_distractor(canvas, rng)
     pose = Pose(
         x=rng.uniform(-0.15, 0.15),
         y=rng.uniform(-0.15, 0.15),
@@ -113,21 +113,22 @@ def draw(label: int, rng: Generator, canvas: Canvas) -> None:
         tilt=0.95 * rng.uniform(0, 1) ** 2,
         azimuth=rng.uniform(0, TAU),
     )
-    green = foliage(rng)
+    green = pick_leaf_colour(rng)
     foot = (pose.x + rng.uniform(-0.5, 0.5), 1.3)
-    drawing.leaf(canvas, foot, (pose.x, pose.y), 0.03, green, bend=rng.uniform(-0.1, 0.1), fullness=0.0)
-    flower(canvas, KINDS[label], pose, rng)
+    stem = Leaf(foot, (pose.x, pose.y), 0.03, green, bend=rng.uniform(-0.1, 0.1), fullness=0.0)
+    drawing.paint_leaf(canvas, stem)
+    draw_flower(canvas, KINDS[label], pose, rng)
     occlude(canvas, pose, rng)
     illuminate(canvas, rng)
 
 
-def foliage(rng: Generator) -> Colour:
-    """A leaf's colour: mostly greens, at times dry or dark."""
+def pick_leaf_colour(rng: Generator) -> Colour:
+    """Draw the colour of a leaf: mostly greens, at times dry or dark."""
     return hsv(rng.uniform(0.18, 0.4), rng.uniform(0.3, 0.75), rng.uniform(0.15, 0.55))
 
 
-def petal_colour(rng: Generator) -> Colour:
-    """A petal's colour, spread around one of PETAL_COLOURS."""
+def pick_petal_colour(rng: Generator) -> Colour:
+    """Draw the colour of a petal, spread around one of PETAL_COLOURS."""
     hue, saturation, value = PETAL_COLOURS[rng.integers(len(PETAL_COLOURS))]
     return hsv(
         hue + rng.normal(0, 0.03),
@@ -136,7 +137,7 @@ def petal_colour(rng: Generator) -> Colour:
     )
 
 
-def background(canvas: Canvas, rng: Generator) -> None:
+def draw_background(canvas: Canvas, rng: Generator) -> None:
     """Fill the canvas: a two-coloured ground, blurred blobs, then leaves and blades of grass."""
     ground = [hsv(rng.uniform(0.05, 0.6), rng.uniform(0.1, 0.6), rng.uniform(0.08, 0.5)) for _ in "ab"]
     angle = rng.uniform(0, TAU)
@@ -145,7 +146,7 @@ def background(canvas: Canvas, rng: Generator) -> None:
     everywhere = (slice(None), slice(None))
     for _ in range(rng.integers(3, 7)):
         x, y, width = rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.12, 0.4)
-        colour = petal_colour(rng) * np.float32(0.7) if rng.random() < 0.3 else foliage(rng)
+        colour = pick_petal_colour(rng) * np.float32(0.7) if rng.random() < 0.3 else pick_leaf_colour(rng)
         across = np.exp(-(((canvas.x - np.float32(x)) / np.float32(width)) ** 2))
         down = np.exp(-(((canvas.y - np.float32(y)) / np.float32(width)) ** 2))
         canvas.paint(everywhere, colour, np.float32(rng.uniform(0.4, 0.9)) * across * down)
@@ -154,19 +155,19 @@ def background(canvas: Canvas, rng: Generator) -> None:
         angle, blade = rng.uniform(0, TAU), rng.random() < grassy
         x, y = rng.uniform(-1.2, 1.2, 2)
         length = rng.uniform(0.8, 1.8) if blade else rng.uniform(0.4, 1.1)
-        drawing.leaf(
-            canvas,
+        leaf = Leaf(
             (x, y),
             (x + length * np.cos(angle), y + length * np.sin(angle)),
             rng.uniform(0.02, 0.06) if blade else rng.uniform(0.1, 0.28),
-            foliage(rng),
+            pick_leaf_colour(rng),
             bend=rng.uniform(-0.12, 0.12),
             veins=rng.uniform(0, 0.3),
             blur=rng.uniform(0, 0.12),
         )
+        drawing.paint_leaf(canvas, leaf)
 
 
-def distractor(canvas: Canvas, rng: Generator) -> None:
+def draw_distractor(canvas: Canvas, rng: Generator) -> None:
     """Draw a smaller, unsharp flower of any kind that the frame cuts."""
     angle, distance = rng.uniform(0, TAU), rng.uniform(1.3, 1.7)
     pose = Pose(
@@ -177,10 +178,10 @@ def distractor(canvas: Canvas, rng: Generator) -> None:
         tilt=rng.uniform(0, 1.0),
         azimuth=rng.uniform(0, TAU),
     )
-    flower(canvas, KINDS[rng.integers(len(KINDS))], pose, rng, blur=rng.uniform(0.02, 0.08))
+    draw_flower(canvas, KINDS[rng.integers(len(KINDS))], pose, rng, blur=rng.uniform(0.02, 0.08))
 
 
-def flower(canvas: Canvas, kind: Kind, pose: Pose, rng: Generator, blur: float = 0.0) -> None:
+def draw_flower(canvas: Canvas, kind: Kind, pose: Pose, rng: Generator, blur: float = 0.0) -> None:
     """Draw one flower of a kind at a pose, with its own colours, texture and small irregularities."""
     outline = replace(
         kind.outline,
@@ -189,7 +190,7 @@ def flower(canvas: Canvas, kind: Kind, pose: Pose, rng: Generator, blur: float =
         notch=kind.outline.notch * rng.uniform(0.8, 1.2),
         fringe=kind.outline.fringe * rng.uniform(0.8, 1.2),
     )
-    colour, pattern = petal_colour(rng), Pattern.random(rng)
+    colour, pattern = pick_petal_colour(rng), Pattern.random(rng)
     petals = int(rng.integers(kind.petals[0], kind.petals[1] + 1))
     around = np.arange(petals) * (TAU / petals) + rng.uniform(0, TAU)
     lit = 1 + 0.12 * np.cos(around).astype(np.float32)
@@ -198,10 +199,10 @@ def flower(canvas: Canvas, kind: Kind, pose: Pose, rng: Generator, blur: float =
         plane = Plane(canvas, replace(pose, turn=turn), radius, blur)
         tint = colour * np.float32(1 - 0.06 * number)
         if kind.fused:
-            drawing.funnel(plane, petals, rng.uniform(0.04, 0.12), pattern.on(tint))
+            drawing.paint_funnel(plane, petals, rng.uniform(0.04, 0.12), pattern.on(tint))
             continue
         spread = rng.normal(0, 1, (3, petals)).astype(np.float32)
-        drawing.whorl(
+        drawing.paint_whorl(
             plane,
             outline,
             lengths=np.float32(radius) * np.clip(1 + 0.05 * spread[0], 0.85, 1.1),
@@ -209,24 +210,24 @@ def flower(canvas: Canvas, kind: Kind, pose: Pose, rng: Generator, blur: float =
             tones=lit + 0.05 * spread[2],
             texture=pattern.on(tint),
         )
-    centre(Plane(canvas, pose, 0.6, blur), kind.centres[rng.integers(len(kind.centres))], colour, rng)
+    draw_centre(Plane(canvas, pose, 0.6, blur), kind.centres[rng.integers(len(kind.centres))], colour, rng)
 
 
-def centre(plane: Plane, sort: str, petal: Colour, rng: Generator) -> None:
+def draw_centre(plane: Plane, sort: str, petal: Colour, rng: Generator) -> None:
     """Draw what a flower has in its middle: `disc`, `eye`, `stamens` or `bud`."""
     warm = hsv(rng.uniform(0.07, 0.17), rng.uniform(0.5, 0.95), rng.uniform(0.6, 1.0))
     dark = hsv(rng.uniform(0, 1), rng.uniform(0.3, 0.8), rng.uniform(0.12, 0.4))
     size = rng.uniform(0.85, 1.2)
     if sort == "disc":
         pair = (warm, dark) if rng.random() < 0.65 else (dark, warm)
-        drawing.disc(plane, 0.25 * size, *pair)
+        drawing.paint_disc(plane, 0.25 * size, *pair)
     elif sort == "eye":
-        drawing.ring(plane, 0.24 * size, warm if rng.random() < 0.5 else petal_colour(rng), dark)
+        drawing.paint_ring(plane, 0.24 * size, warm if rng.random() < 0.5 else pick_petal_colour(rng), dark)
     elif sort == "stamens":
         pale = hsv(0.2, 0.25, 0.9)
-        drawing.stamens(plane, int(rng.integers(5, 11)), 0.3 * size, pale, warm if rng.random() < 0.6 else dark)
+        drawing.paint_stamens(plane, int(rng.integers(5, 11)), 0.3 * size, pale, warm if rng.random() < 0.6 else dark)
     else:
-        drawing.disc(plane, 0.12 * size, petal * np.float32(0.85), petal * np.float32(0.55), grain=0.4)
+        drawing.paint_disc(plane, 0.12 * size, petal * np.float32(0.85), petal * np.float32(0.55), grain=0.4)
 
 
 def occlude(canvas: Canvas, pose: Pose, rng: Generator) -> None:
@@ -238,17 +239,17 @@ def occlude(canvas: Canvas, pose: Pose, rng: Generator) -> None:
         stem = rng.random() < 0.4
         half *= 2 if stem else 1
         dx, dy = half * np.cos(heading), half * np.sin(heading)
-        drawing.leaf(
-            canvas,
+        leaf = Leaf(
             (x - dx, y - dy),
             (x + dx, y + dy),
             rng.uniform(0.02, 0.045) if stem else rng.uniform(0.08, 0.16),
-            foliage(rng),
+            pick_leaf_colour(rng),
             bend=rng.uniform(-0.1, 0.1),
             fullness=0.2 if stem else 0.9,
             veins=rng.uniform(0, 0.25),
             blur=rng.uniform(0, 0.05),
         )
+        drawing.paint_leaf(canvas, leaf)
 
 
 def illuminate(canvas: Canvas, rng: Generator) -> None:

@@ -79,7 +79,7 @@ class Synthetic:
         places = [(part, index) for part in cache.PARTS for index in range(self.counts[part])]
         names = [f"{part}-{index:04d}" for part, index in places]
 
-        def drawn() -> Iterator[Decoded]:
+        def draw() -> Iterator[Decoded]:
             for name, (part, index) in zip(names, places, strict=True):
                 yield Decoded.drawn(name, picture(self.seed, part, index, image_size))
 
@@ -87,7 +87,7 @@ class Synthetic:
             names=names,
             labels=[label_of(index) for _, index in places],
             class_names=[kind.name for kind in scene.KINDS],
-            images=drawn(),
+            images=draw(),
             memberships={"generated": [part for part, _ in places]},
         )
 
