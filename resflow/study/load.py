@@ -92,6 +92,7 @@ def builtin_folder() -> Path:
 
 
 def builtin_studies() -> dict[str, Path]:
+    """Return name -> file of the built-in studies."""
     return {path.stem: path for path in sorted(builtin_folder().glob("*.yaml"))}
 
 

@@ -26,7 +26,7 @@ JIT_STEPS = 2000  # a guess for GPUs, none was at hand: a minute of compilation 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a trial must know of its data before anything is decoded."""
+    """The facts that a trial needs of its data before anything is decoded."""
 
     source: str  # the source's name, without a path
     fingerprint: str  # of the images, labels and split
@@ -78,7 +78,7 @@ class Trial:
 
     @property
     def context(self) -> TrialContext:
-        """What it shares with all trials of its arm."""
+        """The surroundings that it shares with all trials of its arm."""
         return TrialContext(self.facts, self.execution, self.pretrained)
 
     @property

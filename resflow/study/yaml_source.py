@@ -70,33 +70,33 @@ def _merge(old: Any, new: Any, path: Path_) -> Any:
     return {**old, **{key: _merge(old.get(key), value, (*path, key)) for key, value in new.items()}}
 
 
-def read_document(path: Path, shown: str | None = None) -> Document:
-    """Read a YAML 1.2 file. Raises StudyError with file and line where it cannot be read."""
-    shown = shown or str(path)
+def read_document(path: Path, label: str | None = None) -> Document:
+    """Read a YAML 1.2 file, `label` in messages. Raises StudyError with file and line where it cannot be read."""
+    label = label or str(path)
     try:
         content = path.read_bytes()
-        return parse_document(content.decode(), shown)
+        return parse_document(content.decode(), label)
     except FileNotFoundError as error:
         raise StudyError(
-            f"{shown}: there is no such file. `resflow init` writes one to start from, `resflow list` names the "
+            f"{label}: there is no such file. `resflow init` writes one to start from, `resflow list` names the "
             "built-in studies."
         ) from error
     except OSError as error:
-        raise StudyError(f"{shown}: cannot be read: {error.strerror}. Expected a YAML file.") from error
+        raise StudyError(f"{label}: cannot be read: {error.strerror}. Expected a YAML file.") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise StudyError(f"{shown}:{line}: this is no UTF-8 text ({error.reason}): save the file as UTF-8.") from error
+        raise StudyError(f"{label}:{line}: this is no UTF-8 text ({error.reason}): save the file as UTF-8.") from error
 
 
-def parse_document(text: str, shown: str) -> Document:
+def parse_document(text: str, label: str) -> Document:
     """Read YAML text. Duplicate keys, tags and anything but a mapping at the top are errors.
 
     A key is text as it is written, so that 18 and 1e-4 may be labels.
     """
-    values, origins = _tree(text, shown)
+    values, origins = _tree(text, label)
     if not isinstance(values, dict):
-        raise StudyError(f"{shown}:1: expected a mapping such as 'name: my-study', got {_kind(values)}.")
-    return Document(values, origins, shown)
+        raise StudyError(f"{label}:1: expected a mapping such as 'name: my-study', got {_kind(values)}.")
+    return Document(values, origins, label)
 
 
 def parse_scalar(text: str) -> Any:
@@ -122,29 +122,29 @@ def _kind(value: Any) -> str:
     return "an empty file" if value is None else "a list" if isinstance(value, list) else f"'{str(value)[:60]}'"
 
 
-def _tree(text: str, shown: str) -> tuple[Any, dict[Path_, str]]:
-    builder = _Builder(shown)
+def _tree(text: str, label: str) -> tuple[Any, dict[Path_, str]]:
+    builder = _Builder(label)
     try:
-        _check_depth(text, shown)
+        _check_depth(text, label)
         root = YAML(typ="safe", pure=True).compose(text)
         return (None if root is None else builder.build(root, ())), builder.origins
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise StudyError(f"{shown}{line}: this is no valid YAML: {error.problem}.") from error
+        raise StudyError(f"{label}{line}: this is no valid YAML: {error.problem}.") from error
     except ReaderError as error:
         number = text.count("\n", 0, error.position) + 1
-        raise StudyError(f"{shown}:{number}: this is no valid YAML: {error.reason}.") from error
+        raise StudyError(f"{label}:{number}: this is no valid YAML: {error.reason}.") from error
     except YAMLError as error:
-        raise StudyError(f"{shown}: this is no valid YAML: {str(error).splitlines()[0]}.") from error
+        raise StudyError(f"{label}: this is no valid YAML: {str(error).splitlines()[0]}.") from error
 
 
-def _check_depth(text: str, shown: str) -> None:
+def _check_depth(text: str, label: str) -> None:
     """Refuse deep nesting before the parser's own recursion meets it."""
     depth = 0
     for event in YAML(typ="safe", pure=True).parse(text):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > DEEPEST:
-            raise StudyError(f"{shown}:{event.start_mark.line + 1}: nested deeper than {DEEPEST} levels.")
+            raise StudyError(f"{label}:{event.start_mark.line + 1}: nested deeper than {DEEPEST} levels.")
 
 
 class _Builder:
@@ -154,8 +154,8 @@ class _Builder:
     itself as null and a foreign tag as if it were none, and has no line for what a merge brings in.
     """
 
-    def __init__(self, shown: str) -> None:
-        self.shown, self.origins, self.count = shown, dict[Path_, str](), 0
+    def __init__(self, label: str) -> None:
+        self.label, self.origins, self.count = label, dict[Path_, str](), 0
         self.constructor = YAML(typ="safe", pure=True).constructor
 
     def build(self, node: Node, path: Path_) -> Any:
@@ -213,7 +213,7 @@ class _Builder:
             raise self._error(node, f"more than {MOST_VALUES:,} values or {DEEPEST} levels: does an alias hold itself?")
 
     def _place(self, node: Node) -> str:
-        return f"{self.shown}:{node.start_mark.line + 1}"
+        return f"{self.label}:{node.start_mark.line + 1}"
 
     def _error(self, node: Node, message: str) -> StudyError:
         return StudyError(f"{self._place(node)}: {message}")

@@ -1,1 +1,1 @@
-"""Where photos come from: a module a source, and `open`, which finds one by its name."""
+"""The sources of photos: a module a source, and `open`, which finds one by its name."""
