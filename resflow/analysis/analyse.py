@@ -14,14 +14,20 @@ from resflow.analysis import effects, predictions, verdicts
 from resflow.records import record as records
 from resflow.records.run import Run, load_run
 from resflow.study import search_space as space
+from resflow.study.level_columns import with_levels
 from resflow.tuning import phase as tuning
 
 DEMO, SYNTHETIC = "demo", "synthetic"
+LANDSCAPE_COLUMNS = ("arm", "seed", "x", "y", "loss")
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """One run's frames: a row a trial, an arm, a contrast, an epoch; `left_out` says what none holds."""
+    """One run's frames: a row a trial, an arm, a contrast, an epoch; `left_out` says what none holds.
+
+    Beside an arm stands a column for each factor with the arm's label; `effects` has two arms, and `arm_FACTOR` and
+    `reference_FACTOR`.
+    """
 
     run: Run
     design: designs.Design
@@ -50,13 +56,20 @@ class Analysis:
     @cached_property
     def diagnostics(self) -> pd.DataFrame | None:
         """What completed trials saw inside; None of many trials."""
+        if len(self.trials) > designs.MANY:
+            return None
         done = self.trials[self.trials["status"] == "completed"]
-        return None if len(self.trials) > designs.MANY else self.run.diagnostics_of(done["id"])
+        return with_levels(self.run.diagnostics_of(done["id"]), self.design.arms)
 
     @cached_property
     def tuning(self) -> tuning.Phase | None:
         """The tuning phase; None of a run that has none."""
         return tuning.read_phase(self.run.folder)
+
+    @cached_property
+    def ledger(self) -> pd.DataFrame | None:
+        """What each arm was allotted by the tuning phase and what it used; None of a run that has none."""
+        return self.tuning.ledger(designs.written_arms(self.run)) if self.tuning else None
 
     @cached_property
     def space(self) -> dict[str, space.Parameter]:
@@ -71,10 +84,10 @@ class Analysis:
             table = pd.read_csv(self.run.folder / workspace.LANDSCAPE, dtype={"arm": str})
         except (OSError, ValueError):
             return None
-        if not {"arm", "seed", "x", "y", "loss"} <= set(table.columns):
+        if not set(LANDSCAPE_COLUMNS) <= set(table.columns):
             return None
-        known = table[table["arm"].isin(list(self.design.arms))]
-        return known if len(known) else None
+        known = table.loc[table["arm"].isin(list(self.design.arms)), list(LANDSCAPE_COLUMNS)]
+        return with_levels(known, self.design.arms) if len(known) else None
 
 
 @dataclass(frozen=True)
@@ -93,14 +106,17 @@ def analyse(folder: Path) -> Analysis:
     chance = designs.chance(run, design)
     histories = run.histories(trials["id"]).merge(trials[["id", "status"]], on="id", how="inner")
     arms = effects.arm_table(trials, design, chance)
+    table = effects.effect_table(trials, arms, design, chance, designs.twins(run, design))
+    for side in ("arm", "reference") if len(table) else ():
+        table = with_levels(table, design.arms, side, f"{side}_")
     return Analysis(
         run=run,
         design=design,
         chance=chance,
-        trials=trials,
-        arms=arms,
-        effects=effects.effect_table(trials, arms, design, chance, designs.twins(run, design)),
-        histories=histories,
+        trials=with_levels(trials, design.arms),
+        arms=with_levels(arms, design.arms) if len(arms) else arms,
+        effects=table,
+        histories=with_levels(histories, design.arms),
         left_out=tuple(left_out),
     )
 

@@ -124,13 +124,23 @@ def design(run: Run) -> Design:
     )
 
 
+def written_arms(run: Run) -> dict[str, dict[str, str]]:
+    """Return arm -> factor -> label of the arms that study.yaml lists, as it writes them: those that a search tunes."""
+    arms, declared = run.study.get("arms"), _combinations(run.study.get("factors"))
+    return {str(arm): declared[str(arm)] for arm in arms if str(arm) in declared} if isinstance(arms, list) else {}
+
+
+def _combinations(declared: Any) -> dict[str, dict[str, str]]:
+    """Arm -> factor -> label, for every combination of the levels that are declared."""
+    if not isinstance(declared, Mapping) or not all(isinstance(labels, Mapping) for labels in declared.values()):
+        return {}
+    rows = product(*([str(label) for label in labels] for labels in declared.values())) if declared else ()
+    return {"-".join(labels): dict(zip(map(str, declared), labels, strict=True)) for labels in rows}
+
+
 def _levels(run: Run, names: list[str], declared: Any) -> dict[str, dict[str, str]]:
     """Arm -> factor -> label, for every arm of the plan, or of the records where there is no plan."""
-    known = {}
-    if isinstance(declared, Mapping) and declared and all(isinstance(labels, Mapping) for labels in declared.values()):
-        for labels in product(*([str(label) for label in declared[name]] for name in declared)):
-            known["-".join(labels)] = dict(zip(names, labels, strict=True))
-    known |= {record.arm: dict(record.levels) for record in run.records}
+    known = _combinations(declared) | {record.arm: dict(record.levels) for record in run.records}
     if run.plan.empty:
         return {record.arm: known[record.arm] for record in run.records}
     rows = run.plan.drop_duplicates("arm").to_dict("records")
@@ -166,7 +176,6 @@ def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
     records = run.frame()
     if records.empty:
         records = pd.DataFrame(columns=[*TRIAL_COLUMNS, "best_epoch", "seconds"])
-    factors = {factor for record in run.records for factor in record.levels}
     metrics = sorted({name for record in run.records for name in record.metrics})
     records = records[[*TRIAL_COLUMNS, "best_epoch", "seconds", *metrics]]
     if run.plan.empty:
@@ -181,7 +190,8 @@ def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
         if len(strangers):
             names = ", ".join(sorted(strangers["id"]))
             left_out.append(f"{len(strangers)} record(s) that plan.csv does not list: {names}.")
-        table = run.plan[[c for c in TRIAL_COLUMNS if c in run.plan.columns and c not in factors]].merge(
+        own = [name for name in (*PLAN_KEYS, "parameters", "multiply_adds") if name in run.plan.columns]
+        table = run.plan[own].merge(
             records.drop(columns=["arm", "seed"]), on="id", how="left", suffixes=("_planned", "")
         )
         for name in ("parameters", "multiply_adds"):

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from resflow import atomic, workspace
-from resflow.analysis.analyse import Analysis, analyse
+from resflow.analysis.analyse import LANDSCAPE_COLUMNS, Analysis, analyse
 from resflow.data.dataset import load_dataset
 from resflow.data.decode import Decoded
 from resflow.errors import RecordError, WeightsError, one_of
 from resflow.records.record import Record
+from resflow.study.level_columns import with_levels
 from resflow.weights.saved import SavedNetwork, read_network, retrain_command
 from resflow.workflow.plan import plan_of_run
 from resflow.workspace import network_path
@@ -149,15 +150,15 @@ def measure_landscape(
             (record.arm, record.seed, place[0], place[1] if len(place) > 1 else np.nan, loss)
             for place, loss in zip(places, losses, strict=True)
         ]
-    table = pd.DataFrame(rows, columns=["arm", "seed", "x", "y", "loss"])
+    table = pd.DataFrame(rows, columns=list(LANDSCAPE_COLUMNS))
     path = chosen.analysis.run.folder / workspace.LANDSCAPE
     before = chosen.analysis.landscape
     if before is not None:
         fresh = set(zip(table["arm"], table["seed"], strict=True))
         stale = [pair in fresh for pair in zip(before["arm"], before["seed"], strict=True)]
-        table = pd.concat([before[~np.array(stale, dtype=bool)], table], ignore_index=True)
+        table = pd.concat([before.loc[~np.array(stale, dtype=bool), list(table.columns)], table], ignore_index=True)
     try:
-        atomic.write(path, atomic.csv(table))
+        atomic.write(path, atomic.csv(with_levels(table, chosen.analysis.design.arms)))
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error}. Free space or make the folder writable.") from error
     return path

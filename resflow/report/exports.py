@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from resflow.errors import RecordError, one_of
 from resflow.report import markdown, tables, test_images
 from resflow.report.figure_list import export_figures
 from resflow.report.tables import Table
+from resflow.study.level_columns import column_names
 
 FRAMES = ("csv", "json", "parquet")  # every number, as fractions
 PRINTED = ("md", "latex")  # what the report prints, as per cent
@@ -60,6 +62,7 @@ def _files(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, b
 
 
 def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    """The frames that are exported, by the name of their file."""
     return {
         "trials": analysis.trials,
         "arms": analysis.arms,
@@ -69,9 +72,21 @@ def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
 
 
 def printed(analysis: Analysis) -> list[Table]:
-    found = [tables.arms(analysis), *(tables.effects(analysis) if len(analysis.effects) else [])]
+    contrasts = tables.effects(analysis) if len(analysis.effects) else []
     hardest = test_images.hardest(analysis)
-    return [*found, *([hardest] if hardest else [])]
+    return [_arms(analysis), *contrasts, *([hardest] if hardest else [])]
+
+
+def _arms(analysis: Analysis) -> Table:
+    """The report's table of arms, with a column for each factor that varies."""
+    table, design = tables.arms(analysis), analysis.design
+    names = column_names(design.varied, table.header)
+    header = (table.header[0], *names.values(), *table.header[1:])
+    rows = tuple(
+        (row[0], *(design.arms[arm].get(factor, "") for factor in names), *row[1:])
+        for arm, row in zip(analysis.arms["arm"], table.rows, strict=True)
+    )
+    return replace(table, header=header, rows=rows, text=table.text | set(names.values()))
 
 
 def _frame(frame: pd.DataFrame, kind: str) -> bytes:

@@ -43,7 +43,7 @@ def write_report(run_folder: Path) -> Path:
     made |= {
         workspace.TRIALS_TABLE: atomic.csv(analysis.trials),
         workspace.EFFECTS: atomic.csv(analysis.effects),
-        **({workspace.LEDGER: atomic.csv(analysis.tuning.ledger())} if analysis.tuning else {}),
+        **({workspace.LEDGER: atomic.csv(analysis.ledger)} if analysis.ledger is not None else {}),
         workspace.README: _render("README.md.j2", **page),
         workspace.REPORT: _render("report.html.j2", **page),
     }

@@ -26,6 +26,7 @@ from resflow.records.record import Record
 from resflow.records.run import load_run
 from resflow.study import contrast_families, search_space
 from resflow.study.arms import Arm
+from resflow.study.level_columns import with_levels
 from resflow.study.load import Study
 from resflow.study.search_space import Parameter, Tune
 from resflow.study.trial import Candidate, Trial, make_trial
@@ -193,8 +194,11 @@ class Phase:
         found = {arm: self.winner(arm) for arm in self.table["arm"] if self.complete(arm)}
         return {arm: one for arm, one in found.items() if one}
 
-    def ledger(self) -> pd.DataFrame:
-        """What each arm was allotted and what it used: a row an arm."""
+    def ledger(self, levels: Mapping[str, Mapping[str, str]] | None = None) -> pd.DataFrame:
+        """What each arm was allotted and what it used: a row an arm, a column for each factor.
+
+        `levels` maps arm to factor to label; without it they are those that the records of candidates have.
+        """
         rows: list[dict[str, Any]] = []
         for row in self.table.to_dict("records"):
             mine, won = self.tried.get(row["arm"], []), self.winner(row["arm"])
@@ -211,7 +215,10 @@ class Phase:
                     SCORE: won.score if won else None,
                 }
             )
-        return pd.DataFrame(rows).astype({"winner": "Int64"}) if rows else pd.DataFrame(columns=[*SEARCH_COLUMNS])
+        if not rows:
+            return pd.DataFrame(columns=[*SEARCH_COLUMNS])
+        known = {arm: one.records[0].levels for arm, mine in self.tried.items() for one in mine[:1]}
+        return with_levels(pd.DataFrame(rows).astype({"winner": "Int64"}), {**known, **(levels or {})})
 
     def unfair(self) -> list[str]:
         """Why the arms cannot be compared as tuned alike; empty where they can."""

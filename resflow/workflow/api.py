@@ -99,15 +99,20 @@ class Result:
     @cached_property
     def arms(self) -> pd.DataFrame:
         """A row an arm: counts of its trials, the metric's mean over seeds with its 95 % t interval, costs."""
-        design = self.analysis.design
-        rows = [{"arm": arm, **levels} for arm, levels in design.arms.items()]
-        levels = pd.DataFrame(rows, columns=["arm", *design.factors])
-        return with_factor_values(self.analysis.arms.merge(levels, on="arm", how="left"), self.analysis.run.factors)
+        return with_factor_values(self.analysis.arms, self.analysis.run.factors)
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """A row a contrast: the paired difference over seeds, its 95 % t interval, p values and the verdict."""
-        return self.analysis.effects
+        """A row a contrast: the paired difference over seeds, its 95 % t interval, p values and the verdict.
+
+        The levels of its two arms are `arm_FACTOR` and `reference_FACTOR`.
+        """
+        table = self.analysis.effects.copy()
+        for side in ("arm", "reference"):
+            values = {f"{side}_{factor}": levels for factor, levels in self.analysis.run.factors.items()}
+            columns = [name for name in values if name in table.columns]
+            table[columns] = with_factor_values(table, values)[columns]
+        return table
 
     @cached_property
     def labels(self) -> list[str]:

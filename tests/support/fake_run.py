@@ -13,6 +13,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, Outcome, Record, write_record
+from resflow.records.run import PLAN_KEYS, PLAN_NUMBERS
+from resflow.study.level_columns import column_names
 
 DEPTHS = {"18": 18, "34": 34, "50": 50, "101": 101}
 DEPTH_FACTORS: dict[str, dict[str, Any]] = {
@@ -70,7 +72,7 @@ def write_run(
         **study,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    plan = []
+    plan, names = [], column_names(factors, (*PLAN_KEYS, *PLAN_NUMBERS))
     places = [[label for factor, label in levels.items() if factor != "shortcut"] for levels in arms.values()]
     for arm, levels in arms.items():
         for seed in seeds:
@@ -78,7 +80,8 @@ def write_run(
             shortcut = factors.get("shortcut", {}).get(levels.get("shortcut", ""), "none")
             size = 200_000 + 50_000 * places.index(others) + projections * (shortcut != "none")
             plan.append(
-                {"id": trial_id(arm, seed), "arm": arm, "seed": seed, **levels}
+                {"id": trial_id(arm, seed), "arm": arm, "seed": seed}
+                | {names[factor]: label for factor, label in levels.items()}
                 | {"parameters": size, "multiply_adds": 40 * size, "epochs": epochs}
             )
             status = (statuses or {}).get((arm, seed), "completed")
