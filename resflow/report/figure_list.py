@@ -1,4 +1,8 @@
-"""The figures of one report: which there are values for, their captions, and their bytes in every form."""
+"""The figures of one report: their sections, which there are values for, their captions, their bytes in every form.
+
+A new figure is a function from frames to a Figure in `resflow/figures/`, and here a function that yields it and a row
+of KINDS that says in which section of the report it stands.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,27 @@ from resflow.figures.confusion import MOST_CLASSES
 from resflow.figures.style import NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
 from resflow.report import test_images
 
-OURS = re.compile(
-    r"(accuracy|effects|cost|confusion|inside_\w+|landscape_\w+|tuning_\w+|(training|validation)(_by_\w+)?)\.(svg|png)"
-)
+FILES = ("svg", "png")
+SECTIONS = ("answer", "effects", "curves", "inside", "tuning", "costs", "classes")  # as the templates have them
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One figure that there are values for; `draw` takes its width in inches."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[..., Figure]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Figures of one kind: their section of the report, a pattern of their names, and those that a run has."""
+
+    section: str
+    names: str
+    entries: Callable[[Analysis], Iterator[Entry]]
 
 
 @dataclass(frozen=True)
@@ -27,6 +49,7 @@ class RenderedFigure:
     """One figure as a report needs it: SVG texts for wide and for narrow pages, and files by suffix."""
 
     name: str
+    section: str
     title: str
     caption: str
     wide: str
@@ -35,68 +58,85 @@ class RenderedFigure:
 
 
 def draw_figures(analysis: Analysis) -> list[RenderedFigure]:
-    return [_render(*figure) for figure in _figures(analysis)]
+    """Draw every figure of a run for its report."""
+    return [_render(section, entry) for section, entry in list_figures(analysis)]
 
 
 def export_figures(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, bytes]]:
     """Each figure's name and file, `kind` svg, png or pdf, so many inches wide: for a paper, on white."""
-    for name, _, _, figure in _figures(analysis):
-        yield name, to_file(figure(width=width), kind)
+    for _, entry in list_figures(analysis):
+        yield entry.name, to_file(entry.draw(width=width), kind)
 
 
-def _render(name: str, title: str, caption: str, figure: Callable[..., Figure]) -> RenderedFigure:
-    wide, narrow = figure(width=WIDE), figure(width=NARROW)
+def is_figure_file(name: str) -> bool:
+    """Whether a report writes files of this name into figures/."""
+    stem, _, suffix = name.rpartition(".")
+    return suffix in FILES and any(re.fullmatch(kind.names, stem) for kind in KINDS)
+
+
+def list_figures(analysis: Analysis) -> Iterator[tuple[str, Entry]]:
+    """Yield the section and the entry of every figure that there are values for, in the order of KINDS."""
+    for kind in KINDS:
+        for entry in kind.entries(analysis):
+            yield kind.section, entry
+
+
+def _render(section: str, entry: Entry) -> RenderedFigure:
+    wide, narrow = entry.draw(width=WIDE), entry.draw(width=NARROW)
     settle(wide)
     settle(narrow)
-    svg = to_svg(wide, name)
+    svg = to_svg(wide, entry.name)
     return RenderedFigure(
-        name=name,
-        title=title[:1].upper() + title[1:],
-        caption=caption,
+        name=entry.name,
+        section=section,
+        title=entry.title[:1].upper() + entry.title[1:],
+        caption=entry.caption,
         wide=svg,
-        narrow=to_svg(narrow, f"{name}-narrow"),
+        narrow=to_svg(narrow, f"{entry.name}-narrow"),
         files={"svg": standalone(svg).encode(), "png": to_png(wide)},
     )
 
 
-def _figures(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
-    """Yield name, title, caption and drawing function, in the order of the report."""
-    a, design, metric = analysis, analysis.design, analysis.design.metric
+def _accuracy(analysis: Analysis) -> Iterator[Entry]:
+    a, design = analysis, analysis.design
     if not a.completed:
-        yield from _curves(analysis)
-        yield from _tuning(analysis)
         return
     many = len(a.trials) > MANY
     marks = "Large marks are means over seeds" if many else "Small marks are seeds, large ones their mean"
     wide = f", wide lines span the middle nine tenths of an arm's seeds (more than {MANY} trials)" if many else ""
     bars = " with its 95 % t interval." if a.arms["low"].notna().any() else "; one seed has no interval."
-    yield (
+    yield Entry(
         "accuracy",
-        f"{metric.label} by {design.scale or 'arm'}",
+        f"{design.metric.label} by {design.scale or 'arm'}",
         marks + wide + bars,
         partial(accuracy.accuracy, a.trials, a.arms, design, a.chance),
     )
-    if len(a.effects) and a.effects["n"].sum():
-        yield (
-            "effects",
-            f"Differences in {metric.label}",
-            "Paired differences over seeds with 95 % t intervals; marker and colour give the verdict."
-            + (" Of a difference by another factor: larger or smaller." if (a.effects["less"] != "").any() else "")
-            + (" Grey zone: the declared margin of equivalence." if design.margin is not None else ""),
-            partial(forest.effect_forest, a.effects, design),
-        )
-    yield from _curves(analysis)
-    yield from _inside(analysis)
-    yield from _landscape(analysis)
-    yield (
+
+
+def _effects(analysis: Analysis) -> Iterator[Entry]:
+    table, design = analysis.effects, analysis.design
+    if not len(table) or not table["n"].sum():
+        return
+    yield Entry(
+        "effects",
+        f"Differences in {design.metric.label}",
+        "Paired differences over seeds with 95 % t intervals; marker and colour give the verdict."
+        + (" Of a difference by another factor: larger or smaller." if (table["less"] != "").any() else "")
+        + (" Grey zone: the declared margin of equivalence." if design.margin is not None else ""),
+        partial(forest.effect_forest, table, design),
+    )
+
+
+def _cost(analysis: Analysis) -> Iterator[Entry]:
+    if not analysis.completed:
+        return
+    yield Entry(
         "cost",
-        f"{metric.label} against cost",
+        f"{analysis.design.metric.label} against cost",
         "Means over seeds; small marks are trials. Time is wall time of a trial on the hardware named below, with "
         "evaluation. Dashes: the Pareto front, arms that no other beats at no more cost.",
-        partial(costs.cost, a.trials, a.arms, design),
+        partial(costs.cost, analysis.trials, analysis.arms, analysis.design),
     )
-    yield from _confusion(analysis)
-    yield from _tuning(analysis)
 
 
 INSIDE = (  # figure, kind, whether of the first step (else of the last that was kept), title, caption
@@ -108,7 +148,7 @@ INSIDE = (  # figure, kind, whether of the first step (else of the last that was
 )
 
 
-def _inside(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+def _inside(analysis: Analysis) -> Iterator[Entry]:
     """What diagnostics saw, of the trained networks; gradients also of the first step."""
     table = analysis.diagnostics
     if table is None or table.empty:
@@ -119,17 +159,18 @@ def _inside(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
         mine = mine[mine["epoch"] == epoch].dropna(subset=["value"])
         if len(mine):
             shade = " Lines are means over seeds, shades span them. Of 64 validation images; gradients of a batch."
-            yield f"inside_{name}", title, caption + shade, partial(diagnostics.inside, mine, analysis.design, kind)
+            draw = partial(diagnostics.inside, mine, analysis.design, kind)
+            yield Entry(f"inside_{name}", title, caption + shade, draw)
 
 
-def _landscape(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+def _landscape(analysis: Analysis) -> Iterator[Entry]:
     """What `resflow landscape` measured, where it did."""
     table = analysis.landscape
-    if table is None:
+    if table is None or not analysis.completed:
         return
     line, plane = table[table["y"].isna()], table[table["y"].notna()]
     if len(line):
-        yield (
+        yield Entry(
             "landscape_line",
             "Loss around the trained networks",
             "Cross-entropy on training images, in inference mode, along a random direction with filter normalisation "
@@ -138,7 +179,7 @@ def _landscape(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[...
         )
     if len(plane):
         seed = int(plane["seed"].min())
-        yield (
+        yield Entry(
             "landscape_plane",
             "Loss over two directions",
             f"Contours of the loss, the same levels in each panel, of seed {seed}. A cross marks the network.",
@@ -146,7 +187,7 @@ def _landscape(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[...
         )
 
 
-def _tuning(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+def _tuning(analysis: Analysis) -> Iterator[Entry]:
     """What a tuning phase found: what more candidates buy, and what each hyperparameter does."""
     phase, asked = analysis.tuning, analysis.run.study.get("tune")
     if phase is None or not phase.tried:
@@ -162,7 +203,7 @@ def _tuning(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
             if independent
             else "The best of the first candidates. No band: later ones depend on earlier ones, or some ended early."
         )
-        yield (
+        yield Entry(
             "tuning_curves",
             "Validation accuracy by candidates tried",
             how,
@@ -173,17 +214,17 @@ def _tuning(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
         logs = [name for name, one in analysis.space.items() if getattr(one, "sampling", "linear") == "log"]
         text = "Each mark is a candidate; the ring is the one that was chosen. All other settings vary as well."
         draw = partial(tuning.sensitivity, points, called, logs)
-        yield "tuning_sensitivity", "What each hyperparameter does", text, draw
+        yield Entry("tuning_sensitivity", "What each hyperparameter does", text, draw)
 
 
-def _confusion(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+def _confusion(analysis: Analysis) -> Iterator[Entry]:
     """The best arm's confusions, of few classes; of more the table of the hardest ones stands alone."""
     answers, arms = analysis.predictions, test_images.shown_arms(analysis)
     if answers is None or not arms or arms[0] not in answers.of_arm:
         return
     table = answers.confusion(arms[0])
     if len(table) <= MOST_CLASSES:
-        yield (
+        yield Entry(
             "confusion",
             f"What {analysis.design.display_name(arms[0])} answers",
             "Per cent of a true class' test images (row) by answer (column), the mean over seeds, of the arm with the "
@@ -192,7 +233,7 @@ def _confusion(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[...
         )
 
 
-def _curves(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., Figure]]]:
+def _curves(analysis: Analysis) -> Iterator[Entry]:
     """Training and validation error, each twice where there are two ways to lay the panels out."""
     design, many = analysis.design, len(analysis.trials) > MANY
     factor = design.main
@@ -211,9 +252,21 @@ def _curves(analysis: Analysis) -> Iterator[tuple[str, str, str, Callable[..., F
             name += "_2" if name in names else ""
             names.add(name)
             title = f"{word} error" + (f", a panel for each {' and '.join(by)}" if by else "")
-            frame = analysis.histories
-            yield name, title, caption, partial(curves.curves, frame, design, column, panel_by_scale=by_scale)
+            draw = partial(curves.curves, analysis.histories, design, column, panel_by_scale=by_scale)
+            yield Entry(name, title, caption, draw)
 
 
 def _file_name(factor: str) -> str:
     return re.sub(r"\W+", "", factor, flags=re.ASCII)[:40] or "factor"
+
+
+KINDS = (  # in the order in which they are drawn and exported
+    Kind("answer", "accuracy", _accuracy),
+    Kind("effects", "effects", _effects),
+    Kind("curves", r"(training|validation)(_by_\w+)?", _curves),
+    Kind("inside", r"inside_\w+", _inside),
+    Kind("inside", r"landscape_\w+", _landscape),
+    Kind("costs", "cost", _cost),
+    Kind("classes", "confusion", _confusion),
+    Kind("tuning", r"tuning_\w+", _tuning),
+)

@@ -21,7 +21,7 @@ from resflow import atomic, workspace
 from resflow.analysis.analyse import Analysis, analyse, labels
 from resflow.errors import RecordError
 from resflow.report import answer, markdown, paper_claims, published, run_details, tables, test_images, tuning
-from resflow.report.figure_list import OURS, RenderedFigure, draw_figures
+from resflow.report.figure_list import SECTIONS, RenderedFigure, draw_figures, is_figure_file
 
 SCRIPT = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
 LIMITS = (
@@ -51,7 +51,7 @@ def write_report(run_folder: Path) -> Path:
         for name, content in made.items():
             atomic.write(run_folder / name, content)
         for path in (run_folder / workspace.FIGURES).glob("*"):  # of an earlier report, when other arms had completed
-            if OURS.fullmatch(path.name) and f"figures/{path.name}" not in made:
+            if is_figure_file(path.name) and f"figures/{path.name}" not in made:
                 path.unlink()
     except OSError as error:
         raise RecordError(
@@ -94,16 +94,10 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
     compared = len(analysis.effects) > 0 and bool(analysis.effects["n"].any())
     return {
         **_head(analysis),
-        "main": figures[:1] if analysis.completed else [],
-        "effect_figures": [figure for figure in figures if figure.name == "effects"],
-        "curves": [figure for figure in figures if figure.name.startswith(("training", "validation"))],
+        "figures": {name: [one for one in figures if one.section == name] for name in SECTIONS},
         "training": [t for t in (tables.degradation(analysis), tables.convergence(analysis)) if t],
-        "inside": [figure for figure in figures if figure.name.startswith(("inside", "landscape"))],
         "claims": paper_claims.table(analysis) if analysis.completed else None,
-        "tuning": [figure for figure in figures if figure.name.startswith("tuning")],
         "tuned": tuning.tables(analysis.tuning, analysis.space) if analysis.tuning else [],
-        "costs": [figure for figure in figures if figure.name == "cost"],
-        "confusions": [figure for figure in figures if figure.name == "confusion"],
         "arms": tables.arms(analysis),
         "published": published.table(analysis),
         "effects": tables.effects(analysis) if compared else [],

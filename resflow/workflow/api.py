@@ -137,7 +137,7 @@ class Result:
 
     @cached_property
     def _drawings(self) -> dict[str, Callable[..., Figure]]:
-        return {name: draw for name, _, _, draw in figure_list._figures(self.analysis)}
+        return {entry.name: entry.draw for _, entry in figure_list.list_figures(self.analysis)}
 
     def _repr_html_(self) -> str:
         """Show the result in a notebook: the answer, its labels, and the arms."""

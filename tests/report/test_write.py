@@ -4,15 +4,17 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
 from support.fake_run import DEPTHS, trial_id, write_run
 
 from resflow.errors import RecordError
-from resflow.report import formatting
+from resflow.report import figure_list, formatting
 from resflow.report.write import SCRIPT as SCRIPT_OF_THE_PAGE
 from resflow.report.write import write_index, write_report
 
@@ -185,6 +187,28 @@ def test_figures_that_no_longer_hold_are_removed_and_others_kept(tmp_path, no_fi
         (run / "figures" / name).write_bytes(b"")
     write_report(run)
     assert [path.name for path in (run / "figures").iterdir()] == ["mine.png"]
+
+
+def test_a_new_figure_is_a_function_and_a_row_that_says_its_section(tmp_path, monkeypatch):
+    def gaps(analysis):
+        yield figure_list.Entry("gaps", "gaps between seeds", "A caption.", lambda width: Figure((width, 2)))
+
+    monkeypatch.setattr(figure_list, "KINDS", (figure_list.Kind("costs", "gaps", gaps),))
+    run = write_run(tmp_path, HEADS, good, seeds=(1, 2), epochs=2)
+    html = write_report(run).read_text(encoding="utf-8")
+    assert "Gaps between seeds" in html[html.index('id="costs"') : html.index('id="trials"')]
+    assert html.count("<h3>Gaps between seeds</h3>") == 1
+    assert "figures/gaps.png" in (run / "README.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(figure_list, "KINDS", (figure_list.Kind("costs", "gaps", lambda analysis: iter(())),))
+    write_report(run)
+    assert not list((run / "figures").iterdir())
+
+
+@pytest.mark.parametrize("template", ["report.html.j2", "README.md.j2"])
+def test_every_section_of_a_figure_stands_in_the_report(template):
+    text = (Path(figure_list.__file__).parent / "templates" / template).read_text(encoding="utf-8")
+    shown = set(re.findall(r"for f in figures\.(\w+)", text))
+    assert shown == set(figure_list.SECTIONS) == {kind.section for kind in figure_list.KINDS}
 
 
 def test_a_run_that_has_only_begun_says_so(tmp_path):
