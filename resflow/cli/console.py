@@ -25,23 +25,6 @@ def say(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: 42 s, 7 min, 3.5 h."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def count(number: float) -> str:
-    """A large count with its unit: 11.2 M, 1.81 G."""
-    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= limit:
-            return f"{number / limit:.3g}{unit}"
-    return f"{number:.0f}"
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> Table:
     """Make a table whose `right` columns are set to the right; cells are text, never markup."""
     made = Table(box=None, pad_edge=False, header_style="bold")
@@ -63,6 +46,8 @@ def render_table(made: tables.Table) -> Group:
 
 def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
     """Make a row a trial. A narrow terminal gets no columns of factors: the arm's name says their levels in order."""
+    from resflow.report.formatting import count, duration
+
     factors = list(trials[0].levels) if console.width >= 110 else []
     columns = ["trial", "arm", "seed", *factors, "parameters", "multiply-adds", "epochs", "time"]
     rows = [

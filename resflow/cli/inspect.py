@@ -57,13 +57,13 @@ def landscape(
     data_dir: DataDir = None,
 ) -> None:
     """Measure the loss around trained networks, along one direction and over two; the report then shows it."""
-    from resflow.cli import console
     from resflow.inspection.inspect_run import choose_networks, measure_landscape
+    from resflow.report.formatting import count
     from resflow.workspace import run_folder
 
     provenance.require_training()
     chosen = choose_networks(run_folder(run), arms, seed)
     passes = len(chosen.networks) * (points + grid**2) * images
     work = sum(record.network.get("multiply_adds") or 0 for record, _ in chosen.networks) * (points + grid**2) * images
-    print(f"{len(chosen.networks)} networks, {passes:,} forward passes, {console.count(work)} multiply-adds.")
+    print(f"{len(chosen.networks)} networks, {passes:,} forward passes, {count(work)} multiply-adds.")
     print(f"Wrote {measure_landscape(chosen, points, grid, images, reach, data_dir)}")

@@ -141,7 +141,7 @@ def clean(
 
     Kept networks go with `--what kept` alone: only training makes them again.
     """
-    from resflow.cli.console import count
+    from resflow.report.formatting import count
     from resflow.workflow.doctor import removable_places
 
     places = removable_places(what)

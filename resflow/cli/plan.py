@@ -37,7 +37,8 @@ def plan(
 
 def show(plan: Plan, format_: str = "table") -> None:
     """Print a plan: its trials, and below a table what they take."""
-    from resflow.cli.console import console, duration, plan_table
+    from resflow.cli.console import console, plan_table
+    from resflow.report.formatting import duration
     from resflow.workflow.forecast import forecast
 
     estimate = forecast(plan)
@@ -68,7 +69,7 @@ def show(plan: Plan, format_: str = "table") -> None:
 
 def _search_text(search: SearchForecast | None) -> str:
     """Say what a study does before its trials, as far as it is still to be done."""
-    from resflow.cli.console import duration
+    from resflow.report.formatting import duration
 
     if search is None:
         return "\nThe search of every arm is complete."

@@ -15,7 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from resflow.cli.console import console, duration, render_table, say, status_text, table
+from resflow.cli.console import console, render_table, say, status_text, table
+from resflow.report.formatting import duration
 
 if TYPE_CHECKING:
     from resflow.report import tables
@@ -51,9 +52,9 @@ def _print_news(progress: Progress, reported: set[str]) -> None:
     for trial_id, record in progress.done.items():
         if trial_id not in reported:
             reported.add(trial_id)
-            left = duration(progress.seconds_left())
+            took, left = duration(record.seconds), _time_left(progress)
             console.print(
-                f"{len(reported)}/{progress.total} {_outcome(record)} · {duration(record.seconds)} · {left} left",
+                f"{len(reported)}/{progress.total} {_outcome(record)} · {took} · {left}",
                 highlight=False,
                 markup=False,
             )
@@ -84,7 +85,7 @@ class _View:
         counts: Counter[str] = Counter(record.status for record in done.values())
         waiting = self.total - len(done) - len(running)
         head = Text.assemble(status_text({**counts, "running": len(running), "waiting": waiting}))
-        head.append(f" · {duration(time.monotonic() - self.started)} so far · {duration(progress.seconds_left())} left")
+        head.append(f" · {duration(time.monotonic() - self.started)} so far · {_time_left(progress)}")
         trials = progress.trials
         rows = [
             [
@@ -100,6 +101,11 @@ class _View:
         bar = Table.grid()  # a bar alone would not end its line
         bar.add_row(ProgressBar(self.total, len(done), width=min(60, console.width)))
         return Group(bar, head, table(columns, rows, right=columns[1:]))
+
+
+def _time_left(progress: Progress) -> str:
+    left = progress.seconds_left()
+    return "time left unknown" if left is None else f"{duration(left)} left"
 
 
 def _percent(value: float | None) -> str:
