@@ -4,8 +4,8 @@
     FACTOR            each factor's levels at fixed levels of all others
     FACTOR:FACTOR     interactions: how a difference between two levels changes with another factor's level
 
-A study declares the families that answer its question (`contrasts`); without that it makes the first two, and the
-interaction where exactly two factors vary.
+A study declares the contrast groups that answer its question (`contrasts`); without that it makes the first two, and
+the interaction where exactly two factors vary.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Contrast:
     `context` are the levels that hold: those that all arms share, and in an interaction what is set against what.
     """
 
-    family: str
+    group: str
     arm: str
     reference: str
     context: dict[str, str]
@@ -31,7 +31,7 @@ class Contrast:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What is compared, whichever family asks."""
+        """What is compared, whichever group asks."""
         return (self.arm, self.reference, *(self.less or ()))
 
     @property
@@ -47,12 +47,12 @@ class Contrast:
 
 
 def contrasts(design: Design) -> list[Contrast]:
-    """All declared contrasts, family by family."""
-    return [contrast for family in families(design) for contrast in _made(design, family)]
+    """All declared contrasts, group by group."""
+    return [contrast for group in group_names(design) for contrast in _in_group(design, group)]
 
 
-def families(design: Design) -> list[str]:
-    """The families that a study declares, or by default every one that it can make of up to two factors."""
+def group_names(design: Design) -> list[str]:
+    """The contrast groups that a study declares, or by default every one that it can make of up to two factors."""
     if design.contrasts is not None:
         return list(design.contrasts)
     found = [BASELINE] if design.baseline is not None else []
@@ -63,29 +63,29 @@ def families(design: Design) -> list[str]:
     return found
 
 
-def _made(design: Design, family: str) -> list[Contrast]:
-    if family == BASELINE:
+def _in_group(design: Design, group: str) -> list[Contrast]:
+    if group == BASELINE:
         reference = design.baseline
         return [Contrast(BASELINE, arm, reference, {}) for arm in design.arms if reference and arm != reference]
-    factors = [family] if family in design.varied else family.split(TIMES)
+    factors = [group] if group in design.varied else group.split(TIMES)
     if len(factors) > 2 or not set(factors) <= set(design.varied):
         return []  # declared, but in this profile it does not vary
-    return interactions(design, *factors) if len(factors) == 2 else within(design, family)
+    return interactions(design, *factors) if len(factors) == 2 else within(design, group)
 
 
 def within(design: Design, factor: str) -> list[Contrast]:
     """Contrasts between the levels of one factor at fixed levels of all others.
 
-    The reference is the baseline's level where a group has it, else the group's first level.
+    The reference is the baseline's level where the arms compared have it, else their first level.
     """
     others = design.others(factor)
-    groups: dict[tuple[str, ...], list[str]] = {}
+    alike: dict[tuple[str, ...], list[str]] = {}
     for arm, levels in design.arms.items():
-        groups.setdefault(tuple(levels.get(name, "") for name in others), []).append(arm)
+        alike.setdefault(tuple(levels.get(name, "") for name in others), []).append(arm)
     order = {label: place for place, label in enumerate(design.factors[factor])}
     preferred = design.arms[design.baseline].get(factor) if design.baseline else None
     found = []
-    for shared, arms in groups.items():
+    for shared, arms in alike.items():
         arms = sorted(arms, key=lambda arm: order[design.arms[arm][factor]])
         reference = next((arm for arm in arms if design.arms[arm][factor] == preferred), arms[0])
         context = dict(zip(others, shared, strict=True))
@@ -95,7 +95,7 @@ def within(design: Design, factor: str) -> list[Contrast]:
 
 def interactions(design: Design, factor: str, by: str) -> list[Contrast]:
     """How the differences within `factor` change along `by`, from the lowest level of `by` that has the same pair."""
-    family, pairs = f"{factor}{TIMES}{by}", within(design, factor)
+    group, pairs = f"{factor}{TIMES}{by}", within(design, factor)
     order = {label: place for place, label in enumerate(design.factors[by])}
     alike: dict[tuple[str, ...], list[Contrast]] = {}
     for pair in pairs:
@@ -103,9 +103,9 @@ def interactions(design: Design, factor: str, by: str) -> list[Contrast]:
         rest = tuple(label for name, label in pair.context.items() if name != by)
         alike.setdefault((*levels, *rest), []).append(pair)
     found = []
-    for group in alike.values():
-        first, *further = sorted(group, key=lambda pair: order[pair.context[by]])
+    for pairs_alike in alike.values():
+        first, *further = sorted(pairs_alike, key=lambda pair: order[pair.context[by]])
         for pair in further:
             context = {**pair.context, by: f"{pair.context[by]} less {first.context[by]}"}
-            found.append(Contrast(family, pair.arm, pair.reference, context, (first.arm, first.reference)))
+            found.append(Contrast(group, pair.arm, pair.reference, context, (first.arm, first.reference)))
     return found

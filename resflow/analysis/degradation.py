@@ -16,9 +16,9 @@ DEPTH = "depth"
 
 @dataclass(frozen=True)
 class Step:
-    """One net against the next shallower one of its family: the paired difference in training error, a fraction."""
+    """One net against the next shallower one of its series: the paired difference in training error, a fraction."""
 
-    family: str
+    series: str
     depth: str
     shallower: str
     difference: seed_statistics.Mean
@@ -34,7 +34,7 @@ class Step:
         return self.p_holm < seed_statistics.ALPHA and self.difference.high < 0
 
 
-def families(design: Design) -> dict[str, list[str]]:
+def depth_series(design: Design) -> dict[str, list[str]]:
     """Levels of all factors but depth -> the arms that have them, from shallow to deep; empty where depth is fixed."""
     if DEPTH not in design.varied:
         return {}
@@ -54,7 +54,9 @@ def steps(trials: pd.DataFrame, design: Design) -> list[Step]:
     """Every net against the next shallower one, Holm over all of them."""
     if "train_top1" not in trials:
         return []
-    pairs = [(family, deep, shallow) for family, arms in families(design).items() for shallow, deep in pairwise(arms)]
+    pairs = [
+        (series, deep, shallow) for series, arms in depth_series(design).items() for shallow, deep in pairwise(arms)
+    ]
     wide = by_seed(trials, design, "train_top1")
     errors = [-paired(wide, deep, shallow) for _, deep, shallow in pairs]
     if not pairs:
@@ -62,9 +64,9 @@ def steps(trials: pd.DataFrame, design: Design) -> list[Step]:
     adjusted = seed_statistics.holm([seed_statistics.t_test(one) for one in errors])
     return [
         Step(
-            family, design.arms[deep][DEPTH], design.arms[shallow][DEPTH], seed_statistics.mean_interval(one), float(p)
+            series, design.arms[deep][DEPTH], design.arms[shallow][DEPTH], seed_statistics.mean_interval(one), float(p)
         )
-        for (family, deep, shallow), one, p in zip(pairs, errors, adjusted, strict=True)
+        for (series, deep, shallow), one, p in zip(pairs, errors, adjusted, strict=True)
     ]
 
 

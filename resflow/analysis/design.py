@@ -39,7 +39,7 @@ class Design:
     baseline: str | None
     metric: Metric
     margin: float | None = None
-    contrasts: tuple[str, ...] | None = None  # families that the study declares (contrasts.py); None means all
+    contrasts: tuple[str, ...] | None = None  # groups that the study declares; None means all
 
     @cached_property
     def varied(self) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ def effect_table(
 ) -> pd.DataFrame:
     """A row a declared contrast: paired difference, interval, tests, verdict and its reason. `arms` is `arm_table`.
 
-    Holm runs over all that the study declares; what stands in two families counts once. `unpaired` says by how much
+    Holm runs over all that the study declares; what stands in two groups counts once. `unpaired` says by how much
     the parameters of `twins` (pairs of a plain and a residual arm that are equal otherwise) differ; it is empty where
     they do not, and for all other pairs.
     """
@@ -118,7 +118,7 @@ def _effect(pair: Contrast, result: seed_statistics.Paired, p_holm: float, judge
     difference, design = result.difference, judge.design
     word = judge.verdict(pair, result, p_holm)
     return {
-        "family": pair.family,
+        "contrast_group": pair.group,
         "context": ", ".join(
             label if factor == TUNING else f"{factor} {label}" for factor, label in pair.context.items()
         ),

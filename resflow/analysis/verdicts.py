@@ -27,7 +27,7 @@ class Verdicts:
         return seed_statistics.paired(differences, self.design.margin, higher_is_better=higher)
 
     def holm(self, p: Sequence[float]) -> list[float]:
-        """Adjust over all declared contrasts; one that several families ask for counts once."""
+        """Adjust over all declared contrasts; one that several groups ask for counts once."""
         once = dict(zip((pair.key for pair in self.declared), p, strict=True))
         adjusted = dict(zip(once, seed_statistics.holm(list(once.values())), strict=True))
         return [float(adjusted[pair.key]) for pair in self.declared]

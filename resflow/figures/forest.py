@@ -15,25 +15,23 @@ from resflow.study.contrast_families import BASELINE, TIMES
 
 
 def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:
-    """Every contrast's difference with its 95 % t interval, a panel a family; the mark says the verdict."""
-    families = list(dict.fromkeys(effects["family"]))
-    rows = [int((effects["family"] == family).sum()) for family in families]
+    """Every contrast's difference with its 95 % t interval, a panel a contrast group; the mark says the verdict."""
+    groups = list(dict.fromkeys(effects["contrast_group"]))
+    rows = [int((effects["contrast_group"] == group).sum()) for group in groups]
     scale = design.metric.scale
     with theme():
         figure = Figure(figsize=(width, ROW * sum(rows) + 0.55 * len(rows) + 0.7), layout="constrained")
         grid = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=[n + 0.6 for n in rows]).ravel()
-        for axes, family in zip(grid, families, strict=True):
-            mine = effects[effects["family"] == family].reset_index(drop=True)
+        for axes, group in zip(grid, groups, strict=True):
+            mine = effects[effects["contrast_group"] == group].reset_index(drop=True)
             axes.axvline(0, color=MUTED, lw=1, zorder=1)
             if design.margin is not None:
                 axes.axvspan(-scale * design.margin, scale * design.margin, color=MUTED, alpha=0.15, lw=0)
             for place, (_, row) in enumerate(mine.iterrows()):
-                _forest_row(axes, place, row, scale, _said(row, family, design))
-            axes.set_yticks(
-                range(len(mine)), [_contrast_name(row, family, design, width) for _, row in mine.iterrows()]
-            )
+                _forest_row(axes, place, row, scale, _said(row, group, design))
+            axes.set_yticks(range(len(mine)), [_contrast_name(row, group, design, width) for _, row in mine.iterrows()])
             axes.set_ylim(len(mine) - 0.4, -0.6)
-            axes.set_title(short(_family_title(family, design), width), loc="left")
+            axes.set_title(short(_group_title(group, design), width), loc="left")
             axes.grid(visible=False, axis="y")
             finish(axes)
         unit = design.metric.difference_unit
@@ -69,31 +67,29 @@ def _forest_row(axes: Axes, place: int, row: pd.Series, scale: float, said: str)
     hover(mark, said)
 
 
-def _contrast_name(row: pd.Series, family: str, design: Design, width: float, longest: int = 0) -> str:
-    if family == BASELINE:
+def _contrast_name(row: pd.Series, group: str, design: Design, width: float, longest: int = 0) -> str:
+    if group == BASELINE:
         return short(design.display_name(row["arm"]), width, longest)
-    factor = family if family in design.varied else family.split(TIMES)[0]
+    factor = group if group in design.varied else group.split(TIMES)[0]
     level, reference = (design.arms[row[side]][factor] for side in ("arm", "reference"))
-    context = design.label(row["arm"], design.others(family))
+    context = design.label(row["arm"], design.others(group))
     if row["less"]:  # "depth 34 less 18" without the factor's name
         context = ", ".join(part.split(" ", 1)[1] for part in str(row["context"]).split(", "))
     return short(f"{level} − {reference}" + (f", {context}" if context else ""), width, longest)
 
 
-def _family_title(family: str, design: Design) -> str:
-    if family == BASELINE:
+def _group_title(group: str, design: Design) -> str:
+    if group == BASELINE:
         return f"against {design.display_name(design.baseline or '')}"
-    if family in design.varied:
-        return f"{family}, the rest equal"
-    return "{} by {}".format(*family.split(TIMES))
+    if group in design.varied:
+        return f"{group}, the rest equal"
+    return "{} by {}".format(*group.split(TIMES))
 
 
-def _said(row: pd.Series, family: str, design: Design) -> str:
+def _said(row: pd.Series, group: str, design: Design) -> str:
     """The whole name, the difference and the verdict: what a label may have no room for."""
     name = (
-        design.display_name(row["arm"])
-        if family == BASELINE
-        else _contrast_name(row, family, design, WIDE, longest=200)
+        design.display_name(row["arm"]) if group == BASELINE else _contrast_name(row, group, design, WIDE, longest=200)
     )
     limits = "" if not np.isfinite(row["low"]) else f" ({design.metric.scale * row['low']:+.1f} to "
     limits += f"{design.metric.scale * row['high']:+.1f})" if limits else ""

@@ -23,11 +23,11 @@ CHANGES = {  # of an interaction, whose difference is one of differences
     "equivalent": "equal",
     "undecided": "undecided",
 }
-LONG = 6  # contrasts of a family that are told one by one; of more, each level's are told together
+LONG = 6  # contrasts of a group that are told one by one; of more, each level's are told together
 
 
 def answer(analysis: Analysis) -> list[str]:
-    """The answer, a sentence or a few for each family of contrasts that the study declares, the first one first."""
+    """The answer, a sentence or a few for each contrast group that the study declares, the first one first."""
     trials, total = analysis.completed, len(analysis.trials)
     if not trials:
         return [f"No answer yet: none of {total} trials has completed."]
@@ -40,15 +40,15 @@ def answer(analysis: Analysis) -> list[str]:
             if len(analysis.arms) == 1
             else "No baseline is declared and no factor varies: the arms below are not compared.",
         ]
-    families = list(dict.fromkeys(table["family"]))
-    if BASELINE in families and (len(families) == 1 or analysis.design.contrasts):
+    groups = list(dict.fromkeys(table["contrast_group"]))
+    if BASELINE in groups and (len(groups) == 1 or analysis.design.contrasts):
         begin.append(_against_baseline(analysis))
-    for family in families:
-        mine = table[table["family"] == family]
-        if TIMES in family and family not in analysis.design.varied:
-            begin.append(_changing(mine, family, analysis.design))
-        elif family != BASELINE:
-            begin += _within(mine, family, analysis.design)
+    for group in groups:
+        mine = table[table["contrast_group"] == group]
+        if TIMES in group and group not in analysis.design.varied:
+            begin.append(_changing(mine, group, analysis.design))
+        elif group != BASELINE:
+            begin += _within(mine, group, analysis.design)
     return begin
 
 
@@ -56,37 +56,37 @@ def _against_baseline(analysis: Analysis) -> str:
     design, arms, table = analysis.design, analysis.arms, analysis.effects
     mean = level(design.metric, float(arms.loc[arms["arm"] == design.baseline, "mean"].iloc[0]))
     unit = f" {design.metric.unit}" if design.metric.unit else ""
-    said = _named(table[table["family"] == BASELINE], design, lambda row: design.display_name(row["arm"]))
+    said = _named(table[table["contrast_group"] == BASELINE], design, lambda row: design.display_name(row["arm"]))
     return f"Against {design.display_name(design.baseline or '')} ({design.metric.label} {mean}{unit}), {said}."
 
 
-def _within(mine: pd.DataFrame, family: str, design: Design) -> list[str]:
+def _within(mine: pd.DataFrame, group: str, design: Design) -> list[str]:
     """A sentence a level where a factor has fewer other levels than contexts, else a sentence a context.
 
     Of more than LONG contrasts one sentence for all, a clause a level.
     """
-    level_of = {arm: labels[family] for arm, labels in design.arms.items()}
+    level_of = {arm: labels[group] for arm, labels in design.arms.items()}
     mine = mine.assign(_level=mine["arm"].map(level_of), _reference=mine["reference"].map(level_of))
     if len(mine) > LONG:
         return [
-            f"Against {family} {reference}: {_clauses(rows, family, design)}."
+            f"Against {group} {reference}: {_clauses(rows, group, design)}."
             for reference, rows in mine.groupby("_reference", sort=False)
         ]
     if mine["_level"].nunique() <= mine["context"].nunique():
         return [
-            f"Changing {family} from {second} to {first} {_placed(rows, design)}."
+            f"Changing {group} from {second} to {first} {_placed(rows, design)}."
             for (first, second), rows in mine.groupby(["_level", "_reference"], sort=False)
         ]
     return [
-        f"With {context}, against {family} {reference}, "
-        f"{_named(rows, design, lambda row: f'{family} ' + str(row['_level']))}."
+        f"With {context}, against {group} {reference}, "
+        f"{_named(rows, design, lambda row: f'{group} ' + str(row['_level']))}."
         if context
-        else f"Against {family} {reference}, {_named(rows, design, lambda row: f'{family} ' + str(row['_level']))}."
+        else f"Against {group} {reference}, {_named(rows, design, lambda row: f'{group} ' + str(row['_level']))}."
         for (context, reference), rows in mine.groupby(["context", "_reference"], sort=False)
     ]
 
 
-def _clauses(rows: pd.DataFrame, family: str, design: Design) -> str:
+def _clauses(rows: pd.DataFrame, group: str, design: Design) -> str:
     """2048 helps at every depth (+1.6 to +2.1 points); 512 hurts at depth 20 (−0.9 points), is undecided at …"""
     said = []
     for name, mine in rows.groupby("_level", sort=False):
@@ -95,7 +95,7 @@ def _clauses(rows: pd.DataFrame, family: str, design: Design) -> str:
             these = mine[(mine["verdict"] == word) & (mine["n"] > 0)]
             if these.empty:
                 continue
-            others = design.others(family)
+            others = design.others(group)
             everywhere = f"at every {others[0]}" if len(others) == 1 else f"at all {len(mine)}"
             where = everywhere if len(these) == len(mine) else f"at {join(list(these['context']))}"
             parts.append(f"{verbs[0]} {where} ({_range(these, design)})")
@@ -112,9 +112,9 @@ def _range(rows: pd.DataFrame, design: Design) -> str:
     return f"{interval(float(sizes.min()), float(sizes.max()), signed=True)}{unit}"
 
 
-def _changing(mine: pd.DataFrame, family: str, design: Design) -> str:
+def _changing(mine: pd.DataFrame, group: str, design: Design) -> str:
     """How differences change along another factor: their order is the study's."""
-    factor, by = family.split(TIMES)
+    factor, by = group.split(TIMES)
     said = []
     for (arm, reference), rows in mine.assign(
         _level=mine["arm"].map(lambda arm: design.arms[arm][factor]),

@@ -15,7 +15,7 @@ import pandas as pd
 from resflow.analysis import design as designs
 from resflow.analysis import seed_statistics
 from resflow.analysis.analyse import Analysis
-from resflow.analysis.degradation import DEPTH, epochs_to, families, paired
+from resflow.analysis.degradation import DEPTH, depth_series, epochs_to, paired
 from resflow.report.formatting import interval, known, number, p_value
 from resflow.report.tables import Table
 
@@ -133,9 +133,9 @@ def _claims(analysis: Analysis) -> Iterator[Claim]:
 
 
 def _pair(analysis: Analysis) -> tuple[list[str], list[str]] | None:
-    """The arms of the first plain family and of its residual twin, from shallow to deep, over the same depths."""
+    """The arms of the first plain series and of its residual twin, from shallow to deep, over the same depths."""
     design, shortcut = analysis.design, designs.shortcuts(analysis.run)
-    every = families(design)
+    every = depth_series(design)
     kind = {
         name: {shortcut.get(arm, "") != designs.NO_SHORTCUT for arm in arms if arm in shortcut}
         for name, arms in every.items()

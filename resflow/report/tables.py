@@ -46,7 +46,9 @@ def _table(title: str, rows: Iterable[dict[str, str]], text: Iterable[str], note
 def arms(analysis: Analysis) -> Table:
     """An arm a row: what completed, the metric, the effect against the baseline, and what it cost."""
     measure, table = analysis.design.metric, analysis.effects
-    against = table[table["family"] == BASELINE].set_index("arm") if len(table) else pd.DataFrame(columns=["verdict"])
+    against = (
+        table[table["contrast_group"] == BASELINE].set_index("arm") if len(table) else pd.DataFrame(columns=["verdict"])
+    )
     rows = [_arm(analysis, arm, against) for _, arm in analysis.arms.iterrows()]
     notes = [f"Means over seeds with 95 % t intervals; {measure.label} of each trial is measured once."]
     if len(against):
@@ -96,10 +98,10 @@ def _effect_cells(analysis: Analysis, row: pd.Series | None) -> dict[str, str]:
 
 
 def effects(analysis: Analysis) -> list[Table]:
-    """A table a family of contrasts: the baseline's, one a factor at fixed levels of the others, interactions."""
+    """A table a contrast group: the baseline's, one a factor at fixed levels of the others, interactions."""
     table = analysis.effects
-    families = list(dict.fromkeys(table["family"])) if len(table) else []
-    return [_family(analysis, family, table[table["family"] == family]) for family in families]
+    groups = list(dict.fromkeys(table["contrast_group"])) if len(table) else []
+    return [_group(analysis, group, table[table["contrast_group"] == group]) for group in groups]
 
 
 def _base(design: Design) -> str:
@@ -108,12 +110,12 @@ def _base(design: Design) -> str:
     return f"{name} ({design.baseline})" if name == BASE else name
 
 
-def title(family: str, design: Design) -> str:
-    if family == BASELINE:
+def title(group: str, design: Design) -> str:
+    if group == BASELINE:
         return f"Against {_base(design)}"
-    if family in design.varied:
-        return f"{family}, the rest equal"
-    factor, by = family.split(TIMES)
+    if group in design.varied:
+        return f"{group}, the rest equal"
+    factor, by = group.split(TIMES)
     return f"How the difference in {factor} changes with {by}"
 
 
@@ -121,16 +123,16 @@ def pair(row: Mapping[Hashable, Any], design: Design) -> str:
     """A contrast in short: of an interaction the levels, since four arms are too many for a cell."""
     if not row["less"]:
         return f"{design.display_name(row['arm'])} − {design.display_name(row['reference'])}"
-    factor = str(row["family"]).split(TIMES)[0]
+    factor = str(row["contrast_group"]).split(TIMES)[0]
     return " − ".join(design.arms[str(row[side])][factor] for side in ("arm", "reference"))
 
 
-def _family(analysis: Analysis, family: str, mine: pd.DataFrame) -> Table:
+def _group(analysis: Analysis, group: str, mine: pd.DataFrame) -> Table:
     design, metric = analysis.design, analysis.design.metric
     rows = []
     for row in mine.to_dict("records"):
         cells = {"Contrast": pair(row, design)}
-        if family != BASELINE:
+        if group != BASELINE:
             cells["At"] = row["context"]
         cells |= {"Pairs": f"{row['n']}/{row['n'] + row['missing']}"}
         cells |= _effect_cells(analysis, pd.Series(row))
@@ -148,7 +150,7 @@ def _family(analysis: Analysis, family: str, mine: pd.DataFrame) -> Table:
         note += " A difference of differences: larger or smaller than at the level it is set against."
     if design.margin is not None:
         note += f" Equivalent: within ±{number(metric.scale * design.margin)} {metric.difference_unit} by TOST."
-    return _table(title(family, design), rows, {"Contrast", "At", "Verdict", "Note"}, note)
+    return _table(title(group, design), rows, {"Contrast", "At", "Verdict", "Note"}, note)
 
 
 def _declared(analysis: Analysis) -> int:
@@ -156,7 +158,7 @@ def _declared(analysis: Analysis) -> int:
 
 
 def _once(analysis: Analysis) -> list[dict[Hashable, Any]]:
-    """Every contrast, those of two families once."""
+    """Every contrast, those of two groups once."""
     return analysis.effects.drop_duplicates(["arm", "reference", "less"]).to_dict("records")
 
 
@@ -239,7 +241,7 @@ def degradation(analysis: Analysis) -> Table | None:
         mean = step.difference
         rows.append(
             {
-                "Nets": step.family or "all",
+                "Nets": step.series or "all",
                 "Depth": f"{step.depth} − {step.shallower}",
                 "Training error (points)": number(100 * mean.mean, signed=True),
                 "95 % interval": interval(100 * mean.low, 100 * mean.high, signed=True),

@@ -31,15 +31,15 @@ def turned(tmp_path_factory: pytest.TempPathFactory):
 
 def test_each_step_in_depth_is_the_paired_difference_in_training_error(planted) -> None:
     steps = degradation.steps(planted.trials, planted.design)
-    assert [(s.family, s.depth, s.shallower) for s in steps[:3]] == [
+    assert [(s.series, s.depth, s.shallower) for s in steps[:3]] == [
         ("plain", "34", "18"),
         ("plain", "50", "34"),
         ("plain", "101", "50"),
     ]
     wide = planted.trials.pivot_table(index="seed", columns="arm", values="train_top1")
     assert steps[0].difference.mean == pytest.approx(-(wide["plain-34"] - wide["plain-18"]).mean())
-    assert all(step.worse for step in steps if step.family == "plain")
-    assert not any(step.worse for step in steps if step.family == "residual" and step.depth == "34")
+    assert all(step.worse for step in steps if step.series == "plain")
+    assert not any(step.worse for step in steps if step.series == "residual" and step.depth == "34")
 
 
 def test_the_table_names_the_depth_from_which_a_plain_net_is_worse(planted) -> None:

@@ -36,10 +36,10 @@ def depth(tmp_path_factory):
 
 def test_every_declared_contrast_is_made_once(depth):
     table = depth.effects
-    assert len(table[table["family"] == "baseline"]) == 7
-    assert list(table.loc[table["family"] == "shortcut", "arm"]) == [f"residual-{d}" for d in (18, 34, 50, 101)]
-    assert set(table.loc[table["family"] == "depth", "reference"]) == {"plain-18", "residual-18"}
-    assert not table.duplicated(["family", "arm", "reference"]).any()
+    assert len(table[table["contrast_group"] == "baseline"]) == 7
+    assert list(table.loc[table["contrast_group"] == "shortcut", "arm"]) == [f"residual-{d}" for d in (18, 34, 50, 101)]
+    assert set(table.loc[table["contrast_group"] == "depth", "reference"]) == {"plain-18", "residual-18"}
+    assert not table.duplicated(["contrast_group", "arm", "reference"]).any()
 
 
 def test_a_contrast_in_two_tables_has_one_verdict(depth):
@@ -57,7 +57,7 @@ def test_holm_runs_once_over_all_that_the_study_declares(depth):
 
 def test_an_interaction_is_the_difference_of_two_differences(depth):
     wide = depth.trials.pivot_table(index="seed", columns="arm", values="test_top1")
-    rows = depth.effects[depth.effects["family"] == "shortcut:depth"]
+    rows = depth.effects[depth.effects["contrast_group"] == "shortcut:depth"]
     assert list(rows["context"]) == [f"depth {d} less 18" for d in (34, 50, 101)]
     for row, d in zip(rows.to_dict("records"), (34, 50, 101), strict=True):
         deep, shallow = (wide[f"residual-{x}"] - wide[f"plain-{x}"] for x in (d, 18))
@@ -68,7 +68,7 @@ def test_an_interaction_is_the_difference_of_two_differences(depth):
 
 def test_a_study_declares_its_comparisons_and_only_they_are_made_and_corrected_for(tmp_path):
     few = analyse(write_run(tmp_path, epochs=3, contrasts=["shortcut"])).effects
-    assert list(few["family"].unique()) == ["shortcut"]
+    assert list(few["contrast_group"].unique()) == ["shortcut"]
     assert list(few["p_holm"]) == pytest.approx(list(seed_statistics.holm(few["p"])))
 
 
@@ -105,7 +105,7 @@ def test_effects_are_the_mean_of_the_paired_differences(depth):
 
 
 def test_a_plain_net_that_degrades_hurts_and_its_twin_helps(depth):
-    table = depth.effects.set_index(["family", "context", "arm"])["verdict"]
+    table = depth.effects.set_index(["contrast_group", "context", "arm"])["verdict"]
     assert table["depth", "shortcut plain", "plain-101"] == "hurts"
     assert table["shortcut", "depth 101", "residual-101"] == "helps"
     assert table["shortcut", "depth 18", "residual-18"] == "undecided"
@@ -169,7 +169,7 @@ def test_nothing_that_did_not_complete_is_dropped_in_silence(tmp_path):
     said = words(found)
     for word in ("failed", "diverged", "pruned", "not run", "unreadable"):
         assert f"1 of 24 trials {word}" in said
-    row = found.effects.set_index(["family", "arm"]).loc[("baseline", "plain-34")]
+    row = found.effects.set_index(["contrast_group", "arm"]).loc[("baseline", "plain-34")]
     assert (row["n"], row["missing"]) == (1, 2)  # seed 1 lacks the baseline, seed 2 the arm
     assert found.arms.set_index("arm").loc["plain-34", "n"] == 2
 
@@ -177,7 +177,7 @@ def test_nothing_that_did_not_complete_is_dropped_in_silence(tmp_path):
 def test_a_missing_contrast_still_counts_in_holm(tmp_path):
     absent = {(arm, seed): "not run" for arm in ("plain-101", "residual-101") for seed in (1, 2, 3)}
     whole, partial = analyse(write_run(tmp_path / "a")), analyse(write_run(tmp_path / "b", statuses=absent))
-    both = whole.effects.merge(partial.effects, on=["family", "arm", "reference"])
+    both = whole.effects.merge(partial.effects, on=["contrast_group", "arm", "reference"])
     tested = both[both["p_y"].notna()]
     assert (tested["p_holm_y"] >= tested["p_holm_x"] - 1e-12).all()
 
@@ -196,7 +196,7 @@ def test_twins_of_one_size_are_paired_and_others_called_unpaired(depth, tmp_path
     assert "unpaired" not in words(depth)
     run = analyse(write_run(tmp_path, epochs=3, projections=3_000))
     twins = [row for row in run.effects.to_dict("records") if row["unpaired"]]
-    assert {(row["family"], row["arm"], row["reference"]) for row in twins} == {
+    assert {(row["contrast_group"], row["arm"], row["reference"]) for row in twins} == {
         ("baseline", "residual-18", "plain-18"),
         *(("shortcut", f"residual-{d}", f"plain-{d}") for d in (18, 34, 50, 101)),
     }
@@ -234,7 +234,7 @@ def test_a_foreign_folder_has_arms_but_no_baseline(tmp_path):
     found = analyse(write_run(tmp_path, foreign=True, epochs=3))
     assert list(found.design.factors) == ["shortcut", "depth"]
     assert len(found.arms) == 8
-    assert "baseline" not in set(found.effects["family"])
+    assert "baseline" not in set(found.effects["contrast_group"])
     assert {"no study", "no plan"} <= words(found)
 
 

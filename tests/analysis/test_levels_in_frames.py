@@ -17,7 +17,7 @@ from resflow.study.level_columns import column_names
 from resflow.tuning.phase import SEARCH_COLUMNS, Phase
 
 # Settings that are called like a column of some table, columns that no setting is called like, and what looks like one.
-NAMES = ("epochs", "learning_rate", "family", "depth", "seed", "status", "arm", "note", "n", "x", "place",
+NAMES = ("epochs", "learning_rate", "family", "contrast_group", "seed", "status", "arm", "note", "n", "x", "place",
          "factor_epochs", "factor_factor_seed", "arm_depth", "reference", "花 b")  # fmt: skip
 LABELS = ("1e-4", "none", "NA", "0.10", "1", "True", "nan", "a b")
 SIDES = {"effects": ("arm", "reference")}

@@ -138,7 +138,7 @@ def test_the_page_gives_the_verdicts_of_effects_csv(depth):
     effects = pd.read_csv(depth.parent / "effects.csv")
     html = depth.read_text(encoding="utf-8")
     for verdict, rows in effects.groupby("verdict"):
-        of_arms = (rows["family"] == "baseline").sum()  # these stand in the table of arms as well
+        of_arms = (rows["contrast_group"] == "baseline").sum()  # these stand in the table of arms as well
         assert html.count(f'<span class="word {verdict}">') == len(rows) + of_arms
 
 
@@ -147,7 +147,7 @@ def test_the_readme_renders_on_a_forge(depth):
     html = MarkdownIt("commonmark").enable("table").render(source)
     effects = pd.read_csv(depth.parent / "effects.csv")
     # Beside the contrasts: arms, training error, epochs to an error, the paper's claims, the hardest classes.
-    assert html.count("<table>") == 5 + effects["family"].nunique()
+    assert html.count("<table>") == 5 + effects["contrast_group"].nunique()
     rows = len(effects) + len(DEPTHS) * 2 + 6 + len(DEPTHS) * 2 + 8 + 10
     assert html.count("<tr>") == html.count("<table>") + rows
     images = re.findall(r'<img src="([^"]+)"', html)

@@ -365,7 +365,7 @@ def caught_up(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.mark.timeout(900)
 def test_an_arm_that_needs_another_rate_alone_catches_up(caught_up: Path) -> None:
     analysis = analyse(caught_up)
-    table = analysis.effects.set_index(["family", "arm"])
+    table = analysis.effects.set_index(["contrast_group", "arm"])
     untuned, tuned_ = (table.loc[("shortcut", f"residual-{level}")] for level in ("untuned", "tuned"))
     assert untuned["verdict"] == "hurts"
     assert untuned["difference"] < -0.35
