@@ -40,22 +40,23 @@ class Analysis:
 
     @property
     def completed(self) -> int:
+        """The number of completed trials."""
         return int((self.trials["status"] == "completed").sum())
 
     @property
     def records(self) -> list[records.Record]:
         """The records behind the trials, in their order."""
-        known = {record.id: record for record in self.run.records}
-        return [known[trial] for trial in self.trials["id"] if trial in known]
+        by_id = {record.id: record for record in self.run.records}
+        return [by_id[trial] for trial in self.trials["id"] if trial in by_id]
 
     @cached_property
     def predictions(self) -> predictions.Predictions | None:
-        """Read when first asked for; None of many trials, and where none kept any."""
+        """Predictions on the test images, read when first needed; None of many trials, and where none kept any."""
         return predictions.read(self.run, self.trials)
 
     @cached_property
     def diagnostics(self) -> pd.DataFrame | None:
-        """What completed trials saw inside; None of many trials."""
+        """Diagnostics of completed trials, a row a layer and kind of figure; None of many trials."""
         if len(self.trials) > designs.MANY:
             return None
         done = self.trials[self.trials["status"] == "completed"]
@@ -68,12 +69,12 @@ class Analysis:
 
     @cached_property
     def ledger(self) -> pd.DataFrame | None:
-        """What each arm was allotted by the tuning phase and what it used; None of a run that has none."""
+        """A row an arm: its allotment in the tuning phase and its spending; None of a run that has no such phase."""
         return self.tuning.ledger(designs.written_arms(self.run)) if self.tuning else None
 
     @cached_property
     def space(self) -> dict[str, space.Parameter]:
-        """What the tuning phase searched; empty where study.yaml does not say."""
+        """Hyperparameter -> what the tuning phase searched; empty where study.yaml does not say."""
         tune = self.run.study.get("tune")
         return space.read_space(tune.get("space")) if isinstance(tune, dict) else {}
 
@@ -86,8 +87,8 @@ class Analysis:
             return None
         if not set(LANDSCAPE_COLUMNS) <= set(table.columns):
             return None
-        known = table.loc[table["arm"].isin(list(self.design.arms)), list(LANDSCAPE_COLUMNS)]
-        return with_levels(known, self.design.arms) if len(known) else None
+        rows = table.loc[table["arm"].isin(list(self.design.arms)), list(LANDSCAPE_COLUMNS)]
+        return with_levels(rows, self.design.arms) if len(rows) else None
 
 
 @dataclass(frozen=True)
@@ -122,34 +123,34 @@ def analyse(folder: Path) -> Analysis:
 
 
 def labels(analysis: Analysis) -> list[Label]:
-    """Everything that a reader could mistake for more than it is, by rule."""
+    """List everything that a reader could mistake for more than it is, by rule."""
     return [*_kind(analysis), *_parity(analysis), *_tuning(analysis), *_quality(analysis), *_gaps(analysis)]
 
 
 def _kind(analysis: Analysis) -> list[Label]:
-    found = []
+    notes = []
     if analysis.run.study.get("profile") == DEMO:
-        found.append(Label("demonstration, not a result", "Run with profile demo: made to show the way, in minutes."))
+        notes.append(Label("demonstration, not a result", "Run with profile demo: made to show the way, in minutes."))
     sources = {str(record.data.get("source")) for record in analysis.records}
     if SYNTHETIC in sources:
-        found.append(Label("synthetic data", "Flowers drawn from a seed, not photos."))
+        notes.append(Label("synthetic data", "Flowers drawn from a seed, not photos."))
     if not analysis.run.study:
         text = "There is no study.yaml: no question, baseline or seeds are declared. Arms come from the records."
-        found.append(Label("no study", text))
+        notes.append(Label("no study", text))
     if analysis.run.plan.empty:
-        found.append(Label("no plan", "There is no plan.csv: trials that never started cannot be counted."))
+        notes.append(Label("no plan", "There is no plan.csv: trials that never started cannot be counted."))
     for key, what in (("split_hash", "splits"), ("fingerprint", "versions of the data")):
         values = {str(record.data.get(key)) for record in analysis.records}
         if len(values) > 1:
             text = f"The records come from {len(values)} {what}: differences between them are not paired."
-            found.append(Label(f"different {what}", text))
-    return found
+            notes.append(Label(f"different {what}", text))
+    return notes
 
 
 def _parity(analysis: Analysis) -> list[Label]:
-    table, called = analysis.effects, analysis.design.display_name
+    table, name_of = analysis.effects, analysis.design.display_name
     rows = table[table["unpaired"] != ""].to_dict("records") if len(table) else []
-    pairs = dict.fromkeys(f"{called(row['arm'])} − {called(row['reference'])}: {row['unpaired']}" for row in rows)
+    pairs = dict.fromkeys(f"{name_of(row['arm'])} − {name_of(row['reference'])}: {row['unpaired']}" for row in rows)
     text = "These plain and residual arms differ in size as well, so the shortcut is not all that differs."
     return [Label("unpaired", f"{'; '.join(pairs)}. {text}")] if pairs else []
 
@@ -158,46 +159,46 @@ def _tuning(analysis: Analysis) -> list[Label]:
     phase = analysis.tuning
     if phase is None:
         return []
-    found = [Label("unfairly tuned", f"{'; '.join(unfair)}.")] if (unfair := phase.unfair()) else []
+    notes = [Label("unfairly tuned", f"{'; '.join(unfair)}.")] if (unfair := phase.unfair()) else []
     near = tuning.winners_at_ends(phase, analysis.space)
     ends = [f"{name} of {arm} ({end} end)" for arm, some in near.items() for name, end in some.items()]
     if ends:
         text = "Better values may lie outside of what was searched."
-        found.append(Label("winners at an end of the space", f"{join(ends)}. {text}"))
-    return found
+        notes.append(Label("winners at an end of the space", f"{join(ends)}. {text}"))
+    return notes
 
 
 def _quality(analysis: Analysis) -> list[Label]:
-    found, arms, called = [], analysis.arms, analysis.design.display_name
+    notes, arms, name_of = [], analysis.arms, analysis.design.display_name
     limited = effects.budget_limited(arms, designs.residual_arms(analysis.run)) if len(arms) else []
     if limited:
         text = (
-            f"{join([*map(called, limited)])} {'ends' if len(limited) == 1 else 'end'} below "
+            f"{join([*map(name_of, limited)])} {'ends' if len(limited) == 1 else 'end'} below "
             f"{100 * effects.BUDGET_LIMIT:.0f} % training top-1: trained for longer, "
             "these arms could rank differently."
         )
-        found.append(Label("budget-limited", text))
+        notes.append(Label("budget-limited", text))
     if not len(arms):
-        return found
+        return notes
     for word, text in (
         (verdicts.AT, "No skill is shown, and none of these arms can be called a winner."),
         (verdicts.UNRESOLVED, "More seeds are needed before any of these arms can be called a winner."),
     ):
-        these = list(arms.loc[arms["chance"] == word, "arm"])
-        if these:
-            found.append(Label(word, f"{join([*map(called, these)])}. {text}"))
+        names = [*map(name_of, arms.loc[arms["chance"] == word, "arm"])]
+        if names:
+            notes.append(Label(word, f"{join(names)}. {text}"))
     if analysis.completed and (arms["chance"] == verdicts.UNKNOWN).all():
-        found.append(Label("chance unknown", f"Chance is {analysis.chance.why}; it is not drawn or tested."))
+        notes.append(Label("chance unknown", f"Chance is {analysis.chance.why}; it is not drawn or tested."))
     alone = list(arms.loc[arms["n"] == 1, "arm"])
     if alone:
-        who = "Every arm" if len(alone) == len(arms) else join([*map(called, alone)])
+        who = "Every arm" if len(alone) == len(arms) else join([*map(name_of, alone)])
         text = f"{who}: no interval and no test can be given, and nothing can be decided."
-        found.append(Label("one seed", text))
-    return found
+        notes.append(Label("one seed", text))
+    return notes
 
 
 def _gaps(analysis: Analysis) -> list[Label]:
-    found, counts = [], analysis.trials["status"].value_counts()
+    notes, counts = [], analysis.trials["status"].value_counts()
     total = len(analysis.trials)
     for status, text in (
         ("failed", "Shown below with their reasons; left out of means and pairs."),
@@ -210,10 +211,10 @@ def _gaps(analysis: Analysis) -> list[Label]:
         (designs.NOT_RUN, "They have no record yet: the study has not finished, and figures may change."),
     ):
         if counts.get(status):
-            found.append(Label(f"{counts[status]} of {total} trials {status}", text))
-    return found + [Label("left out", message) for message in analysis.left_out]
+            notes.append(Label(f"{counts[status]} of {total} trials {status}", text))
+    return notes + [Label("left out", message) for message in analysis.left_out]
 
 
 def join(words: list[str]) -> str:
-    """a, b and c."""
+    """Join words as in a sentence: a, b and c."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

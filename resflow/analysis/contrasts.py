@@ -1,4 +1,4 @@
-"""Which arms a study compares: with its baseline, within each factor, and differences of differences.
+"""Contrasts, the arms that a study compares: with its baseline, within each factor, differences of differences.
 
     baseline          every arm against the baseline
     FACTOR            each factor's levels at fixed levels of all others
@@ -31,7 +31,7 @@ class Contrast:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What is compared, whichever group asks."""
+        """The arms compared, in whichever group: equal for two contrasts that are one."""
         return (self.arm, self.reference, *(self.less or ()))
 
     @property
@@ -42,25 +42,26 @@ class Contrast:
 
     @property
     def text(self) -> str:
+        """The contrast as a formula of arms."""
         pair = f"{self.arm} − {self.reference}"
         return f"({pair}) − ({self.less[0]} − {self.less[1]})" if self.less else pair
 
 
 def contrasts(design: Design) -> list[Contrast]:
-    """All declared contrasts, group by group."""
+    """Return all declared contrasts, group by group."""
     return [contrast for group in group_names(design) for contrast in _in_group(design, group)]
 
 
 def group_names(design: Design) -> list[str]:
-    """The contrast groups that a study declares, or by default every one that it can make of up to two factors."""
+    """Name the contrast groups that a study declares, or by default every one that it can make of up to two factors."""
     if design.contrasts is not None:
         return list(design.contrasts)
-    found = [BASELINE] if design.baseline is not None else []
+    groups = [BASELINE] if design.baseline is not None else []
     if len(design.varied) > 1 or design.baseline is None:
-        found += design.varied
+        groups += design.varied
     if len(design.varied) == 2:
-        found.append(TIMES.join(design.varied))
-    return found
+        groups.append(TIMES.join(design.varied))
+    return groups
 
 
 def _in_group(design: Design, group: str) -> list[Contrast]:
@@ -74,7 +75,7 @@ def _in_group(design: Design, group: str) -> list[Contrast]:
 
 
 def within(design: Design, factor: str) -> list[Contrast]:
-    """Contrasts between the levels of one factor at fixed levels of all others.
+    """Return the contrasts between the levels of one factor at fixed levels of all others.
 
     The reference is the baseline's level where the arms compared have it, else their first level.
     """
@@ -84,17 +85,20 @@ def within(design: Design, factor: str) -> list[Contrast]:
         alike.setdefault(tuple(levels.get(name, "") for name in others), []).append(arm)
     order = {label: place for place, label in enumerate(design.factors[factor])}
     preferred = design.arms[design.baseline].get(factor) if design.baseline else None
-    found = []
+    pairs = []
     for shared, arms in alike.items():
         arms = sorted(arms, key=lambda arm: order[design.arms[arm][factor]])
         reference = next((arm for arm in arms if design.arms[arm][factor] == preferred), arms[0])
         context = dict(zip(others, shared, strict=True))
-        found += [Contrast(factor, arm, reference, context) for arm in arms if arm != reference]
-    return found
+        pairs += [Contrast(factor, arm, reference, context) for arm in arms if arm != reference]
+    return pairs
 
 
 def interactions(design: Design, factor: str, by: str) -> list[Contrast]:
-    """How the differences within `factor` change along `by`, from the lowest level of `by` that has the same pair."""
+    """Contrasts of how the differences within `factor` change along `by`.
+
+    Each is set against the lowest level of `by` that has the same pair.
+    """
     group, pairs = f"{factor}{TIMES}{by}", within(design, factor)
     order = {label: place for place, label in enumerate(design.factors[by])}
     alike: dict[tuple[str, ...], list[Contrast]] = {}
@@ -102,10 +106,10 @@ def interactions(design: Design, factor: str, by: str) -> list[Contrast]:
         levels = (design.arms[pair.arm][factor], design.arms[pair.reference][factor])
         rest = tuple(label for name, label in pair.context.items() if name != by)
         alike.setdefault((*levels, *rest), []).append(pair)
-    found = []
+    changes = []
     for pairs_alike in alike.values():
         first, *further = sorted(pairs_alike, key=lambda pair: order[pair.context[by]])
         for pair in further:
             context = {**pair.context, by: f"{pair.context[by]} less {first.context[by]}"}
-            found.append(Contrast(group, pair.arm, pair.reference, context, (first.arm, first.reference)))
-    return found
+            changes.append(Contrast(group, pair.arm, pair.reference, context, (first.arm, first.reference)))
+    return changes

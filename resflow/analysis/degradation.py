@@ -26,32 +26,33 @@ class Step:
 
     @property
     def worse(self) -> bool:
-        """Whether the deeper net trains worse, by the verdict rule's own test."""
+        """True where the deeper net trains worse, by the verdict rule's own test."""
         return self.p_holm < seed_statistics.ALPHA and self.difference.low > 0
 
     @property
     def better(self) -> bool:
+        """True where it trains better, by the same test."""
         return self.p_holm < seed_statistics.ALPHA and self.difference.high < 0
 
 
 def depth_series(design: Design) -> dict[str, list[str]]:
-    """Levels of all factors but depth -> the arms that have them, from shallow to deep; empty where depth is fixed."""
+    """Return levels of all factors but depth -> arms from shallow to deep; empty where depth is fixed."""
     if DEPTH not in design.varied:
         return {}
-    found: dict[str, list[str]] = {}
+    series: dict[str, list[str]] = {}
     for arm in design.arms:
-        found.setdefault(design.label(arm, design.others(DEPTH)), []).append(arm)
-    rising = {name: sorted(arms, key=lambda arm: float(design.arms[arm][DEPTH])) for name, arms in found.items()}
+        series.setdefault(design.label(arm, design.others(DEPTH)), []).append(arm)
+    rising = {name: sorted(arms, key=lambda arm: float(design.arms[arm][DEPTH])) for name, arms in series.items()}
     return {name: arms for name, arms in rising.items() if len(arms) > 1}
 
 
 def paired(wide: pd.DataFrame, arm: str, reference: str) -> np.ndarray:
-    """Differences arm minus reference over the seeds that completed in both; `wide` is `by_seed` of some column."""
+    """Return arm minus reference over the seeds that completed in both; `wide` is `by_seed` of some column."""
     return (wide.loc[arm] - wide.loc[reference]).dropna().to_numpy(dtype=float)
 
 
 def steps(trials: pd.DataFrame, design: Design) -> list[Step]:
-    """Every net against the next shallower one, Holm over all of them."""
+    """Compare every net with the next shallower one, Holm over all of them."""
     if "train_top1" not in trials:
         return []
     pairs = [
@@ -71,7 +72,7 @@ def steps(trials: pd.DataFrame, design: Design) -> list[Step]:
 
 
 def epochs_to(histories: pd.DataFrame, error: float) -> pd.DataFrame:
-    """The first epoch whose clean training error is no more than `error` (0..1): a row a completed trial.
+    """Return the first epoch whose clean training error is no more than `error` (0..1): a row a completed trial.
 
     Columns id, arm, seed, epochs; NaN where the trial never came there.
     """

@@ -59,6 +59,7 @@ class Design:
         return None if self._one_at_a_time else self.scale or next(iter(self.varied), None)
 
     def others(self, factor: str | None) -> tuple[str, ...]:
+        """The varied factors beside one."""
         return tuple(name for name in self.varied if name != factor)
 
     def display_name(self, arm: str) -> str:
@@ -87,7 +88,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Chance:
-    """What guessing scores on `judged_by`, in the metric's fraction; NaN where the records do not say."""
+    """The score of guessing on `judged_by`, in the metric's fraction; NaN where the records do not say."""
 
     judged_by: str
     level: float
@@ -100,8 +101,8 @@ def design(run: Run) -> Design:
     study, plan = contrast_families.with_tuning(run.study), run.plan
     declared = study.get("factors") or {}
     names = [str(name) for name in declared] if isinstance(declared, Mapping) else []
-    known = {*PLAN_KEYS, *PLAN_NUMBERS}
-    names = names or [name for name in plan.columns if name not in known]
+    own_columns = {*PLAN_KEYS, *PLAN_NUMBERS}
+    names = names or [name for name in plan.columns if name not in own_columns]
     names = names or list(dict.fromkeys(f for record in run.records for f in record.levels))
     levels = _levels(run, names, declared)
     arms = [str(arm) for arm in study.get("arms") or [] if str(arm) in levels]
@@ -140,12 +141,12 @@ def _combinations(declared: Any) -> dict[str, dict[str, str]]:
 
 def _levels(run: Run, names: list[str], declared: Any) -> dict[str, dict[str, str]]:
     """Arm -> factor -> label, for every arm of the plan, or of the records where there is no plan."""
-    known = _combinations(declared) | {record.arm: dict(record.levels) for record in run.records}
+    by_arm = _combinations(declared) | {record.arm: dict(record.levels) for record in run.records}
     if run.plan.empty:
-        return {record.arm: known[record.arm] for record in run.records}
+        return {record.arm: by_arm[record.arm] for record in run.records}
     rows = run.plan.drop_duplicates("arm").to_dict("records")
     from_plan = {row["arm"]: {name: str(row[name]) for name in names if name in row} for row in rows}
-    return {arm: known.get(arm, levels) for arm, levels in from_plan.items()}
+    return {arm: by_arm.get(arm, levels) for arm, levels in from_plan.items()}
 
 
 def _labels(name: str, declared: Any, arms: list[str], levels: dict[str, dict[str, str]]) -> tuple[str, ...]:
@@ -167,7 +168,7 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
 
 
 def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
-    """A row a trial in the order of the plan, run or not, and a message for whatever was left out.
+    """Return a row a trial in the order of the plan, run or not, and a message for whatever was left out.
 
     Columns: TRIAL_COLUMNS, best_epoch, seconds, and every metric of the records (NaN unless completed).
     Without plan.csv the trials are those that have a record.
@@ -207,7 +208,7 @@ def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
 
 
 def by_seed(trials: pd.DataFrame, design: Design, column: str) -> pd.DataFrame:
-    """A column of completed trials: a row an arm, a column a seed; NaN where one did not complete."""
+    """Spread a column of completed trials: a row an arm, a column a seed; NaN where one did not complete."""
     wide = trials.pivot_table(index="arm", columns="seed", values=column, aggfunc="first")
     return wide.reindex(index=list(design.arms), columns=sorted(trials["seed"].unique()))
 
@@ -215,8 +216,8 @@ def by_seed(trials: pd.DataFrame, design: Design, column: str) -> pd.DataFrame:
 def _latest(run: Run, records: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     finished = {record.id: str(record.provenance.get("finished", "")) for record in run.records}
     newest = records.assign(_at=records["id"].map(finished)).sort_values(["_at", "id"], kind="stable")
-    kept = newest.drop_duplicates(["arm", "seed"], keep="last").drop(columns="_at")
-    return kept, len(records) - len(kept)
+    latest = newest.drop_duplicates(["arm", "seed"], keep="last").drop(columns="_at")
+    return latest, len(records) - len(latest)
 
 
 def _typed(table: pd.DataFrame, plan: Design) -> pd.DataFrame:
@@ -238,7 +239,7 @@ def _typed(table: pd.DataFrame, plan: Design) -> pd.DataFrame:
 
 
 def chance(run: Run, plan: Design) -> Chance:
-    """The score of guessing: 1/classes, or the share of the largest test class where that is more.
+    """Return the score of guessing: 1/classes, or the share of the largest test class where that is more.
 
     The latter is what a network scores that gives one answer to every image (the no-information rate).
     """
@@ -276,25 +277,25 @@ def _largest_class(run: Run, completed: list[Record]) -> float:
 
 
 def residual_arms(run: Run) -> set[str]:
-    """Arms whose networks have shortcuts."""
+    """Return the arms whose networks have shortcuts."""
     return {arm for arm, shortcut in shortcuts(run).items() if shortcut != NO_SHORTCUT}
 
 
 def twins(run: Run, plan: Design) -> set[tuple[str, str]]:
-    """Pairs of arms, in either order, of which one is plain, the other is residual, and all else is equal."""
-    known = shortcuts(run)
+    """Return pairs of arms, in either order, of which one is plain, the other is residual, and all else is equal."""
+    kinds = shortcuts(run)
     others = plan.others(SHORTCUT)
     return {
         (one, other)
         for one, other in product(plan.arms, repeat=2)
-        if {one, other} <= known.keys()
-        and (known[one] == NO_SHORTCUT) != (known[other] == NO_SHORTCUT)
+        if {one, other} <= kinds.keys()
+        and (kinds[one] == NO_SHORTCUT) != (kinds[other] == NO_SHORTCUT)
         and SHORTCUT in plan.factors
         and plan.label(one, others) == plan.label(other, others)
     }
 
 
 def shortcuts(run: Run) -> dict[str, str]:
-    """Arm -> its network's shortcut, of arms that have a record."""
+    """Return arm -> its network's shortcut, of arms that have a record."""
     networks = {record.arm: record.settings.get("network", {}) for record in run.records}
     return {arm: str(network.get(SHORTCUT, NO_SHORTCUT)) for arm, network in networks.items()}

@@ -19,19 +19,19 @@ BUDGET_LIMIT = 0.5  # training top-1 below which a residual arm was not trained 
 
 
 def arm_table(trials: pd.DataFrame, design: Design, chance: Chance) -> pd.DataFrame:
-    """A row an arm: counts by outcome, the metric's mean over seeds with its t interval, costs, chance."""
+    """Return a row an arm: counts by outcome, the metric's mean over seeds with its t interval, costs, chance."""
     return pd.DataFrame([_arm(trials[trials["arm"] == arm], arm, design, chance) for arm in design.arms])
 
 
-def _arm(mine: pd.DataFrame, arm: str, design: Design, chance: Chance) -> dict[str, object]:
-    done = mine[mine["status"] == "completed"]
+def _arm(rows: pd.DataFrame, arm: str, design: Design, chance: Chance) -> dict[str, object]:
+    done = rows[rows["status"] == "completed"]
     mean = seed_statistics.mean_interval(done[design.metric.column])
     judged = seed_statistics.mean_interval(done[chance.judged_by]) if chance.judged_by in done else mean
     train = done["train_top1"].mean() if "train_top1" in done else np.nan
     return {
         "arm": arm,
-        "planned": len(mine),
-        **{outcome.replace(" ", "_"): int((mine["status"] == outcome).sum()) for outcome in OUTCOMES},
+        "planned": len(rows),
+        **{outcome.replace(" ", "_"): int((rows["status"] == outcome).sum()) for outcome in OUTCOMES},
         "n": mean.n,
         "mean": mean.mean,
         "low": mean.low,
@@ -40,19 +40,19 @@ def _arm(mine: pd.DataFrame, arm: str, design: Design, chance: Chance) -> dict[s
         "note": mean.note,
         "chance": beside_chance(judged, chance),
         "train_top1": float(train),
-        "parameters": _first(mine["parameters"]),
-        "multiply_adds": _first(mine["multiply_adds"]),
+        "parameters": _first(rows["parameters"]),
+        "multiply_adds": _first(rows["multiply_adds"]),
         "seconds": float(done["seconds"].mean()),
     }
 
 
 def _first(values: pd.Series) -> object:
-    known = values.dropna()
-    return int(known.iloc[0]) if len(known) else pd.NA
+    present = values.dropna()
+    return int(present.iloc[0]) if len(present) else pd.NA
 
 
 def beside_chance(mean: seed_statistics.Mean, chance: Chance) -> str:
-    """Is an arm above chance? ABOVE needs a mean above it and an interval that excludes it.
+    """Tell how an arm stands to chance. ABOVE needs a mean above it and an interval that excludes it.
 
     With one seed, or no spread between seeds, the interval is Wilson's, of the test images. An arm that
     fails is AT chance where its mean is no more than chance or Wilson's interval of the mean reaches it,
@@ -68,7 +68,7 @@ def beside_chance(mean: seed_statistics.Mean, chance: Chance) -> str:
 
 
 def seed_differences(trials: pd.DataFrame, design: Design, pairs: Iterable[Contrast]) -> pd.DataFrame:
-    """Differences, a row a contrast, a column a seed; NaN where one of its trials did not complete."""
+    """Return differences, a row a contrast, a column a seed; NaN where one of its trials did not complete."""
     wide = by_seed(trials, design, design.metric.column)
     return pd.DataFrame([_combined(wide, pair) for pair in pairs], columns=wide.columns)
 
@@ -81,11 +81,11 @@ def _combined(wide: pd.DataFrame, pair: Contrast) -> NDArray[np.float64]:
 def effect_table(
     trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance, twins: Collection[tuple[str, str]] = ()
 ) -> pd.DataFrame:
-    """A row a declared contrast: paired difference, interval, tests, verdict and its reason. `arms` is `arm_table`.
+    """Return a row a declared contrast: paired difference, interval, tests, verdict and its reason.
 
-    Holm runs over all that the study declares; what stands in two groups counts once. `unpaired` says by how much
-    the parameters of `twins` (pairs of a plain and a residual arm that are equal otherwise) differ; it is empty where
-    they do not, and for all other pairs.
+    `arms` is `arm_table`. Holm runs over all that the study declares; what stands in two groups counts once.
+    `unpaired` says by how much the parameters of `twins` (pairs of a plain and a residual arm that are equal
+    otherwise) differ; it is empty where they do not, and for all other pairs.
     """
     declared = contrasts(design)
     if not declared:
@@ -149,11 +149,11 @@ def _effect(pair: Contrast, result: seed_statistics.Paired, p_holm: float, judge
 
 
 def budget_limited(arms: pd.DataFrame, residual: set[str]) -> list[str]:
-    """Arms with shortcuts whose mean training top-1 ends below BUDGET_LIMIT: trained too briefly."""
+    """Name the arms with shortcuts whose mean training top-1 ends below BUDGET_LIMIT: trained too briefly."""
     low = arms["arm"].isin(list(residual)) & (arms["train_top1"] < BUDGET_LIMIT)
     return list(arms.loc[low, "arm"])
 
 
 def unfinished(trials: pd.DataFrame) -> int:
-    """Trials that may still run: planned ones without a record."""
+    """Count the trials that may still run: planned ones without a record."""
     return int((trials["status"] == NOT_RUN).sum())

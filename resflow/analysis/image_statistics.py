@@ -1,7 +1,7 @@
-"""How far a share of images can be trusted: intervals and tests over images and other yes-or-no counts, not seeds.
+"""Trust in a share of images: intervals and tests over images and other yes-or-no counts, not over seeds.
 
-The images of a test set are a sample; another sample would give another accuracy, whatever the seeds do. What
-stands here says by how much. Pure functions; nothing here reads a file.
+The images of a test set are a sample; another sample would give another accuracy, whatever the seeds do. These
+functions say by how much. Pure functions; nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 
 
 def wilson(share: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Wilson's score interval of a share seen on n images (Wilson 1927)."""
+    """Return Wilson's score interval of a share seen on n images (Wilson 1927)."""
     z = float(special.ndtri((1 + confidence) / 2))
     center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
@@ -24,7 +24,7 @@ def wilson(share: float, n: int, confidence: float = CONFIDENCE) -> tuple[float,
 
 
 def clopper_pearson(count: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The exact interval of a share of `count` in n (Clopper and Pearson 1934): covers at least as often as it says."""
+    """Return the exact interval of a share of `count` in n (Clopper and Pearson 1934), which covers it often enough."""
     tail = (1 - confidence) / 2
     low = 0.0 if count == 0 else float(special.betaincinv(count, n - count + 1, tail))
     high = 1.0 if count == n else float(special.betaincinv(count + 1, n - count, 1 - tail))
@@ -32,7 +32,7 @@ def clopper_pearson(count: int, n: int, confidence: float = CONFIDENCE) -> tuple
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Exact two-sided McNemar test (McNemar 1947) of two nets on the same images.
+    """Return p of the exact two-sided McNemar test (McNemar 1947) of two nets on the same images.
 
     `first_only` images are classified correctly by the first net alone, `second_only` by the second alone. 1 where
     there are none of either.

@@ -1,4 +1,4 @@
-"""What trials that did not complete could change: each contrast again, with them at their worst and at their best."""
+"""Bounds for trials that did not complete: each contrast again, with them at their worst and at their best."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from resflow.analysis.verdicts import Verdicts
 
 
 class Gaps:
-    """`wide` is design.by_seed, of the study's metric, `p` the raw p of every declared contrast.
+    """Trials without a value, and what they could change.
 
-    A trial without a value may lie anywhere from the lowest value of the study, or chance where that is lower, to the
-    highest: a diverged network is at chance, a crashed one might have won.
+    `wide` is `design.by_seed` of the study's metric, `p` the raw p of every declared contrast. A missing value may lie
+    anywhere from the lowest value of the study, or chance where that is lower, to the highest: a diverged network is at
+    chance, a crashed one might have won.
     """
 
     def __init__(
@@ -26,14 +27,14 @@ class Gaps:
         planned = trials.assign(planned=True).pivot_table(index="arm", columns="seed", values="planned", aggfunc="any")
         self.planned = planned.reindex(index=wide.index, columns=wide.columns).notna()
         values = wide.to_numpy(dtype=float)
-        known = values[np.isfinite(values)]
-        self.lowest = float(known.min()) if len(known) else np.nan
-        self.highest = float(known.max()) if len(known) else np.nan
+        finite = values[np.isfinite(values)]
+        self.lowest = float(finite.min()) if len(finite) else np.nan
+        self.highest = float(finite.max()) if len(finite) else np.nan
         if chance.judged_by == judge.design.metric.column and np.isfinite(chance.level):
             self.lowest = min(self.lowest, chance.level)
 
     def row(self, place: int, pair: Contrast) -> dict[str, object]:
-        """Of the contrast at `place`: how many seeds are missing, and the difference and verdicts with them."""
+        """Return, of the contrast at `place`, how many seeds are missing, and the difference and verdicts with them."""
         planned = self.planned.loc[list(pair.terms)]
         seeds = planned.columns[planned.any()]
         absent = int((~np.isfinite(self.wide.loc[list(pair.terms), seeds])).any().sum())

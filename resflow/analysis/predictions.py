@@ -1,4 +1,4 @@
-"""What trials answered on the test images, image by image: sampling of images, confusions, hard classes."""
+"""Answers of trials on the test images, image by image: sampling of images, confusions, hard classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Answers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of the trials that share a test set: `labels` (images,), and by trial what was `predicted` and `right`."""
+    """Answers of the trials that share a test set: `labels` (images,), and by trial `predicted` and `right`."""
 
     labels: Answers
     predicted: dict[str, Answers]
@@ -28,7 +28,7 @@ class Predictions:
     of_arm: dict[str, dict[int, str]]  # arm -> seed -> trial
 
     def pair(self, arm: str, reference: str) -> OverImages | None:
-        """Two arms over the seeds that both have; None where there is none."""
+        """Compare two arms over the seeds that both have; None where there is none."""
         first, second = self.of_arm.get(arm, {}), self.of_arm.get(reference, {})
         seeds = sorted(first.keys() & second.keys())
         if not seeds or not len(self.labels):
@@ -39,7 +39,7 @@ class Predictions:
         )
 
     def by_class(self, arm: str) -> NDArray[np.float64]:
-        """Share of each class' images that an arm got right, the mean over its seeds; NaN of a class without images."""
+        """Return the share of each class that an arm got right, the mean over its seeds; NaN without images."""
         rights = [self.right[trial] for trial in self.of_arm.get(arm, {}).values()]
         classes = int(self.labels.max()) + 1 if len(self.labels) else 0
         if not rights:
@@ -49,7 +49,7 @@ class Predictions:
         return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
 
     def confusion(self, arm: str) -> NDArray[np.float64]:
-        """Row: true class, column: predicted one; the mean over seeds of the share of the row's images."""
+        """Return a row a true class, a column a predicted one: the mean over seeds of the share of the row's images."""
         trials = list(self.of_arm.get(arm, {}).values())
         highest = max((int(self.predicted[trial].max()) for trial in trials), default=0)
         classes = max(int(self.labels.max()), highest) + 1

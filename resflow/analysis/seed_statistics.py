@@ -44,6 +44,7 @@ class Mean:
     note: str = ""
 
     def includes(self, value: float) -> bool:
+        """Tell whether the interval holds a value."""
         return self.low <= value <= self.high
 
 
@@ -80,7 +81,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
 
 
 def paired(differences: ArrayLike, margin: float | None = None, *, higher_is_better: bool = True) -> Paired:
-    """Everything that is said about one contrast, from its differences of shape (n,), one a paired seed."""
+    """Return everything that is said about one contrast, from its differences of shape (n,), one a paired seed."""
     x = _finite(differences)
     return Paired(
         difference=mean_interval(x),
@@ -95,7 +96,7 @@ def paired(differences: ArrayLike, margin: float | None = None, *, higher_is_bet
 
 
 def t_test(differences: ArrayLike) -> float:
-    """Two-sided paired t test of a mean difference of 0: t = mean · sqrt(n) / sd, n-1 degrees of freedom."""
+    """Return p of the two-sided paired t test of no difference: t = mean · sqrt(n) / sd, n-1 degrees of freedom."""
     x = _finite(differences)
     if len(x) < 2 or _same(x):
         return np.nan
@@ -104,7 +105,7 @@ def t_test(differences: ArrayLike) -> float:
 
 
 def sign_flip(differences: ArrayLike) -> float:
-    """Exact two-sided sign-flip test (Fisher 1935, section 21; Pitman 1937).
+    """Return p of the exact two-sided sign-flip test (Fisher 1935, section 21; Pitman 1937).
 
     The share of the 2**n sign patterns whose absolute mean is at least the one seen. It assumes only that
     each difference is symmetric about 0 when nothing changes. NaN without seeds or above EXACT_SEEDS of them.
@@ -120,12 +121,12 @@ def sign_flip(differences: ArrayLike) -> float:
 
 
 def smallest_sign_flip(n: int) -> float:
-    """The smallest two-sided p that the sign-flip test can give with n seeds: 2 / 2**n, so 0.25 at n = 3."""
+    """Return the smallest two-sided p that the sign-flip test can give with n seeds: 2 / 2**n, so 0.25 at n = 3."""
     return 2.0 ** (1 - n) if n > 0 else np.nan
 
 
 def tost(differences: ArrayLike, margin: float) -> float:
-    """Two one-sided t tests of |mean difference| < margin (Schuirmann 1987); the larger of the two p.
+    """Return p of two one-sided t tests of |mean difference| < margin (Schuirmann 1987), the larger of the two.
 
     Below 0.05 exactly when the 90 % t interval lies inside (-margin, margin).
     """
@@ -141,7 +142,7 @@ def tost(differences: ArrayLike, margin: float) -> float:
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """Holm's step-down adjustment (Holm 1979): the k-th smallest p times m-k+1, made monotone, at most 1.
+    """Adjust p by Holm's step-down procedure (Holm 1979): the k-th smallest p times m-k+1, made monotone, at most 1.
 
     A NaN (a declared contrast that cannot be tested yet) stays NaN and still counts in m, so that an
     unfinished run is never more lenient than the finished one.
@@ -156,7 +157,7 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def hedges_g(differences: ArrayLike) -> float:
-    """Standardised paired difference: mean / sd of the differences, times Hedges' correction (Hedges 1981, eq. 6e).
+    """Return the standardised paired difference: mean / sd, times Hedges' correction (Hedges 1981, eq. 6e).
 
     The correction J = Γ(m/2) / (√(m/2) Γ((m-1)/2)) with m = n-1 takes out the bias of small samples; it needs n >= 3.
     """
@@ -170,7 +171,7 @@ def hedges_g(differences: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Signs:
-    """In how many seeds an arm did better, of those where the two differ at all, and the chance that it does.
+    """The number of seeds in which an arm did better, of the `n` where the two differ at all, and the chance of it.
 
     `low` and `high` are Clopper and Pearson's 95 % interval of that chance; NaN where no seed tells the two apart.
     """
@@ -182,7 +183,7 @@ class Signs:
 
 
 def signs(differences: ArrayLike, *, higher_is_better: bool = True) -> Signs:
-    """P(better) from paired signs; seeds with the same value in both arms say nothing and are left out."""
+    """Count paired signs, for P(better); seeds with the same value in both arms say nothing and are left out."""
     x = _finite(differences)
     apart = x[np.abs(x) > SAME]
     better = int(np.sum((apart > 0) == higher_is_better))
@@ -192,7 +193,10 @@ def signs(differences: ArrayLike, *, higher_is_better: bool = True) -> Signs:
 
 
 def welch(first: ArrayLike, second: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
-    """Difference of two unpaired means with Welch's t interval (Welch 1947); `n` is the smaller sample's, no `sd`."""
+    """Return the difference of two unpaired means with Welch's t interval (Welch 1947).
+
+    `n` is the smaller sample's; there is no `sd`.
+    """
     x, y = _finite(first), _finite(second)
     n = min(len(x), len(y))
     if n < 2 or (_same(x) and _same(y)):
@@ -205,7 +209,7 @@ def welch(first: ArrayLike, second: ArrayLike, confidence: float = CONFIDENCE) -
 
 
 def power(effect: float, n: int, alpha: float = ALPHA) -> float:
-    """Power of the two-sided paired t test over n seeds at a true standardised difference `effect` (mean / sd).
+    """Return the power of the two-sided paired t test over n seeds at a true `effect`, mean / sd of differences.
 
     With the spread s that a sample shows (s² (n-1) is chi-squared), t passes its bound c with the probability
     Φ(δ - c s) + Φ(-δ - c s), δ = effect · √n; this is its mean over s. (scipy's nctdtr is NaN at many such places.)
@@ -216,8 +220,8 @@ def power(effect: float, n: int, alpha: float = ALPHA) -> float:
     return float(_WEIGHTS @ passes)
 
 
-def seeds_needed(differences: ArrayLike, wanted: float = POWER) -> float:
-    """How many seeds give the paired t test the power `wanted`, were the difference and spread seen the true ones.
+def seeds_needed(differences: ArrayLike, target: float = POWER) -> float:
+    """Return how many seeds give the paired t test the power `target`, were difference and spread as seen.
 
     Unadjusted for other contrasts. NaN without a spread; infinite beyond MOST_SEEDS.
     """
@@ -225,12 +229,12 @@ def seeds_needed(differences: ArrayLike, wanted: float = POWER) -> float:
     if len(x) < 2 or _same(x):
         return np.nan
     effect = abs(float(x.mean() / x.std(ddof=1)))
-    if power(effect, MOST_SEEDS) < wanted:
+    if power(effect, MOST_SEEDS) < target:
         return np.inf
     low, high = 1, MOST_SEEDS  # `low` seeds are too few, `high` are enough
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(effect, middle) >= wanted else (middle, high)
+        low, high = (low, middle) if power(effect, middle) >= target else (middle, high)
     return float(high)
 
 
@@ -243,7 +247,7 @@ def verdict(
     better_above_chance: bool = True,
     both_above_chance: bool = True,
 ) -> Verdict:
-    """The one verdict rule of resflow.
+    """Apply the one verdict rule of resflow.
 
     `helps` or `hurts` when the Holm-adjusted paired t test is under 0.05 and the interval excludes 0;
     `equivalent` when TOST holds within the declared margin; else `undecided`. No winner is named that is

@@ -1,4 +1,4 @@
-"""What a tuning phase shows beside its winners: validation accuracy against the number of candidates tried."""
+"""A tuning phase beside its winners: validation accuracy against the number of candidates tried."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FEWEST = 3  # candidates of a curve
 
 
 def expected(phase: Phase, *, independent: bool) -> pd.DataFrame:
-    """The best validation score of k candidates by arm: arm, k, score, low, high; fractions.
+    """Return the best validation score of k candidates by arm: arm, k, score, low, high; fractions.
 
     Where candidates are `independent` draws (random search without pruning) `score` is the expected maximum of k draws
     from the empirical distribution (Dodge et al. 2019, arXiv 1909.03004, equation 5), and low and high are those of
@@ -45,12 +45,12 @@ def _bands(scores: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
             "ignore", "Duplicates detected"
         )  # equal accuracies make the bands wider than they need be
         bands = EmpiricalDistribution.confidence_bands(scores, CONFIDENCE, 0.0, 1.0, generator=generator, n_jobs=1)
-    below, found, above = (one.average_tuning_curve(k) for one in bands)
-    return above, found, below  # the upper band of the distribution function is the pessimistic one
+    below, middle, above = (one.average_tuning_curve(k) for one in bands)
+    return above, middle, below  # the upper band of the distribution function is the pessimistic one
 
 
 def scatter(phase: Phase, names: list[str]) -> pd.DataFrame:
-    """Every candidate whose score is known: arm, name, value, score, won; a row a hyperparameter that counted."""
+    """Return candidates whose score is known: arm, name, value, score, won; a row a hyperparameter that counted."""
     rows = []
     for arm in phase.table["arm"]:
         won = phase.winner(arm)

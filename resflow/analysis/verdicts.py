@@ -15,7 +15,7 @@ ABOVE, AT, UNRESOLVED, UNKNOWN = "above chance", "at chance", "interval includes
 
 
 class Verdicts:
-    """`arms` is effects.arm_table by arm: whether each stands above chance, and its mean."""
+    """The rule for one study. `arms` is `effects.arm_table` by arm: whether each stands above chance, and its mean."""
 
     def __init__(self, declared: Sequence[Contrast], arms: pd.DataFrame, design: Design) -> None:
         self.declared, self.design = declared, design
@@ -23,6 +23,7 @@ class Verdicts:
         self.means = dict(zip(arms.index, arms["mean"], strict=True))
 
     def test(self, differences: ArrayLike) -> seed_statistics.Paired:
+        """Test paired differences of shape (n,), one a seed."""
         higher = self.design.metric.higher_is_better
         return seed_statistics.paired(differences, self.design.margin, higher_is_better=higher)
 
@@ -33,6 +34,7 @@ class Verdicts:
         return [float(adjusted[pair.key]) for pair in self.declared]
 
     def verdict(self, pair: Contrast, result: seed_statistics.Paired, p_holm: float) -> seed_statistics.Verdict:
+        """Return the verdict on a contrast by its tests and by which of its arms stand above chance."""
         return seed_statistics.verdict(
             result.difference,
             p_holm,
@@ -51,7 +53,7 @@ class Verdicts:
         return [one if (self.means[one] > self.means[other]) == higher else other for one, other in pairs]
 
     def why(self, pair: Contrast, difference: seed_statistics.Mean, word: str) -> str:
-        """What kept the verdict from being clearer, in a few words; empty where nothing but the numbers did."""
+        """Say in a few words what kept the verdict from being clearer; empty where nothing but the numbers did."""
         if difference.n == 0:
             return "no seed completed in " + ("both arms" if pair.less is None else "all four arms")
         if difference.n > 1 and difference.note:

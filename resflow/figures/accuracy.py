@@ -32,14 +32,14 @@ from resflow.figures.style import (
 
 
 def series(design: Design) -> dict[str, list[str]]:
-    """Series -> its arms in order: the levels beside the scale, or each arm alone."""
+    """Return series -> its arms in order: the levels beside the scale, or each arm alone."""
     if design.scale is None:
         return {design.display_name(arm): [arm] for arm in design.arms}
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for arm in sorted(design.arms, key=lambda arm: _position(design, arm)):
-        found.setdefault(design.label(arm, design.others(design.scale)), []).append(arm)
+        groups.setdefault(design.label(arm, design.others(design.scale)), []).append(arm)
     names = dict.fromkeys(design.label(arm, design.others(design.scale)) for arm in design.arms)
-    return {name: found[name] for name in names}
+    return {name: groups[name] for name in names}
 
 
 def _position(design: Design, arm: str) -> int:
@@ -48,6 +48,7 @@ def _position(design: Design, arm: str) -> int:
 
 
 def handles_of(marks: dict[str, Style], line: bool = True) -> list[Line2D]:
+    """Return the legend's handles of series with their styles, with a `line` or as marks alone."""
     return [
         Line2D([], [], color=s.color, marker=s.marker, linestyle=s.dashes if line else "none", label=short(label))
         for label, s in marks.items()
@@ -56,21 +57,21 @@ def handles_of(marks: dict[str, Style], line: bool = True) -> list[Line2D]:
 
 
 def accuracy(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance, width: float = WIDE) -> Figure:
-    """The metric of every arm: each seed a point, the mean with its 95 % t interval, and chance."""
+    """Draw the metric of every arm: each seed a point, the mean with its 95 % t interval, and chance."""
     with theme():
         draw = _dots if design.scale is None else _along_scale
         return draw(trials, arms.set_index("arm"), design, chance, width)
 
 
 def _along_scale(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance, width: float) -> Figure:
-    scale, shown = design.metric.scale, series(design)
-    marks = styles(list(shown))
+    scale, lines = design.metric.scale, series(design)
+    marks = styles(list(lines))
     figure = Figure(figsize=(width, min(0.62 * width, 4.4) + 0.4), layout="constrained")
     axes = figure.subplots()
-    dodge = min(0.22, 0.6 / len(shown))
+    dodge = min(0.22, 0.6 / len(lines))
     beside = offset_copy(axes.transData, figure, x=-7, units="points")  # seeds stand left of their mean
-    for index, (name, members) in enumerate(shown.items()):
-        style, shift = marks[name], dodge * (index - (len(shown) - 1) / 2)
+    for index, (name, members) in enumerate(lines.items()):
+        style, shift = marks[name], dodge * (index - (len(lines) - 1) / 2)
         x = np.array([_position(design, arm) + shift for arm in members])
         rows = arms.loc[members]
         for place, arm in zip(x, members, strict=True):
@@ -79,9 +80,9 @@ def _along_scale(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chanc
                 axes.plot([place] * 2, middle(y), color=style.color, alpha=0.5, lw=3, transform=beside)
                 continue
             look: dict[str, Any] = {"color": style.color, "alpha": 0.7, "ms": 3.5, "mew": 0, "transform": beside}
-            for value, said in _seeds(trials, arm, design):
+            for value, text in _seeds(trials, arm, design):
                 (dot,) = axes.plot([place], [value], style.marker, **look)
-                hover(dot, said)
+                hover(dot, text)
         axes.plot(x, scale * rows["mean"], color=style.color, linestyle=style.dashes, lw=1.8)
         _interval(axes, x, rows, scale, style, upright=True)
     labels = sorted(design.factors[design.scale or ""], key=float)
@@ -108,9 +109,9 @@ def _dots(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chan
         if len(trials) > MANY:
             axes.plot(middle(x), [place + 0.22] * 2, color=style.color, alpha=0.5, lw=3)
         else:
-            for value, said in _seeds(trials, arm, design):
+            for value, text in _seeds(trials, arm, design):
                 (dot,) = axes.plot([value], [place + 0.22], "o", color=style.color, alpha=0.55, ms=3.5, mew=0)
-                hover(dot, said)
+                hover(dot, text)
         _interval(axes, np.array([place]), arms.loc[[arm]], scale, style, upright=False)
     names = [short(design.display_name(arm), width) + (" *" if arm == design.baseline else "") for arm in arms.index]
     axes.set_yticks(range(len(arms)), names)
@@ -128,30 +129,30 @@ def _dots(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chan
 
 
 def _seeds(trials: pd.DataFrame, arm: str, design: Design) -> Iterator[tuple[float, str]]:
-    """Each completed trial's value as it is drawn, and what it is."""
-    mine = trials[trials["arm"] == arm].dropna(subset=[design.metric.column])
-    for seed, raw in zip(mine["seed"], mine[design.metric.column], strict=True):
+    """Yield each completed trial's value as it is drawn, and its name."""
+    rows = trials[trials["arm"] == arm].dropna(subset=[design.metric.column])
+    for seed, raw in zip(rows["seed"], rows[design.metric.column], strict=True):
         value = design.metric.scale * float(raw)
         yield value, f"{design.display_name(arm)}, seed {seed}: {value:.4g} {design.metric.unit}".rstrip()
 
 
 def _values(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance) -> np.ndarray:
-    drawn = [trials[design.metric.column], arms["low"], arms["high"]]
-    values = np.concatenate([np.asarray(column, dtype=float) for column in drawn])
+    columns = [trials[design.metric.column], arms["low"], arms["high"]]
+    values = np.concatenate([np.asarray(column, dtype=float) for column in columns])
     return design.metric.scale * (np.append(values, chance.level) if _near(trials, design, chance) else values)
 
 
 def _near(trials: pd.DataFrame, design: Design, chance: Chance) -> bool:
-    """Does chance fit on the axis without pressing all arms together at its other end?"""
+    """True where chance fits on the axis without pressing all arms together at its other end."""
     values = trials[design.metric.column].dropna()
-    known = chance.judged_by == design.metric.column and bool(np.isfinite(chance.level)) and len(values) > 0
-    return known and bool(values.min() - chance.level <= 4 * (values.max() - values.min()))
+    comparable = chance.judged_by == design.metric.column and bool(np.isfinite(chance.level)) and len(values) > 0
+    return comparable and bool(values.min() - chance.level <= 4 * (values.max() - values.min()))
 
 
 def _interval(axes: Axes, at: np.ndarray, rows: pd.DataFrame, scale: float, style: Style, *, upright: bool) -> None:
     mean = scale * rows["mean"].to_numpy(dtype=float)
     half = scale * (rows["high"] - rows["mean"]).to_numpy(dtype=float)
-    known = np.isfinite(half)
+    finite = np.isfinite(half)
     look: dict[str, Any] = {
         "fmt": "none",
         "ecolor": style.color,
@@ -159,11 +160,11 @@ def _interval(axes: Axes, at: np.ndarray, rows: pd.DataFrame, scale: float, styl
         "capsize": 3,
         "zorder": 3,
     }
-    if known.any():
+    if finite.any():
         if upright:
-            axes.errorbar(at[known], mean[known], yerr=half[known], **look)
+            axes.errorbar(at[finite], mean[finite], yerr=half[finite], **look)
         else:
-            axes.errorbar(mean[known], at[known], xerr=half[known], **look)
+            axes.errorbar(mean[finite], at[finite], xerr=half[finite], **look)
     x, y = (at, mean) if upright else (mean, at)
     axes.plot(x, y, style.marker, color=style.color, ms=6.5, mec=style.color, zorder=4)
 

@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""Confusions: classes and what they are taken for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_CLASSES = 20  # of more, a matrix on a page is a carpet
 
 
 def confusion(table: NDArray[np.float64], names: Sequence[str], width: float = WIDE) -> Figure:
-    """A confusion matrix: row the true class, column the answer, a cell the share of the row's images in per cent.
+    """Draw a confusion matrix: row the true class, column the answer, a cell the share of the row's images in per cent.
 
     `table` has shape (classes, classes), each row summing to 1 (or 0 without images).
     """

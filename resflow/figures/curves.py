@@ -20,7 +20,7 @@ ERRORS = {"train_top1": "training error (%)", "validation_top1": "validation err
 def curves(
     histories: pd.DataFrame, design: Design, column: str, *, panel_by_scale: bool, width: float = WIDE
 ) -> Figure:
-    """Error over epochs in inference mode, as He et al. 2015, Figure 4: a thin line a seed, the mean bold.
+    """Draw error over epochs in inference mode, as He et al. 2015, Figure 4: a thin line a seed, the mean bold.
 
     `histories` has id, arm, seed, status, epoch and `column` (a top-1). With `panel_by_scale` a panel a depth
     and a colour a shortcut, else a panel a shortcut and a colour a depth. The mean is drawn over the epochs
@@ -73,8 +73,8 @@ def by_panel(
         if spec is not None and spec.is_first_col():
             axes.set_ylabel(labels[1])
     grid[-1].set_xlabel(labels[0])
-    drawn = {n: s for n, s in colours.items() if n and any(inner[arm] == n for arm in arms)}
-    handles = [Line2D([], [], color=s.color, linestyle=s.dashes, lw=2, label=short(n)) for n, s in drawn.items()]
+    present = {n: s for n, s in colours.items() if n and any(inner[arm] == n for arm in arms)}
+    handles = [Line2D([], [], color=s.color, linestyle=s.dashes, lw=2, label=short(n)) for n, s in present.items()]
     if handles:
         legend(figure, handles)
     return figure, grid
@@ -93,12 +93,12 @@ def _split(design: Design, panel_by_scale: bool) -> tuple[dict[str, str], dict[s
     return of_rest, of_factor
 
 
-def _curve(axes: Axes, mine: pd.DataFrame, column: str, style: Style, name: str) -> None:
-    for _, run in mine.groupby("id", sort=True):
+def _curve(axes: Axes, rows: pd.DataFrame, column: str, style: Style, name: str) -> None:
+    for _, run in rows.groupby("id", sort=True):
         error = 100 * (1 - run[column])
         (line,) = axes.plot(run["epoch"], error, color=style.color, lw=0.7, alpha=0.5)
         hover(line, f"{name}, seed {run['seed'].iloc[0]}: {error.iloc[-1]:.1f} % at the end")
-    done = mine[mine["status"] == "completed"]
+    done = rows[rows["status"] == "completed"]
     if done.empty:
         return
     wide = done.pivot_table(index="epoch", columns="id", values=column).dropna()
@@ -106,8 +106,8 @@ def _curve(axes: Axes, mine: pd.DataFrame, column: str, style: Style, name: str)
     hover(line, f"{name}, mean of {wide.shape[1]}")
 
 
-def _shade(axes: Axes, mine: pd.DataFrame, column: str, style: Style, name: str) -> None:
-    done = mine[mine["status"] == "completed"]
+def _shade(axes: Axes, rows: pd.DataFrame, column: str, style: Style, name: str) -> None:
+    done = rows[rows["status"] == "completed"]
     wide = 100 * (1 - done.pivot(index="epoch", columns="id", values=column).dropna())
     low, high = np.quantile(wide.to_numpy(dtype=float), (0.05, 0.95), axis=1) if len(wide) else ([], [])
     axes.fill_between(wide.index, low, high, color=style.color, alpha=0.25, lw=0)

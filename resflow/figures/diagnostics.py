@@ -1,4 +1,4 @@
-"""What goes on inside networks, layer by layer from the input on."""
+"""Diagnostics of networks, layer by layer from the input on."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ FAR = 20.0  # times the typical value: beyond that a linear axis shows one layer
 
 
 def inside(diagnostics: pd.DataFrame, design: Design, kind: str, width: float = WIDE) -> Figure:
-    """One kind of figure by layer: a line an arm, the mean over seeds, a shade from the lowest seed to the highest.
+    """Draw one kind of figure by layer: a line an arm, the mean over seeds, a shade from lowest to highest seed.
 
     `diagnostics` has id, arm, seed and DIAGNOSTIC_COLUMNS, of one epoch a trial. A panel a shortcut and a colour a
     depth where both vary, as in He et al. 2015, Figure 7.
     """
-    mine = diagnostics[diagnostics["kind"] == kind]
-    arms = [arm for arm in design.arms if (mine["arm"] == arm).any()]
+    rows = diagnostics[diagnostics["kind"] == kind]
+    arms = [arm for arm in design.arms if (rows["arm"] == arm).any()]
     with theme():
         figure, grid = by_panel(
             design,
             arms,
-            lambda axes, arm, style: _line(axes, mine[mine["arm"] == arm], kind, style, design.display_name(arm)),
+            lambda axes, arm, style: _line(axes, rows[rows["arm"] == arm], kind, style, design.display_name(arm)),
             ("block" if kind == "shortcut_share" else "layer, from the input on", LABELS[kind]),
             (width, 2.2),
         )
         for axes in grid:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if kind == "gradient_norm" or _spread(mine) > FAR:
+        if kind == "gradient_norm" or _spread(rows) > FAR:
             logarithmic(grid[0])
         elif kind in PER_CENT:
             grid[0].set_ylim(-2, 102)
@@ -50,15 +50,15 @@ def inside(diagnostics: pd.DataFrame, design: Design, kind: str, width: float = 
     return figure
 
 
-def _spread(mine: pd.DataFrame) -> float:
-    """How many times the typical layer's value the largest one is."""
-    typical = float(mine["value"].median())
-    return float(mine["value"].max()) / typical if typical > 0 else 1.0
+def _spread(rows: pd.DataFrame) -> float:
+    """Return the largest value as a multiple of the typical layer's."""
+    typical = float(rows["value"].median())
+    return float(rows["value"].max()) / typical if typical > 0 else 1.0
 
 
-def _line(axes: Axes, mine: pd.DataFrame, kind: str, style: Style, name: str) -> None:
+def _line(axes: Axes, rows: pd.DataFrame, kind: str, style: Style, name: str) -> None:
     scale = 100 if kind in PER_CENT else 1
-    wide = scale * mine.pivot_table(index="place", columns="id", values="value")
+    wide = scale * rows.pivot_table(index="place", columns="id", values="value")
     place = wide.index.to_numpy(dtype=float) + 1
     axes.fill_between(place, wide.min(axis=1), wide.max(axis=1), color=style.color, alpha=0.2, lw=0)
     (line,) = axes.plot(place, wide.mean(axis=1), color=style.color, linestyle=style.dashes, lw=1.6)

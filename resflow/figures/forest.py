@@ -15,7 +15,7 @@ from resflow.study.contrast_families import BASELINE, TIMES
 
 
 def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:
-    """Every contrast's difference with its 95 % t interval, a panel a contrast group; the mark says the verdict."""
+    """Draw contrasts' differences with 95 % t intervals, a panel a contrast group; the mark says the verdict."""
     groups = list(dict.fromkeys(effects["contrast_group"]))
     rows = [int((effects["contrast_group"] == group).sum()) for group in groups]
     scale = design.metric.scale
@@ -23,14 +23,16 @@ def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) ->
         figure = Figure(figsize=(width, ROW * sum(rows) + 0.55 * len(rows) + 0.7), layout="constrained")
         grid = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=[n + 0.6 for n in rows]).ravel()
         for axes, group in zip(grid, groups, strict=True):
-            mine = effects[effects["contrast_group"] == group].reset_index(drop=True)
+            members = effects[effects["contrast_group"] == group].reset_index(drop=True)
             axes.axvline(0, color=MUTED, lw=1, zorder=1)
             if design.margin is not None:
                 axes.axvspan(-scale * design.margin, scale * design.margin, color=MUTED, alpha=0.15, lw=0)
-            for place, (_, row) in enumerate(mine.iterrows()):
-                _forest_row(axes, place, row, scale, _said(row, group, design))
-            axes.set_yticks(range(len(mine)), [_contrast_name(row, group, design, width) for _, row in mine.iterrows()])
-            axes.set_ylim(len(mine) - 0.4, -0.6)
+            for place, (_, row) in enumerate(members.iterrows()):
+                _forest_row(axes, place, row, scale, _hover_text(row, group, design))
+            axes.set_yticks(
+                range(len(members)), [_contrast_name(row, group, design, width) for _, row in members.iterrows()]
+            )
+            axes.set_ylim(len(members) - 0.4, -0.6)
             axes.set_title(short(_group_title(group, design), width), loc="left")
             axes.grid(visible=False, axis="y")
             finish(axes)
@@ -49,7 +51,7 @@ def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) ->
     return figure
 
 
-def _forest_row(axes: Axes, place: int, row: pd.Series, scale: float, said: str) -> None:
+def _forest_row(axes: Axes, place: int, row: pd.Series, scale: float, text: str) -> None:
     color, marker = VERDICTS[row["verdict"]]
     if not np.isfinite(row["difference"]):
         axes.annotate(
@@ -64,7 +66,7 @@ def _forest_row(axes: Axes, place: int, row: pd.Series, scale: float, said: str)
     if np.isfinite(row["low"]):
         axes.plot([scale * row["low"], scale * row["high"]], [place, place], color=color, lw=2)
     (mark,) = axes.plot(scale * row["difference"], place, marker, color=color, ms=6)
-    hover(mark, said)
+    hover(mark, text)
 
 
 def _contrast_name(row: pd.Series, group: str, design: Design, width: float, longest: int = 0) -> str:
@@ -86,8 +88,8 @@ def _group_title(group: str, design: Design) -> str:
     return "{} by {}".format(*group.split(TIMES))
 
 
-def _said(row: pd.Series, group: str, design: Design) -> str:
-    """The whole name, the difference and the verdict: what a label may have no room for."""
+def _hover_text(row: pd.Series, group: str, design: Design) -> str:
+    """Tell the whole name, the difference and the verdict: a label may have no room for them."""
     name = (
         design.display_name(row["arm"]) if group == BASELINE else _contrast_name(row, group, design, WIDE, longest=200)
     )

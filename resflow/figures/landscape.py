@@ -15,7 +15,7 @@ FAR = 100.0  # times the lowest loss: beyond that a linear axis shows the rim al
 
 
 def landscape_line(table: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:
-    """Loss along a direction, a line an arm: `table` has arm, seed, x and loss; the mean over seeds is drawn."""
+    """Draw the loss along a direction, a line an arm, the mean over seeds: `table` has arm, seed, x and loss."""
     arms = [arm for arm in design.arms if (table["arm"] == arm).any()]
     with theme():
         figure, grid = by_panel(
@@ -31,21 +31,21 @@ def landscape_line(table: pd.DataFrame, design: Design, width: float = WIDE) -> 
     return figure
 
 
-def _line(axes: Axes, mine: pd.DataFrame, style: Style, name: str) -> None:
-    mean = mine.groupby("x")["loss"].mean()
-    (drawn,) = axes.plot(mean.index, mean, color=style.color, linestyle=style.dashes, lw=1.6)
-    hover(drawn, f"{name}: {mean.loc[0.0]:.3g} nats in the middle")
+def _line(axes: Axes, rows: pd.DataFrame, style: Style, name: str) -> None:
+    mean = rows.groupby("x")["loss"].mean()
+    (line,) = axes.plot(mean.index, mean, color=style.color, linestyle=style.dashes, lw=1.6)
+    hover(line, f"{name}: {mean.loc[0.0]:.3g} nats in the middle")
 
 
 def _range(table: pd.DataFrame) -> tuple[float, float]:
     """The lowest and the highest loss that is a number above 0: far out the loss of a deep net may be none."""
     losses = table["loss"].to_numpy(dtype=float)
-    known = losses[np.isfinite(losses) & (losses > 0)]
-    return (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
+    finite = losses[np.isfinite(losses) & (losses > 0)]
+    return (float(finite.min()), float(finite.max())) if len(finite) else (1.0, 1.0)
 
 
 def landscape_plane(table: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:
-    """Contours of the log loss over two directions, a panel an arm: `table` has arm, x, y and loss of one seed."""
+    """Draw contours of the log loss over two directions, a panel an arm: `table` has arm, x, y and loss of one seed."""
     arms = [arm for arm in design.arms if (table["arm"] == arm).any()]
     with theme():
         figure, grid = panels(len(arms), width, 2.4)

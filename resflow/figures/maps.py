@@ -1,4 +1,4 @@
-"""Photos beside what networks make of them."""
+"""Photos beside the activation maps of networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resflow.figures.style import WIDE, short, theme
 def maps(
     photo: NDArray[np.uint8], rows: Mapping[str, Sequence[tuple[str, NDArray[np.float32]]]], width: float = WIDE
 ) -> Figure:
-    """One photo: a row an arm, with its (title, map) from the first stage to Grad-CAM, each map 0..1 and square."""
+    """Draw a photo: a row an arm, with its (title, map) from the first stage to Grad-CAM, each map 0..1 and square."""
     columns = 1 + max(len(row) for row in rows.values())
     side = width / columns
     with theme():
@@ -33,7 +33,7 @@ def maps(
 
 
 def _over(axes: Any, photo: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
-    """A map over a pale photo: bright where the network is."""
+    """Draw a map over a pale photo: bright where the network is."""
     extent = (-0.5, photo.shape[1] - 0.5, photo.shape[0] - 0.5, -0.5)
     axes.imshow(photo.mean(axis=-1), cmap="gray", vmin=-120, vmax=300, interpolation="nearest")
     axes.imshow(values, cmap="viridis", vmin=0, vmax=1, alpha=0.65, extent=extent, interpolation="bilinear")

@@ -1,4 +1,4 @@
-"""How figures look: one theme, a palette safe for colour-blind readers, SVG for light and dark pages."""
+"""The look of figures: one theme, a palette safe for colour-blind readers, SVG for light and dark pages."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def theme() -> Iterator[None]:
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A grid of panels with shared axes: one column where `width` is narrow, else two, or three for many."""
+    """Make a grid of panels with shared axes: one column where `width` is narrow, else two, or three for many."""
     columns = 1 if width < 5 else min(count, 2 if count <= 4 else 3)
     rows = -(-count // columns)
     figure = Figure(figsize=(width, height * rows + 0.4), layout="constrained")
@@ -111,20 +111,21 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
 
 
 def finish(axes: Axes) -> None:
+    """Take away spines and ticks, and put the grid behind the data."""
     sns.despine(ax=axes, left=True, bottom=False)
     axes.tick_params(length=0)
     axes.set_axisbelow(True)
 
 
 def short(label: str, width: float = WIDE, longest: int = 0) -> str:
-    """A label that fits in a figure; tables carry the whole one. Matplotlib hides those that begin with _."""
+    """Cut a label to what fits in a figure; tables carry the whole one. Matplotlib hides those that begin with _."""
     longest = longest or (LONGEST_LABEL if width >= 5 else LONGEST_NARROW)
     label = label if len(label) <= longest else label[: longest - 1] + "…"
     return f" {label}" if label.startswith("_") else label
 
 
 def limit(axis_limits: Callable[..., object], values: np.ndarray, unit: str) -> None:
-    """Limits around finite values; a percentage's axis ends at 0 and 100, though an interval may run on."""
+    """Set limits around finite values; a percentage's axis ends at 0 and 100, though an interval may run on."""
     values = values[np.isfinite(values)]
     low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
     pad = 0.06 * (high - low) or 1.0
@@ -133,7 +134,7 @@ def limit(axis_limits: Callable[..., object], values: np.ndarray, unit: str) -> 
 
 
 def logarithmic(axes: Axes, which: Literal["x", "y"] = "y") -> None:
-    """A log axis, with plain numbers: matplotlib's own are mathematics, which SVG text cannot show."""
+    """Make an axis logarithmic, with plain numbers: matplotlib's own are mathematics, which SVG text cannot show."""
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -146,14 +147,14 @@ def hover(artist: Artist, text: str) -> None:
 
 
 def middle(values: Any) -> tuple[float, float]:
-    """What the middle nine tenths of some values span; NaN where there are none."""
-    known = np.asarray(values, dtype=float)
-    known = known[np.isfinite(known)]
-    return (float(np.quantile(known, 0.05)), float(np.quantile(known, 0.95))) if len(known) else (np.nan, np.nan)
+    """Return what the middle nine tenths of some values span; NaN where there are none."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    return (float(np.quantile(finite, 0.05)), float(np.quantile(finite, 0.95))) if len(finite) else (np.nan, np.nan)
 
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """One legend above all panels, in as many columns as fit."""
+    """Put one legend above all panels, in as many columns as fit."""
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
     fitting = int(figure.get_figwidth() / (0.62 + 0.075 * longest))
     figure.legend(handles=handles, loc="outside upper left", ncols=max(1, min(fitting, len(handles))))
@@ -178,16 +179,16 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_file(figure: Figure, kind: str) -> bytes:
-    """A figure for print, on white: svg, png (300 dots an inch) or pdf, whose bytes repeat."""
+    """Return a figure for print, on white: svg, png (300 dots an inch) or pdf, whose bytes repeat."""
     buffer = io.BytesIO()
-    made = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}[kind]
+    stamp = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}[kind]
     with theme(), mpl.rc_context({"pdf.fonttype": 42}):  # TrueType: publishers refuse Type 3
-        figure.savefig(buffer, format=kind, dpi=300, facecolor="white", metadata={made: None})
+        figure.savefig(buffer, format=kind, dpi=300, facecolor="white", metadata={stamp: None})
     return buffer.getvalue()
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """SVG to stand in a page: text and grid take the page's `color`, `--muted` and `--grid`.
+    """Return SVG to stand in a page: text and grid take the page's `color`, `--muted` and `--grid`.
 
     `name` prefixes every id, so that several figures can stand in one page.
     """
@@ -204,10 +205,10 @@ def to_svg(figure: Figure, name: str) -> str:
     return text.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
 
 
-def _titled(found: re.Match[str]) -> str:
-    return f'<g class="hover"><title>{escape(unquote(found[1]))}</title>'
+def _titled(match: re.Match[str]) -> str:
+    return f'<g class="hover"><title>{escape(unquote(match[1]))}</title>'
 
 
 def standalone(svg: str) -> str:
-    """The same SVG as a file of its own, which follows the reader's colour scheme."""
+    """Return the same SVG as a file of its own, which follows the reader's colour scheme."""
     return svg.replace("<defs>", f"{_STYLE}\n <defs>", 1)

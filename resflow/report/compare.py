@@ -1,4 +1,4 @@
-"""Two runs side by side: what was asked, what ran, and what came of it."""
+"""Two runs side by side: their studies, circumstances and effects."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FACTS = ("source", "split", "split_hash", "fingerprint", "image_size")
 
 
 def compare(first: Analysis, second: Analysis) -> list[Table]:
-    """Tables of what differs in study and circumstances, of arms that both have, and of contrasts that both make."""
+    """Return tables of what differs in study and circumstances, of arms in both, and of contrasts in both."""
     names = tuple(f"{word} ({run.run.folder.resolve().name})" for word, run in (("A", first), ("B", second)))
-    found = [_settings(first, second, names), _arms(first, second), _effects(first, second)]
-    return [table for table in found if table is not None]
+    tables = [_settings(first, second, names), _arms(first, second), _effects(first, second)]
+    return [table for table in tables if table is not None]
 
 
 def _settings(first: Analysis, second: Analysis, names: tuple[str, ...]) -> Table:
@@ -49,17 +49,17 @@ def _several(values: Any) -> str:
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
-    found = []
+    pairs = []
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            found += _flat(value, f"{path}{key}.")
+            pairs += _flat(value, f"{path}{key}.")
         else:
-            found.append((f"{path}{key}", str(value)))
-    return found
+            pairs.append((f"{path}{key}", str(value)))
+    return pairs
 
 
 def _arms(first: Analysis, second: Analysis) -> Table | None:
-    """The arms of one name: their means, and the difference B − A by Welch's interval: two runs are not paired."""
+    """Compare arms of one name: their means, and the difference B − A by Welch's interval, as runs are not paired."""
     metric = first.design.metric
     shared = [arm for arm in first.design.arms if arm in second.design.arms]
     if not shared or second.design.metric != metric:

@@ -35,13 +35,13 @@ def write_exports(run: Path, formats: Sequence[str], out: Path | None = None, wi
         if name not in FORMATS:
             raise RecordError(f"--format: {one_of(name, FORMATS, 'format')}")
     analysis, folder = analyse(run), out or run / workspace.EXPORTS
-    made = {name: content for kind in formats for name, content in _files(analysis, kind, width)}
+    contents = {name: content for kind in formats for name, content in _files(analysis, kind, width)}
     try:
-        for name, content in made.items():
+        for name, content in contents.items():
             atomic.write(folder / name, content)
     except OSError as error:
         raise RecordError(f"cannot write into {folder}: {error}. Choose another folder with --out.") from error
-    return [folder / name for name in made]
+    return [folder / name for name in contents]
 
 
 def _files(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, bytes]]:
@@ -62,7 +62,7 @@ def _files(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, b
 
 
 def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
-    """The frames that are exported, by the name of their file."""
+    """Return the frames that are exported, by the name of their file."""
     return {
         "trials": analysis.trials,
         "arms": analysis.arms,
@@ -72,6 +72,7 @@ def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
 
 
 def printed(analysis: Analysis) -> list[Table]:
+    """Return the tables of the report that are exported."""
     contrasts = tables.effects(analysis) if len(analysis.effects) else []
     hardest = test_images.hardest(analysis)
     return [_arms(analysis), *contrasts, *([hardest] if hardest else [])]
@@ -99,7 +100,7 @@ def _frame(frame: pd.DataFrame, kind: str) -> bytes:
 
 
 def latex(table: Table) -> str:
-    """A booktabs table; the note stands below as its caption's second part."""
+    """Return a booktabs table; the note stands below as its caption's second part."""
     columns = "".join("l" if name in table.text or place == 0 else "r" for place, name in enumerate(table.header))
     lines = [_tex(cells) + r" \\" for cells in (table.header, *table.rows)]
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])

@@ -63,13 +63,13 @@ def draw_figures(analysis: Analysis) -> list[RenderedFigure]:
 
 
 def export_figures(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, bytes]]:
-    """Each figure's name and file, `kind` svg, png or pdf, so many inches wide: for a paper, on white."""
+    """Yield each figure's name and file, `kind` svg, png or pdf, so many inches wide: for a paper, on white."""
     for _, entry in list_figures(analysis):
         yield entry.name, to_file(entry.draw(width=width), kind)
 
 
 def is_figure_file(name: str) -> bool:
-    """Whether a report writes files of this name into figures/."""
+    """Tell whether a report writes files of this name into figures/."""
     stem, _, suffix = name.rpartition(".")
     return suffix in FILES and any(re.fullmatch(kind.names, stem) for kind in KINDS)
 
@@ -149,22 +149,22 @@ INSIDE = (  # figure, kind, whether of the first step (else of the last that was
 
 
 def _inside(analysis: Analysis) -> Iterator[Entry]:
-    """What diagnostics saw, of the trained networks; gradients also of the first step."""
+    """Diagnostics of the trained networks; gradients also of the first step."""
     table = analysis.diagnostics
     if table is None or table.empty:
         return
     for name, kind, first, title, caption in INSIDE:
-        mine = table[table["kind"] == kind]
-        epoch = 0 if first else mine.groupby("id")["epoch"].transform("max")
-        mine = mine[mine["epoch"] == epoch].dropna(subset=["value"])
-        if len(mine):
+        rows = table[table["kind"] == kind]
+        epoch = 0 if first else rows.groupby("id")["epoch"].transform("max")
+        rows = rows[rows["epoch"] == epoch].dropna(subset=["value"])
+        if len(rows):
             shade = " Lines are means over seeds, shades span them. Of 64 validation images; gradients of a batch."
-            draw = partial(diagnostics.inside, mine, analysis.design, kind)
+            draw = partial(diagnostics.inside, rows, analysis.design, kind)
             yield Entry(f"inside_{name}", title, caption + shade, draw)
 
 
 def _landscape(analysis: Analysis) -> Iterator[Entry]:
-    """What `resflow landscape` measured, where it did."""
+    """The loss as `resflow landscape` measured it, where it did."""
     table = analysis.landscape
     if table is None or not analysis.completed:
         return
@@ -188,13 +188,13 @@ def _landscape(analysis: Analysis) -> Iterator[Entry]:
 
 
 def _tuning(analysis: Analysis) -> Iterator[Entry]:
-    """What a tuning phase found: what more candidates buy, and what each hyperparameter does."""
-    phase, asked = analysis.tuning, analysis.run.study.get("tune")
+    """A tuning phase: what more candidates buy, and what each hyperparameter does."""
+    phase, tune = analysis.tuning, analysis.run.study.get("tune")
     if phase is None or not phase.tried:
         return
-    asked = asked if isinstance(asked, dict) else {}
-    called = {arm: arm for arm in phase.table["arm"]}
-    independent = asked.get("oracle") == "random" and asked.get("pruning") == "none"
+    tune = tune if isinstance(tune, dict) else {}
+    names = {arm: arm for arm in phase.table["arm"]}
+    independent = tune.get("oracle") == "random" and tune.get("pruning") == "none"
     curve = tuning_curves.expected(phase, independent=independent)
     if len(curve):
         how = (
@@ -207,13 +207,13 @@ def _tuning(analysis: Analysis) -> Iterator[Entry]:
             "tuning_curves",
             "Validation accuracy by candidates tried",
             how,
-            partial(tuning.tuning_curves, curve, called),
+            partial(tuning.tuning_curves, curve, names),
         )
     points = tuning_curves.scatter(phase, list(analysis.space))
     if len(points):
         logs = [name for name, one in analysis.space.items() if getattr(one, "sampling", "linear") == "log"]
         text = "Each mark is a candidate; the ring is the one that was chosen. All other settings vary as well."
-        draw = partial(tuning.sensitivity, points, called, logs)
+        draw = partial(tuning.sensitivity, points, names, logs)
         yield Entry("tuning_sensitivity", "What each hyperparameter does", text, draw)
 
 

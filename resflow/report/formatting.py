@@ -12,11 +12,12 @@ NONE = "–"
 
 
 def known(value: object) -> bool:
+    """Tell whether a value is there: not None, NA or NaN."""
     return value is not None and value is not pd.NA and not (isinstance(value, float) and math.isnan(value))
 
 
 def number(value: float, signed: bool = False) -> str:
-    """One decimal, two below 1; a real minus sign; no signed zero."""
+    """Format a number: one decimal, two below 1; a real minus sign; no signed zero."""
     if not known(value):
         return NONE
     text = f"{abs(value):.{2 if abs(value) < 0.995 else 1}f}"
@@ -26,27 +27,31 @@ def number(value: float, signed: bool = False) -> str:
 
 
 def interval(low: float, high: float, signed: bool = False) -> str:
+    """Format an interval as `number` does its ends."""
     return f"{number(low, signed)} to {number(high, signed)}" if known(low) else NONE
 
 
 def level(metric: Metric, value: float) -> str:
+    """Format a value of a metric in its unit: one decimal of per cent, else three digits."""
     if not known(value):
         return NONE
     return f"{metric.scale * value:.1f}" if metric.unit == "%" else f"{metric.scale * value:.3g}"
 
 
 def level_interval(metric: Metric, low: float, high: float) -> str:
+    """Format an interval as `level` does its ends."""
     return f"{level(metric, low)} to {level(metric, high)}".replace("-", "−") if known(low) else NONE
 
 
 def p_value(p: float) -> str:
+    """Format p with two digits or three decimals; what is smaller is <0.001."""
     if not known(p):
         return NONE
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def count(value: object) -> str:
-    """A large count in thousands, millions or billions, three digits: 1234567 -> 1.23 M."""
+    """Format a large count in thousands, millions or billions, three digits: 1234567 -> 1.23 M."""
     if not known(value):
         return NONE
     amount = float(str(value))
@@ -57,6 +62,7 @@ def count(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
+    """Format seconds: 42 s, 7.5 min, 3.5 h."""
     if not known(seconds):
         return NONE
     if seconds < 120:

@@ -9,22 +9,23 @@ from resflow.report.tables import Table
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no table cell of its own."""
+    """Escape text so that Markdown shows it as it is: no markup, no HTML, no table cell of its own."""
     one_line = " ".join(text.split())
     return re.sub(r"([\\`*_{}\[\]<>#|~$!&])", r"\\\1", one_line)
 
 
-def table(made: Table) -> str:
-    """A table and its note; empty where it has no rows."""
-    if not made.rows:
+def table(source: Table) -> str:
+    """Return a table and its note; empty where it has no rows."""
+    if not source.rows:
         return ""
-    marks = [":--" if name in made.text or place == 0 else "--:" for place, name in enumerate(made.header)]
-    lines = [_row(made.header), f"| {' | '.join(marks)} |", *map(_row, made.rows)]
-    return "\n".join(lines) + ("\n\n" + escaped(made.note) if made.note else "") + "\n"
+    marks = [":--" if name in source.text or place == 0 else "--:" for place, name in enumerate(source.header)]
+    lines = [_row(source.header), f"| {' | '.join(marks)} |", *map(_row, source.rows)]
+    return "\n".join(lines) + ("\n\n" + escaped(source.note) if source.note else "") + "\n"
 
 
-def section(made: Table) -> str:
-    return f"### {escaped(made.title)}\n\n{table(made)}"
+def section(source: Table) -> str:
+    """Return a table under its title."""
+    return f"### {escaped(source.title)}\n\n{table(source)}"
 
 
 def _row(cells: Sequence[str]) -> str:

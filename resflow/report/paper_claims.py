@@ -1,4 +1,4 @@
-"""What He et al. 2015 (arXiv 1512.03385) say of plain and residual nets, claim by claim, against a run's records.
+"""Claims of He et al. 2015 (arXiv 1512.03385) about plain and residual nets, one by one, against a run's records.
 
 A claim is one paired difference over seeds. It is `reproduced` where the difference lies on the claimed side and the
 t test says so after Holm over all claims, `not reproduced` where it lies as clearly on the other, else `undecided`.
@@ -36,12 +36,12 @@ class Claim:
 
 
 def table(analysis: Analysis) -> Table | None:
-    """Every claim that the run can speak to; None where it does not compare plain with residual nets by depth."""
-    found = list(_claims(analysis))
-    if not found:
+    """Tabulate every claim that the run can speak to; None where it compares no plain with residual nets by depth."""
+    claims = list(_claims(analysis))
+    if not claims:
         return None
-    p = seed_statistics.holm([seed_statistics.t_test(claim.values) for claim in found])
-    rows = tuple(_row(claim, float(adjusted)) for claim, adjusted in zip(found, p, strict=True))
+    p = seed_statistics.holm([seed_statistics.t_test(claim.values) for claim in claims])
+    rows = tuple(_row(claim, float(adjusted)) for claim, adjusted in zip(claims, p, strict=True))
     header = ("Claim", "In the paper", "Measured", "Difference", "95 % interval", "Holm p", "Here")
     note = (
         "Signed so that the claim holds where the difference is above 0. Their nets saw ImageNet or CIFAR-10 for "
@@ -67,6 +67,7 @@ def _row(claim: Claim, p: float) -> tuple[str, ...]:
 
 
 def verdict(claim: Claim, mean: seed_statistics.Mean, p: float) -> str:
+    """Return `reproduced`, `not reproduced` or `undecided`; `p` is Holm-adjusted."""
     clear = p < seed_statistics.ALPHA and not np.isnan(mean.low) and not mean.includes(0.0)
     if claim.margin is not None:
         if claim.margin > 0 and seed_statistics.tost(claim.values, claim.margin) < seed_statistics.ALPHA:
@@ -192,15 +193,17 @@ def _inside(analysis: Analysis, plain: list[str], residual: list[str]) -> Iterat
 
 
 def _health(gradients: pd.DataFrame) -> float:
-    """Decades that are left before the first and the last third of layers differ by HEALTHY (geometric means); below 0
-    gradients vanish or explode. Of the first and the last moment that was kept, the worse."""
+    """Return the decades that are left before the first and the last third of layers differ by HEALTHY.
+
+    By geometric means; below 0 gradients vanish or explode. Of the first and the last moment on record, the worse.
+    """
     moments = (gradients["epoch"].min(), gradients["epoch"].max())
     apart = [_apart(gradients[gradients["epoch"] == moment]) for moment in moments]
     return float(np.log10(HEALTHY) - max(apart))
 
 
 def _apart(gradients: pd.DataFrame) -> float:
-    """How many decades lie between the first third of layers' gradients and the last third's."""
+    """Return how many decades lie between the first third of layers' gradients and the last third's."""
     logs = np.log10(np.maximum(gradients.sort_values("place")["value"].to_numpy(dtype=float), 1e-30))
     third = max(1, len(logs) // 3)
     return abs(float(logs[:third].mean() - logs[-third:].mean()))

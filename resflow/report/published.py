@@ -27,10 +27,12 @@ class Published:
 
     @property
     def share(self) -> float:
+        """The fraction of images that were classified correctly."""
         return self.correct / self.images
 
     @property
     def text(self) -> str:
+        """The figure in words, with its Wilson interval."""
         low, high = image_statistics.wilson(self.share, self.images)
         return (
             f"{self.correct} of {self.images} ({_percent(self.share)} %, Wilson {_percent(low)} to {_percent(high)} %)"
@@ -38,19 +40,21 @@ class Published:
 
 
 def published(analysis: Analysis) -> Published | None:
-    """The figure that a run's study declares, None where it declares none or study.yaml is not as resflow writes it."""
-    given = analysis.run.study.get("published")
-    if not isinstance(given, dict):
+    """Read the figure that a run's study declares; None where it has none or is not as resflow writes it."""
+    declared = analysis.run.study.get("published")
+    if not isinstance(declared, dict):
         return None
     try:
-        found = Published(str(given["what"]), str(given["metric"]), int(given["correct"]), int(given["images"]))
+        figure = Published(
+            str(declared["what"]), str(declared["metric"]), int(declared["correct"]), int(declared["images"])
+        )
     except (KeyError, TypeError, ValueError):
         return None
-    return found if found.metric in PARTS and 0 <= found.correct <= found.images and found.images else None
+    return figure if figure.metric in PARTS and 0 <= figure.correct <= figure.images and figure.images else None
 
 
 def table(analysis: Analysis) -> Table | None:
-    """Each arm's images that were classified correctly, seed by seed, beside the published ones."""
+    """Tabulate each arm's images that were classified correctly, seed by seed, beside the published ones."""
     figure = published(analysis)
     if figure is None:
         return None
@@ -63,7 +67,7 @@ def table(analysis: Analysis) -> Table | None:
 
 
 def answer(analysis: Analysis) -> list[str]:
-    """How the baseline stands beside the published figure, in a sentence; none where there is no such figure."""
+    """Say in a sentence how the baseline stands beside the published figure; nothing where there is no such figure."""
     figure, baseline = published(analysis), analysis.design.baseline
     if figure is None or baseline is None:
         return []
@@ -84,7 +88,7 @@ def answer(analysis: Analysis) -> list[str]:
 
 
 def note(figure: Published) -> str:
-    """What so many images can tell apart; the binomial's standard error, normal approximation."""
+    """Say what so many images can tell apart; the binomial's standard error, normal approximation."""
     error = math.sqrt(figure.share * (1 - figure.share) / figure.images)
     apart = CLEAR * math.sqrt(2) * error
     return (
@@ -96,18 +100,18 @@ def note(figure: Published) -> str:
 
 
 def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, str]:
-    mine = analysis.trials[(analysis.trials["arm"] == arm) & (analysis.trials["status"] == "completed")]
+    trials = analysis.trials[(analysis.trials["arm"] == arm) & (analysis.trials["status"] == "completed")]
     part = PARTS[figure.metric]
     records = {record.id: record for record in analysis.records}
-    shares = [float(value) for value in mine.get(figure.metric, []) if known(value)]
-    images = [records[trial].data.get(part) for trial in mine["id"]]
+    shares = [float(value) for value in trials.get(figure.metric, []) if known(value)]
+    images = [records[trial].data.get(part) for trial in trials["id"]]
     counts = ", ".join(
         f"{share * size:.0f}" for share, size in zip(shares, images, strict=False) if isinstance(size, int)
     )
     same = images[0] if images and isinstance(images[0], int) and len(set(images)) == 1 else None
     mean = sum(shares) / len(shares) if shares else math.nan
     low, high = image_statistics.wilson(mean, same) if shares and same else (math.nan, math.nan)
-    tests = [float(value) for value in mine.get("test_top1", []) if known(value)]
+    tests = [float(value) for value in trials.get("test_top1", []) if known(value)]
     return {
         "Arm": analysis.design.display_name(arm),
         f"{part} images, by seed": f"{counts} of {same}" if same else "–",
@@ -119,7 +123,7 @@ def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, str]:
 
 
 def beside(mean: float, low: float, high: float, figure: Published) -> str:
-    """In words: an arm is told apart from the figure where neither interval holds the other's value."""
+    """Say how an arm stands beside the figure: told apart where neither interval holds the other's value."""
     bounds = image_statistics.wilson(figure.share, figure.images)
     if low <= figure.share <= high or bounds[0] <= mean <= bounds[1]:
         return "reaches it" if mean >= figure.share else "not told apart"

@@ -1,4 +1,4 @@
-"""How a run came about, key by key: data, settings, versions, hardware, time, and the command that repeats it."""
+"""The circumstances of a run, key by key: data, settings, versions, hardware, time, and the command that repeats it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from resflow.report.formatting import duration, known, level
 
 
 def how(analysis: Analysis) -> list[tuple[str, str]]:
-    """How it was run, key by key; values that differ between records stand side by side."""
-    study, kept = analysis.run.study, analysis.records
-    data, networks = _distinct(r.data for r in kept), _distinct(r.network for r in kept)
-    provenance = [r.provenance for r in kept]
+    """Return how a run came about, key by key; values that differ between records stand side by side."""
+    study, records = analysis.run.study, analysis.records
+    data, networks = _distinct(r.data for r in records), _distinct(r.network for r in records)
+    provenance = [r.provenance for r in records]
     rows = [
         ("Data", _join(data, "source")),
         ("Images", _images(data)),
@@ -24,7 +24,7 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ("Weights", _weights(networks)),
         (
             "Split",
-            f"{_join(data, 'split')}, split seed {_values(r.split_seed for r in kept)}" if kept else "",
+            f"{_join(data, 'split')}, split seed {_values(r.split_seed for r in records)}" if records else "",
         ),
         ("Split hash", _join(data, "split_hash")),
         ("Data fingerprint", _join(data, "fingerprint")),
@@ -38,7 +38,7 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
     ]
     rows += [(f"{group.capitalize()} settings", _settings(analysis, group)) for group in ("network", "recipe", "data")]
     rows += [
-        ("Execution", _mapping(_distinct(r.execution for r in kept))),
+        ("Execution", _mapping(_distinct(r.execution for r in records))),
         ("Stem", _join(networks, "stem")),
         ("Versions", _mapping(_distinct(p.get("versions") or {} for p in provenance))),
         ("Python", _join(provenance, "python")),
@@ -46,7 +46,7 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ("Git commit", _join(provenance, "git_commit")),
         ("Records taken over from", _values(p["taken_over"] for p in provenance if "taken_over" in p)),
         ("Ran", _span(provenance)),
-        ("Time of all trials", duration(float(sum(r.seconds for r in kept))) if kept else ""),
+        ("Time of all trials", duration(float(sum(r.seconds for r in records))) if records else ""),
         ("Command", command(analysis)),
     ]
     return [(key, value) for key, value in rows if value]
@@ -61,7 +61,7 @@ def _chance(analysis: Analysis) -> str:
 
 
 def command(analysis: Analysis) -> str:
-    """What repeats the run: the command that study.yaml carries, or the study as it ran."""
+    """Return the command that repeats the run: the one that study.yaml carries, or that of the study as it ran."""
     study = analysis.run.study
     if study.get("command"):
         return str(study["command"])
@@ -103,9 +103,9 @@ def _images(data: list[dict[str, Any]]) -> str:
 
 def _normalisations(data: list[dict[str, Any]]) -> str:
     """Means and deviations of the pixels' normalisation, in 0..255; several where arms differ."""
-    found = [d["normalisation"] for d in data if isinstance(d.get("normalisation"), dict)]
+    sections = [d["normalisation"] for d in data if isinstance(d.get("normalisation"), dict)]
     return _values(
-        f"(pixel − {_triple(one.get('mean'))}) / {_triple(one.get('deviation'))}, RGB in 0..255" for one in found
+        f"(pixel − {_triple(one.get('mean'))}) / {_triple(one.get('deviation'))}, RGB in 0..255" for one in sections
     )
 
 
@@ -114,7 +114,7 @@ def _triple(values: Any) -> str:
 
 
 def _weights(networks: list[dict[str, Any]]) -> str:
-    """Where pretrained weights came from, and the first digits of their files' sha256."""
+    """Origins of pretrained weights, and the first digits of their files' sha256."""
     return _values(
         f"{one['weights']} (sha256 {str(one.get('weights_digest'))[:12]})" for one in networks if one.get("weights")
     )
@@ -130,12 +130,12 @@ def _settings(analysis: Analysis, group: str) -> str:
         study = analysis.run.study
         sections = [dict(study.get(group) or (study.get("settings") or {}).get(group) or {})]
     keys = dict.fromkeys(key for section in sections for key in section)
-    shown = []
+    parts = []
     for key in keys:
         different = list(dict.fromkeys(_plain(section[key]) for section in sections if key in section))
         if key not in analysis.design.factors and different != ["null"]:
-            shown.append(f"{key} {different[0]}" if len(different) == 1 else f"{key} by arm")
-    return ", ".join(shown)
+            parts.append(f"{key} {different[0]}" if len(different) == 1 else f"{key} by arm")
+    return ", ".join(parts)
 
 
 def _hardware(provenance: list[dict[str, Any]]) -> str:

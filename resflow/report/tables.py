@@ -19,7 +19,7 @@ from resflow.report.answer import CHANGES
 from resflow.report.formatting import count, duration, interval, known, level, level_interval, number, p_value
 from resflow.study.contrast_families import BASELINE, TIMES
 
-ERRORS = (0.5, 0.2, 0.05)  # training errors whose epoch is told
+ERRORS = (0.5, 0.2, 0.05)  # training errors whose epoch is shown
 MOST_SEEDS = 30  # that have a column each
 WORDS = frozenset({"helps", "hurts", "equivalent", "undecided", "larger", "smaller", "equal", *OUTCOMES})
 
@@ -44,7 +44,7 @@ def _table(title: str, rows: Iterable[dict[str, str]], text: Iterable[str], note
 
 
 def arms(analysis: Analysis) -> Table:
-    """An arm a row: what completed, the metric, the effect against the baseline, and what it cost."""
+    """Tabulate arms, one a row: what completed, the metric, the effect against the baseline, and what it cost."""
     measure, table = analysis.design.metric, analysis.effects
     against = (
         table[table["contrast_group"] == BASELINE].set_index("arm") if len(table) else pd.DataFrame(columns=["verdict"])
@@ -98,7 +98,7 @@ def _effect_cells(analysis: Analysis, row: pd.Series | None) -> dict[str, str]:
 
 
 def effects(analysis: Analysis) -> list[Table]:
-    """A table a contrast group: the baseline's, one a factor at fixed levels of the others, interactions."""
+    """Return a table a contrast group: the baseline's, one a factor at fixed levels of the others, interactions."""
     table = analysis.effects
     groups = list(dict.fromkeys(table["contrast_group"])) if len(table) else []
     return [_group(analysis, group, table[table["contrast_group"] == group]) for group in groups]
@@ -111,6 +111,7 @@ def _base(design: Design) -> str:
 
 
 def title(group: str, design: Design) -> str:
+    """Return the title of a contrast group's table."""
     if group == BASELINE:
         return f"Against {_base(design)}"
     if group in design.varied:
@@ -120,17 +121,17 @@ def title(group: str, design: Design) -> str:
 
 
 def pair(row: Mapping[Hashable, Any], design: Design) -> str:
-    """A contrast in short: of an interaction the levels, since four arms are too many for a cell."""
+    """Name a contrast in short: of an interaction the levels, since four arms are too many for a cell."""
     if not row["less"]:
         return f"{design.display_name(row['arm'])} − {design.display_name(row['reference'])}"
     factor = str(row["contrast_group"]).split(TIMES)[0]
     return " − ".join(design.arms[str(row[side])][factor] for side in ("arm", "reference"))
 
 
-def _group(analysis: Analysis, group: str, mine: pd.DataFrame) -> Table:
+def _group(analysis: Analysis, group: str, table: pd.DataFrame) -> Table:
     design, metric = analysis.design, analysis.design.metric
     rows = []
-    for row in mine.to_dict("records"):
+    for row in table.to_dict("records"):
         cells = {"Contrast": pair(row, design)}
         if group != BASELINE:
             cells["At"] = row["context"]
@@ -146,7 +147,7 @@ def _group(analysis: Analysis, group: str, mine: pd.DataFrame) -> Table:
         f"Paired differences over seeds; Holm over all {_declared(analysis)} contrasts that the study declares. "
         "g: the difference over its standard deviation between seeds, corrected for few seeds (Hedges)."
     )
-    if (mine["less"] != "").any():
+    if (table["less"] != "").any():
         note += " A difference of differences: larger or smaller than at the level it is set against."
     if design.margin is not None:
         note += f" Equivalent: within ±{number(metric.scale * design.margin)} {metric.difference_unit} by TOST."
@@ -167,7 +168,7 @@ def _label(row: Mapping[Hashable, Any], design: Design) -> str:
 
 
 def robustness(analysis: Analysis) -> Table:
-    """What stands beside each verdict and takes no part in it: another test, the share of seeds, seeds needed."""
+    """Tabulate what takes no part in each verdict: another test, the share of seeds, seeds needed."""
     metric, design, rows = analysis.design.metric, analysis.design, []
     for row in _once(analysis):
         smallest = f" (≥ {p_value(row['p_sign_flip_smallest'])})" if known(row["p_sign_flip_smallest"]) else ""
@@ -211,7 +212,7 @@ def _range(low: float, high: float, scale: float) -> str:
 
 
 def seeds(analysis: Analysis) -> Table | None:
-    """Every contrast's difference seed by seed; None of more seeds than a page is wide."""
+    """Tabulate every contrast's difference seed by seed; None of more seeds than a page is wide."""
     design = analysis.design
     if analysis.trials["seed"].nunique() > MOST_SEEDS:
         return None
@@ -235,7 +236,7 @@ def seeds(analysis: Analysis) -> Table | None:
 
 
 def degradation(analysis: Analysis) -> Table | None:
-    """Each net's training error against the next shallower one's; None where depth does not vary."""
+    """Tabulate each net's training error against the next shallower one's; None where depth does not vary."""
     rows = []
     for step in steps(analysis.trials, analysis.design):
         mean = step.difference
@@ -260,19 +261,19 @@ def degradation(analysis: Analysis) -> Table | None:
 
 
 def convergence(analysis: Analysis) -> Table | None:
-    """Epochs until a training error of ERRORS is reached: the mean over the seeds that came there, and how many did."""
+    """Tabulate epochs to the training errors ERRORS: the mean over the seeds that came there, and how many did."""
     if analysis.histories.empty or "train_top1" not in analysis.histories:
         return None
-    found = {error: epochs_to(analysis.histories, error) for error in ERRORS}
+    epochs = {error: epochs_to(analysis.histories, error) for error in ERRORS}
     rows = []
     for arm in analysis.design.arms:
         cells = {"Arm": analysis.design.display_name(arm)}
-        for error, frame in found.items():
-            mine = frame.loc[frame["arm"] == arm, "epochs"]
-            reached = mine.dropna()
-            said = f"{reached.mean():.1f}" if len(reached) else "–"
-            cells[f"To {100 * error:.0f} % error"] = said + (
-                f" ({len(reached)} of {len(mine)})" if len(reached) < len(mine) else ""
+        for error, frame in epochs.items():
+            values = frame.loc[frame["arm"] == arm, "epochs"]
+            reached = values.dropna()
+            text = f"{reached.mean():.1f}" if len(reached) else "–"
+            cells[f"To {100 * error:.0f} % error"] = text + (
+                f" ({len(reached)} of {len(values)})" if len(reached) < len(values) else ""
             )
         rows.append(cells)
     note = "Epochs, the mean over seeds; in brackets how many seeds came there, where not all did."
@@ -280,7 +281,7 @@ def convergence(analysis: Analysis) -> Table | None:
 
 
 def trials(analysis: Analysis) -> Table:
-    """Every trial, run or not, with its reason where it did not complete."""
+    """Tabulate every trial, run or not, with its reason where it did not complete."""
     metric, rows = analysis.design.metric, []
     extra = {"train_top1": "Training top-1 (%)", "validation_top1": "Validation top-1 (%)"}
     extra = {column: name for column, name in extra.items() if column != metric.column}

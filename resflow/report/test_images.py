@@ -1,4 +1,4 @@
-"""What the test images say: how far they alone could carry a difference, and which classes are hard."""
+"""The test images: how far they alone could carry a difference, and which classes are hard."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ HARDEST = 10
 
 
 def sampled(analysis: Analysis) -> Table | None:
-    """What another sample of test images could change, contrast by contrast. None without predictions."""
+    """Tabulate what another sample of test images could change, by contrast. None without predictions."""
     predictions = analysis.predictions
     if predictions is None or analysis.effects.empty:
         return None
     rows = []
     once = analysis.effects[analysis.effects["less"] == ""].drop_duplicates(["arm", "reference"])
     for arm, reference in once[["arm", "reference"]].itertuples(index=False):
-        found = predictions.pair(arm, reference)
-        if found is None:
+        pair = predictions.pair(arm, reference)
+        if pair is None:
             continue
-        p = dict.fromkeys((p_value(found.p_low), p_value(found.p_high)))
+        p = dict.fromkeys((p_value(pair.p_low), p_value(pair.p_high)))
         rows.append(
             (
                 f"{analysis.design.display_name(arm)} − {analysis.design.display_name(reference)}",
-                str(found.seeds),
-                f"{found.first_only:.0f}",
-                f"{found.second_only:.0f}",
+                str(pair.seeds),
+                f"{pair.first_only:.0f}",
+                f"{pair.second_only:.0f}",
                 " to ".join(p),
-                number(100 * found.difference, signed=True),
-                interval(100 * found.low, 100 * found.high, signed=True),
+                number(100 * pair.difference, signed=True),
+                interval(100 * pair.low, 100 * pair.high, signed=True),
             )
         )
     if not rows:
@@ -68,7 +68,7 @@ def _note(analysis: Analysis, predictions: Predictions) -> str:
 
 
 def shown_arms(analysis: Analysis) -> list[str]:
-    """The baseline and the arm with the best mean, among those that show skill: whose classes are looked at."""
+    """Name the arms whose classes are looked at: the best mean's and the baseline, if they show skill."""
     arms = analysis.arms[(analysis.arms["n"] > 0) & analysis.arms["chance"].isin((ABOVE, UNKNOWN))]
     if arms.empty:
         return []
@@ -79,7 +79,7 @@ def shown_arms(analysis: Analysis) -> list[str]:
 
 
 def class_names(analysis: Analysis, count: int) -> list[str]:
-    """Names from the records, or of a source whose names resflow knows; else numbers, from 1."""
+    """Return names from the records, or of a source whose names resflow knows; else numbers, from 1."""
     data = [record.data for record in analysis.records]
     named = next((one["class_names"] for one in data if isinstance(one.get("class_names"), list)), None)
     if named is None and any(str(one.get("source", "")).startswith("oxford_flowers") for one in data):
@@ -92,7 +92,7 @@ def class_names(analysis: Analysis, count: int) -> list[str]:
 
 
 def hardest(analysis: Analysis) -> Table | None:
-    """The classes that the best arm gets wrong most often, and what it takes them for. None without predictions."""
+    """Tabulate the classes that the best arm gets wrong most often, and its answers. None without predictions."""
     predictions, arms = analysis.predictions, shown_arms(analysis)
     arms = [arm for arm in arms if predictions is not None and arm in predictions.of_arm]
     if predictions is None or not arms:

@@ -13,21 +13,22 @@ from resflow.report.tables import Table
 from resflow.study.search_space import Choice, Parameter
 from resflow.tuning.phase import Phase, TriedCandidate, winners_at_ends
 
-Called = Callable[[str], str]
+Naming = Callable[[str], str]
 FEWEST = 5  # completed candidates of which a correlation is told
 
 
-def tables(phase: Phase, space: Mapping[str, Parameter], called: Called = str) -> list[Table]:
-    """The ledger, the chosen settings, and each hyperparameter's part; `called` names arms for readers."""
-    return [ledger(phase, called), chosen(phase, space, called), sensitivity(phase, space, called)]
+def tables(phase: Phase, space: Mapping[str, Parameter], name_of: Naming = str) -> list[Table]:
+    """Return the ledger, the chosen settings, and each hyperparameter's part; `name_of` names arms for readers."""
+    return [ledger(phase, name_of), chosen(phase, space, name_of), sensitivity(phase, space, name_of)]
 
 
-def ledger(phase: Phase, called: Called = str) -> Table:
+def ledger(phase: Phase, name_of: Naming = str) -> Table:
+    """Tabulate what each arm was allotted and what it used."""
     rows = []
     for row in phase.ledger().to_dict("records"):
         rows.append(
             (
-                called(row["arm"]),
+                name_of(row["arm"]),
                 f"{row['candidates']} of {row['allotted']}",
                 *(str(row[word]) for word in ("completed", "pruned", "diverged", "failed")),
                 str(row["epochs"]),
@@ -58,19 +59,19 @@ def ledger(phase: Phase, called: Called = str) -> Table:
     return Table("Tuning: what each arm was given", header, tuple(rows), frozenset({"Arm"}), note)
 
 
-def chosen(phase: Phase, space: Mapping[str, Parameter], called: Called = str) -> Table:
-    """A row an arm: its winner, with what lies at an end of its range."""
+def chosen(phase: Phase, space: Mapping[str, Parameter], name_of: Naming = str) -> Table:
+    """Tabulate winners, a row an arm, with what lies at an end of its range."""
     names = list(space) or sorted({name for mine in phase.tried.values() for one in mine for name in one.values})
     rows, at_edge, ends = [], [], winners_at_ends(phase, space)
     for arm in phase.table["arm"]:
         won = phase.winner(arm)
         if won is None:
-            rows.append((called(arm), *["–"] * (len(names) + 2)))
+            rows.append((name_of(arm), *["–"] * (len(names) + 2)))
             continue
         near = ends.get(arm, {})
-        at_edge += [f"{name} of {called(arm)} ({end} end)" for name, end in near.items()]
+        at_edge += [f"{name} of {name_of(arm)} ({end} end)" for name, end in near.items()]
         cells = [_value(won.values.get(name)) + (f" ({near[name]} end)" if name in near else "") for name in names]
-        rows.append((called(arm), str(won.number), *cells, number(100 * won.score)))
+        rows.append((name_of(arm), str(won.number), *cells, number(100 * won.score)))
     note = "By validation top-1 in per cent, of candidates that trained for all epochs. " + (
         f"At an end of the range that was searched, beyond which better values may lie: {', '.join(at_edge)}."
         if at_edge
@@ -81,23 +82,23 @@ def chosen(phase: Phase, space: Mapping[str, Parameter], called: Called = str) -
     return Table("Tuning: what each arm chose", header, tuple(rows), frozenset({"Arm", *choices}), note)
 
 
-def sensitivity(phase: Phase, space: Mapping[str, Parameter], called: Called = str) -> Table:
-    """How scores go with each hyperparameter: rank correlation of a range, means by label of a choice."""
+def sensitivity(phase: Phase, space: Mapping[str, Parameter], name_of: Naming = str) -> Table:
+    """Tabulate how scores go with each hyperparameter: rank correlation of a range, means by label of a choice."""
     rows = []
     for arm in phase.table["arm"]:
         for name, parameter in space.items():
-            told = scores(phase.tried.get(arm, []), name)
-            if len(told) < FEWEST:
-                text = f"too few candidates ({len(told)})"
+            points = scores(phase.tried.get(arm, []), name)
+            if len(points) < FEWEST:
+                text = f"too few candidates ({len(points)})"
             elif isinstance(parameter, Choice):
-                means = told.groupby("value", sort=False)["score"].agg(["mean", "size"])
+                means = points.groupby("value", sort=False)["score"].agg(["mean", "size"])
                 text = ", ".join(f"{label} {number(100 * mean)} ({size})" for label, mean, size in means.itertuples())
-            elif told["score"].nunique() < 2 or told["value"].nunique() < 2:
+            elif points["score"].nunique() < 2 or points["value"].nunique() < 2:
                 text = "all alike"
             else:
-                found = stats.spearmanr(told["value"], told["score"])
-                text = f"ρ {number(float(found.statistic), signed=True)} ({len(told)})"
-            rows.append((called(arm), name, text))
+                correlation = stats.spearmanr(points["value"], points["score"])
+                text = f"ρ {number(float(correlation.statistic), signed=True)} ({len(points)})"
+            rows.append((name_of(arm), name, text))
     note = (
         "Spearman's rank correlation ρ of a range with validation top-1, or the mean by choice; in brackets how many "
         "candidates. A peak inside a range gives a ρ near 0: see the figure."
@@ -113,9 +114,9 @@ def sensitivity(phase: Phase, space: Mapping[str, Parameter], called: Called = s
     )
 
 
-def scores(tried: list[TriedCandidate], name: str) -> pd.DataFrame:
-    """`value` and `score` of the candidates for which a hyperparameter counted, and whose score is known."""
-    rows = [(one.values[name], one.score) for one in tried if name in one.values and np.isfinite(one.score)]
+def scores(candidates: list[TriedCandidate], name: str) -> pd.DataFrame:
+    """Return `value` and `score` of the candidates for which a hyperparameter counted, and whose score is known."""
+    rows = [(one.values[name], one.score) for one in candidates if name in one.values and np.isfinite(one.score)]
     return pd.DataFrame(rows, columns=["value", "score"])
 
 

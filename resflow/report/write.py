@@ -1,4 +1,4 @@
-"""Write what a reader sees of a run: report.html, README.md, trials.csv, effects.csv and figures/.
+"""Write the pages and tables of a run: report.html, README.md, trials.csv, effects.csv and figures/.
 
 Everything is computed from the folder's records; the same records give the same bytes. Each file is
 replaced whole, so that a reader of a running study never meets half of one.
@@ -39,8 +39,8 @@ def write_report(run_folder: Path) -> Path:
     analysis = analyse(run_folder)
     figures = draw_figures(analysis)
     page = _page(analysis, figures)
-    made = {f"figures/{figure.name}.{kind}": data for figure in figures for kind, data in figure.files.items()}
-    made |= {
+    contents = {f"figures/{figure.name}.{kind}": data for figure in figures for kind, data in figure.files.items()}
+    contents |= {
         workspace.TRIALS_TABLE: atomic.csv(analysis.trials),
         workspace.EFFECTS: atomic.csv(analysis.effects),
         **({workspace.LEDGER: atomic.csv(analysis.ledger)} if analysis.ledger is not None else {}),
@@ -48,10 +48,10 @@ def write_report(run_folder: Path) -> Path:
         workspace.REPORT: _render("report.html.j2", **page),
     }
     try:
-        for name, content in made.items():
+        for name, content in contents.items():
             atomic.write(run_folder / name, content)
         for path in (run_folder / workspace.FIGURES).glob("*"):  # of an earlier report, when other arms had completed
-            if is_figure_file(path.name) and f"figures/{path.name}" not in made:
+            if is_figure_file(path.name) and f"figures/{path.name}" not in contents:
                 path.unlink()
     except OSError as error:
         raise RecordError(
@@ -113,7 +113,7 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
 
 
 def _beside(analysis: Analysis) -> list[tables.Table | None]:
-    """What stands beside the verdicts and takes no part in them."""
+    """Return the tables beside the verdicts, which take no part in them."""
     return [tables.robustness(analysis), test_images.sampled(analysis), tables.seeds(analysis)]
 
 
