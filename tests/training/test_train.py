@@ -26,7 +26,7 @@ from resflow.errors import TrainingError
 from resflow.records.record import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
 from resflow.study.settings import Augmentation, Execution
 from resflow.training import learner as learners
-from resflow.training import scoring, train
+from resflow.training import optimizers, scoring, train
 from resflow.training.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
@@ -335,8 +335,8 @@ def test_adam_is_keras_own_to_rounding() -> None:
     gradients = [draw.standard_normal((7, 5)).astype(np.float32) * 10.0**-k for k in range(6)]
     ends, share = [], tf.Variable(0.5, trainable=False)
     for optimizer, rate in (
-        (learners.Adam(share, frozenset()), 0.01),
-        (learners.Adam(share, frozenset({0})), 0.02),  # of which this variable takes half
+        (optimizers.Adam(share, frozenset()), 0.01),
+        (optimizers.Adam(share, frozenset({0})), 0.02),  # of which this variable takes half
         (keras.optimizers.Adam(0.01), 0.01),
     ):
         variable = keras.Variable(start)
@@ -405,14 +405,14 @@ def test_mixed_precision_takes_the_steps_of_float32(folder: Path, precision: str
 def test_a_trial_has_its_precision_whatever_ran_before_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras forgets its policy when a session is cleared: the second trial of a worker was float32 once."""
     seen: list[str] = []
-    real = learners.models.build
+    real = learners.build_network
 
     def build(*args: Any) -> keras.Model:
         seen.append(keras.mixed_precision.global_policy().name)
         return real(*args)
 
     learners.forget_graphs()
-    monkeypatch.setattr(learners.models, "build", build)
+    monkeypatch.setattr(learners, "build_network", build)
     monkeypatch.setattr(train, "_train_epoch", lambda *_: float("nan"))
     monkeypatch.setattr(train, "_evaluate", lambda *_: {"train_loss": float("nan"), "validation_loss": float("nan")})
     for precision in ("mixed_bfloat16", "mixed_bfloat16", "float32"):
