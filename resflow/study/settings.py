@@ -3,6 +3,7 @@ can name it alone. Pydantic checks types and ranges; the descriptions feed the e
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -13,6 +14,17 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=16, le=512)]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Lowering = Literal["table", "native"]
+
+
+class Mark(Enum):
+    """What the compiled graph of a trial knows of a setting. Of a setting without a mark it knows the value."""
+
+    NUMBER = "nothing: its value is in a variable, or is used outside the graph"
+    SWITCH = "whether it is on"
+    BACKBONE = "nothing where features are at hand, so that the network is the head alone"
+
+
+NUMBER, SWITCH, BACKBONE = Mark
 
 
 class Section(BaseModel):
@@ -31,25 +43,29 @@ class Head(Section):
 class Network(Section):
     """The network, as in He et al. 2015 (arXiv 1512.03385)."""
 
-    family: Family = Field("imagenet", description="stage table: Table 1 or section 4.2")
-    depth: PositiveInt = Field(18, le=2000, description="imagenet 18/34/50/101/152; cifar 6n+2")
-    shortcut: Shortcut = Field("projection", description="none is the plain twin; options A, B, C of section 4.1")
-    variant: Variant = Field(
+    family: Annotated[Family, BACKBONE] = Field("imagenet", description="stage table: Table 1 or section 4.2")
+    depth: Annotated[PositiveInt, BACKBONE] = Field(18, le=2000, description="imagenet 18/34/50/101/152; cifar 6n+2")
+    shortcut: Annotated[Shortcut, BACKBONE] = Field(
+        "projection", description="none is the plain twin; options A, B, C of section 4.1"
+    )
+    variant: Annotated[Variant, BACKBONE] = Field(
         "v1.5", description="stride in a bottleneck's first 1x1, or its 3x3; v2 is pre-activation (arXiv 1603.05027)"
     )
-    width: float = Field(1.0, gt=0, le=8, description="multiplier of every channel count")
-    stem: Literal["auto", Stem] = Field(
+    width: Annotated[float, BACKBONE] = Field(1.0, gt=0, le=8, description="multiplier of every channel count")
+    stem: Annotated[Literal["auto", Stem], BACKBONE] = Field(
         "auto", description="auto: low_resolution (3x3, no pooling) below 64 pixels and in the cifar family"
     )
-    zero_gamma: bool = Field(
+    zero_gamma: Annotated[bool, BACKBONE] = Field(
         False, description="each block's last gamma starts at zero (arXiv 1706.02677); residual v1 and v1.5 only"
     )
-    weights: str = Field(
+    weights: Annotated[str, NUMBER] = Field(
         "none",
         min_length=1,
         description="pretrained backbone: none, imagenet, a file (.safetensors, .npz, .weights.h5), or run:RUN/TRIAL",
     )
-    partial_weights: bool = Field(False, description="load what fits of a file and leave the rest random: no error")
+    partial_weights: Annotated[bool, NUMBER] = Field(
+        False, description="load what fits of a file and leave the rest random: no error"
+    )
     head: Head = Head()
 
     def architecture(self, image_size: int) -> Architecture:
@@ -61,56 +77,62 @@ class Network(Section):
 class Augmentation(Section):
     """Random views of training images, drawn anew each epoch. Nothing is drawn where all is zero."""
 
-    flip: bool = Field(False, description="mirror left to right with probability one half")
-    rotation: float = Field(0.0, ge=0, le=180, description="uniform within ± degrees")
-    shear: float = Field(0.0, ge=0, lt=1, description="uniform within ±, tangent of the shear angle")
-    zoom: float = Field(0.0, ge=0, lt=1, description="scale uniform within 1 ±")
-    crop_padding: int = Field(0, ge=0, le=64, description="pad by so many pixels, then crop the old size at random")
+    flip: Annotated[bool, NUMBER] = Field(False, description="mirror left to right with probability one half")
+    rotation: Annotated[float, NUMBER] = Field(0.0, ge=0, le=180, description="uniform within ± degrees")
+    shear: Annotated[float, NUMBER] = Field(0.0, ge=0, lt=1, description="uniform within ±, tangent of the shear angle")
+    zoom: Annotated[float, NUMBER] = Field(0.0, ge=0, lt=1, description="scale uniform within 1 ±")
+    crop_padding: Annotated[int, NUMBER] = Field(
+        0, ge=0, le=64, description="pad by so many pixels, then crop the old size at random"
+    )
 
 
 class Recipe(Section):
     """The training of a network."""
 
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd has Nesterov-free momentum")
-    learning_rate: float = Field(0.1, gt=0, description="peak rate, after warm-up")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; Adam's are 0.9 and 0.999")
-    weight_decay: float = Field(
+    learning_rate: Annotated[float, NUMBER] = Field(0.1, gt=0, description="peak rate, after warm-up")
+    momentum: Annotated[float, NUMBER] = Field(0.9, ge=0, lt=1, description="of sgd; Adam's are 0.9 and 0.999")
+    weight_decay: Annotated[float, SWITCH] = Field(
         1e-4, ge=0, description="of kernels only; an L2 gradient in sgd and adam, decoupled in adamw"
     )
-    schedule: Literal["constant", "cosine", "step", "plateau"] = "cosine"
-    warmup_epochs: int = Field(0, ge=0, description="linear from 0 to the peak rate")
-    milestones: tuple[Fraction, ...] = Field(
+    schedule: Annotated[Literal["constant", "cosine", "step", "plateau"], NUMBER] = "cosine"
+    warmup_epochs: Annotated[int, NUMBER] = Field(0, ge=0, description="linear from 0 to the peak rate")
+    milestones: Annotated[tuple[Fraction, ...], NUMBER] = Field(
         (0.5, 0.75), strict=False, description="step: fractions of the epochs after which the rate drops"
     )
-    decay_factor: float = Field(0.1, gt=0, lt=1, description="step and plateau: what the rate is multiplied by")
-    plateau_patience: PositiveInt = Field(
+    decay_factor: Annotated[float, NUMBER] = Field(
+        0.1, gt=0, lt=1, description="step and plateau: what the rate is multiplied by"
+    )
+    plateau_patience: Annotated[PositiveInt, NUMBER] = Field(
         5, description="plateau: epochs without a lower validation loss before a drop"
     )
-    epochs: PositiveInt = 90
-    batch_size: PositiveInt = 32
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    early_stopping: PositiveInt | None = Field(
+    epochs: Annotated[PositiveInt, NUMBER] = 90
+    batch_size: Annotated[PositiveInt, NUMBER] = 32
+    label_smoothing: Annotated[float, NUMBER] = Field(0.0, ge=0, lt=1)
+    early_stopping: Annotated[PositiveInt | None, NUMBER] = Field(
         None, description="epochs without a lower validation loss before the end"
     )
-    test_weights: Literal["last", "best"] = Field(
+    test_weights: Annotated[Literal["last", "best"], NUMBER] = Field(
         "last",
         description="weights that are tested: the last epoch's, or those of the lowest validation loss",
     )
     augmentation: Augmentation = Augmentation()
-    validation_views: Literal["clean", "augmented"] = Field(
+    validation_views: Annotated[Literal["clean", "augmented"], NUMBER] = Field(
         "clean", description="validation images as they are, or each epoch under new draws of the augmentation"
     )
-    finetune: Literal["scratch", "frozen", "partial", "full"] = Field(
+    finetune: Annotated[Literal["scratch", "frozen", "partial", "full"], BACKBONE] = Field(
         "full", description="what trains beside the head: all of it without the weights, nothing, the last stages, all"
     )
-    unfrozen_stages: int = Field(1, ge=1, le=4, description="partial: how many of the last stages train")
-    bn: Literal["inference", "train"] = Field(
+    unfrozen_stages: Annotated[int, BACKBONE] = Field(
+        1, ge=1, le=4, description="partial: how many of the last stages train"
+    )
+    bn: Annotated[Literal["inference", "train"], BACKBONE] = Field(
         "inference", description="batch norm of frozen parts: its moving statistics as they are, or the batch's"
     )
-    backbone_learning_rate: float | None = Field(
+    backbone_learning_rate: Annotated[float | None, SWITCH, BACKBONE] = Field(
         None, gt=0, description="peak rate of the backbone where it is another than the head's"
     )
-    head_epochs: int = Field(
+    head_epochs: Annotated[int, NUMBER] = Field(
         0, ge=0, description="first epochs in which the head trains alone, before what finetune unfreezes joins"
     )
 
@@ -128,10 +150,12 @@ Split = Literal["generated", "official", "article", "stratified"]
 class Data(Section):
     """The images, their size and their split."""
 
-    source: str = Field("synthetic", min_length=1, description="as `resflow data list` names it")
-    split: Literal["auto", Split] = Field("auto", description="auto: the source's own default")
-    image_size: ImageSize = Field(64, description="pixels of a side, after resizing and centre crop")
-    normalisation: Literal["auto", "dataset", "weights", "raw"] = Field(
+    source: Annotated[str, NUMBER] = Field("synthetic", min_length=1, description="as `resflow data list` names it")
+    split: Annotated[Literal["auto", Split], NUMBER] = Field("auto", description="auto: the source's own default")
+    image_size: Annotated[ImageSize, BACKBONE] = Field(
+        64, description="pixels of a side, after resizing and centre crop"
+    )
+    normalisation: Annotated[Literal["auto", "dataset", "weights", "raw"], NUMBER] = Field(
         "auto",
         description="by the training images' statistics, as the weights were trained, or 0..255 as it is; "
         "auto: weights where they are loaded, else dataset",

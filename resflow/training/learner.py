@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -14,7 +16,9 @@ import tensorflow as tf
 from resflow.architectures import stages
 from resflow.models.build import build_head, build_network, initialise, stage_of
 from resflow.models.layers import BatchNorm, Dropout
+from resflow.study.settings import BACKBONE, NUMBER, SWITCH, Section
 from resflow.study.trial import Trial
+from resflow.training.optimizers import make_optimizer
 from resflow.weights.load import load_weights
 
 HEAD, ALL = "head", "all"  # phases: the head trains alone, or with all that `finetune` unfreezes
@@ -25,7 +29,7 @@ class Learner:
 
     `features` is the shape of one image's features where the backbone is frozen and its outputs are at hand: then the
     network is the head alone. What differs in numbers alone (seed, rates, decay, smoothing, normalisation) is in
-    variables that `reset` sets; what makes another graph is in `graph_of`.
+    variables that `reset` sets; what makes another graph is in `graph_key`.
     """
 
     def __init__(self, trial: Trial, features: tuple[int, ...] | None = None) -> None:
@@ -52,7 +56,7 @@ class Learner:
         variables = _variables(self.trained[ALL])
         self.slower = self._slower(trial)
         places = frozenset(place for place, variable in enumerate(variables) if id(variable) in self.slower)
-        self.optimizer = _optimizer(trial.recipe.optimizer, self.momentum, self.share, places)
+        self.optimizer = make_optimizer(trial.recipe.optimizer, self.momentum, self.share, places)
         self.optimizer.build(variables)
         scalars = [v for v in self.optimizer.variables if len(v.shape) == 0]
         self.counters = [(scalar, scalar.numpy()) for scalar in scalars]  # steps, the loss's scale
@@ -194,76 +198,32 @@ def _variables(layers: Iterable[Any]) -> list[Any]:
     return [variable for layer in layers for variable in layer.trainable_variables]
 
 
-class Momentum(keras.optimizers.SGD):
-    """Keras' SGD with momentum, its velocity and weight updated in one pass over memory; no Nesterov.
+def graph_key(trial: Trial, features: tuple[int, ...] | None = None) -> str:
+    """Return what trials must share to share a graph: every setting, but for what its marks leave out.
 
-    The variables at the places `slower` take `share` of the rate.
+    A setting that nobody marked costs a compilation where trials differ in it, never a wrong network.
     """
-
-    def __init__(self, coefficient: tf.Variable, share: tf.Variable, slower: frozenset[int]) -> None:
-        super().__init__(learning_rate=0.0, momentum=0.9)  # any momentum but 0: Keras makes the velocities for it
-        self.coefficient, self.share, self.slower = coefficient, share, slower
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        place = self._get_variable_index(variable)
-        rate = learning_rate * self.share if place in self.slower else learning_rate
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle,
-            accum=self.momentums[place].value.handle,
-            lr=tf.cast(rate, variable.dtype),
-            grad=gradient,
-            momentum=self.coefficient,
-        )
+    network = trial.network.model_copy(update={"stem": trial.architecture.stem})  # `auto` is no stem of its own
+    sections = (network, trial.recipe, trial.data, trial.execution)
+    settings = [_settings_of_graph(section, head_alone=features is not None) for section in sections]
+    backbone = asdict(trial.architecture) if features is None else None
+    return json.dumps([settings, backbone, features, trial.classes])
 
 
-class Adam(keras.optimizers.Adam):
-    """Keras' Adam, its moments and weight updated in one pass over memory: another rounding wants an ADAM_VERSION.
-
-    The variables at the places `slower` take `share` of the rate.
-    """
-
-    def __init__(self, share: tf.Variable, slower: frozenset[int]) -> None:
-        super().__init__(learning_rate=0.0)
-        self.share, self.slower = share, slower
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        place, kind = self._get_variable_index(variable), variable.dtype
-        rate = learning_rate * self.share if place in self.slower else learning_rate
-        step = tf.cast(self.iterations.value + 1, kind)
-        first, second = (tf.constant(beta, kind) for beta in (self.beta_1, self.beta_2))
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[place].value.handle,
-            v=self._velocities[place].value.handle,
-            beta1_power=first**step,
-            beta2_power=second**step,
-            lr=tf.cast(rate, kind),
-            beta1=first,
-            beta2=second,
-            epsilon=tf.constant(self.epsilon, kind),
-            grad=gradient,
-        )
+def _settings_of_graph(section: Section, head_alone: bool) -> dict[str, Any]:
+    settings = section.model_dump(mode="json")
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if NUMBER in field.metadata or (head_alone and BACKBONE in field.metadata):
+            del settings[name]
+        elif SWITCH in field.metadata:
+            settings[name] = bool(value)
+        elif isinstance(value, Section):
+            settings[name] = _settings_of_graph(value, head_alone)
+    return settings
 
 
-def _optimizer(
-    name: str, momentum: tf.Variable, share: tf.Variable, slower: frozenset[int]
-) -> keras.optimizers.Optimizer:
-    inner = Momentum(momentum, share, slower) if name == "sgd" else Adam(share, slower)
-    if keras.mixed_precision.global_policy().compute_dtype == "float16":
-        return keras.optimizers.LossScaleOptimizer(inner)
-    return inner
-
-
-def graph_key(trial: Trial, features: tuple[int, ...] | None = None) -> tuple[Any, ...]:
-    """What trials must share to share a graph: all else is numbers."""
-    recipe = trial.recipe
-    trained = (recipe.finetune, recipe.unfrozen_stages, recipe.bn, recipe.backbone_learning_rate is None)
-    updates = (recipe.optimizer, recipe.weight_decay > 0)
-    network = (trial.network.head, *((trial.architecture, trial.data.image_size, trained) if features is None else ()))
-    return (network, features, trial.classes, updates, trial.execution)
-
-
-graphs: dict[tuple[Any, ...], Learner] = {}  # the graph of this process's last trial: tracing is dear, memory is short
+graphs: dict[str, Learner] = {}  # the graph of this process's last trial: tracing is dear, memory is short
 
 
 def prepare_learner(
