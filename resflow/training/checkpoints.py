@@ -31,7 +31,8 @@ from resflow.training.schedule import Patience
 
 log = logging.getLogger("resflow.checkpoints")
 Arrays = dict[str, np.ndarray]
-PLAIN = ("history", "drops", "lowest", "epochs", "stopped", "gradients")  # a course's fields that JSON has
+PLAIN = ("history", "drops", "lowest", "stopped", "gradients")  # fields of a state that JSON has as they are
+COUNTERS = ("stopping", "plateau")
 SHARE = 0.05  # of a trial's time, at most, that writing checkpoints takes
 
 
@@ -44,36 +45,49 @@ class TrainingState:
     plateau: Patience
     drops: int = 0  # of the learning rate, at plateaus
     lowest: float = float("inf")  # validation loss
-    epochs: dict[str, int] = field(default_factory=lambda: {"best": 0, "last": 0})
+    last_epoch: int = 0
+    best_epoch: int = 0  # that of the lowest validation loss
     stopped: bool = False  # early
     gradients: list[Any] = field(default_factory=list)  # (epoch, norms) of the steps that diagnostics watched
     seconds: float = 0.0  # that earlier processes spent on it
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> TrainingState:
-        """A trial before its first epoch."""
+        """Return the state of a trial before its first epoch."""
         return cls([], Patience(recipe.early_stopping), Patience(recipe.plateau_patience))
 
+    def end_epoch(self, epoch: int, validation_loss: float, recipe: Recipe) -> bool:
+        """Take note that an epoch has ended; return whether it is the best so far."""
+        best = validation_loss < self.lowest
+        if best:
+            self.lowest, self.best_epoch = validation_loss, epoch
+        self.last_epoch = epoch
+        self.drops += recipe.schedule == "plateau" and self.plateau.update(validation_loss)
+        self.stopped = self.stopping.update(validation_loss)
+        return best
+
     def as_json(self, seconds: float) -> str:
-        """This course for a later process; `seconds` is what the trial has taken by now."""
-        counters = {name: [getattr(self, name).best, getattr(self, name).waited] for name in ("stopping", "plateau")}
-        plain = {name: getattr(self, name) for name in PLAIN}
-        return json.dumps({**plain, **counters, "seconds": seconds})
+        """Return this state for a later process; `seconds` is what the trial has taken by now."""
+        fields = {name: getattr(self, name) for name in PLAIN}
+        fields["epochs"] = {"best": self.best_epoch, "last": self.last_epoch}
+        fields |= {name: [getattr(self, name).best, getattr(self, name).waited] for name in COUNTERS}
+        return json.dumps({**fields, "seconds": seconds})
 
     @classmethod
     def from_json(cls, recipe: Recipe, text: str) -> TrainingState:
-        """Raises ValueError, KeyError or TypeError where the text is no course."""
-        course, given = cls.from_recipe(recipe), json.loads(text)
-        for name in ("stopping", "plateau"):
-            counter = getattr(course, name)
-            counter.best, counter.waited = given.pop(name)
+        """Return the state that `as_json` gave. Raises ValueError, KeyError or TypeError where the text has none."""
+        state, fields = cls.from_recipe(recipe), json.loads(text)
+        for name in COUNTERS:
+            counter = getattr(state, name)
+            counter.best, counter.waited = fields.pop(name)
         for name in (*PLAIN, "seconds"):
-            setattr(course, name, given.pop(name))
-        return course
+            setattr(state, name, fields.pop(name))
+        state.best_epoch, state.last_epoch = fields["epochs"]["best"], fields["epochs"]["last"]
+        return state
 
 
 def checkpoint_place(run: Path, state: Path, storage: str | None) -> str:
-    """Where a run's checkpoints lie: in `storage` where that is given, else in its ignored folder."""
+    """Return where a run's checkpoints lie: in `storage` where that is set, else in the run's ignored folder."""
     return f"{storage.rstrip('/')}/{run.name}" if storage else str((state / workspace.CHECKPOINTS).absolute())
 
 
@@ -90,10 +104,11 @@ class Storage:
         self.root = str(root).rstrip("/")
 
     def path(self, trial_id: str) -> str:
+        """Return the path of a trial's file."""
         return f"{self.root}/{trial_id}.safetensors"
 
     def read(self, trial_id: str) -> bytes | None:
-        """None where there is none."""
+        """Return a trial's checkpoint, None where there is none."""
         try:
             content: bytes = self.files.cat_file(self.path(trial_id))
         except FileNotFoundError:
@@ -101,6 +116,7 @@ class Storage:
         return content
 
     def write(self, trial_id: str, content: bytes) -> None:
+        """Write a trial's checkpoint in place of the one before. Raises OSError where the storage refuses."""
         final = self.path(trial_id)
         draft = f"{self.root}/.{trial_id}.{uuid.uuid4().hex[:8]}"
         self.files.makedirs(self.root, exist_ok=True)
@@ -144,28 +160,28 @@ class Checkpoints:
             content = self.storage.read(self.trial_id)
             if content is None:
                 return None
-            said, arrays = _metadata(content), safetensors.numpy.load(content)
-            digest, text = said.pop("digest"), said.pop("course")
+            metadata, arrays = _metadata(content), safetensors.numpy.load(content)
+            digest, text = metadata.pop("digest"), metadata.pop("course")
             if digest != _digest(arrays, text):
                 raise ValueError("it is not what was written")
-            if said != self.numerics:
-                raise ValueError(f"it is of {said}, expected {self.numerics}")
+            if metadata != self.numerics:
+                raise ValueError(f"it is of {metadata}, expected {self.numerics}")
             return TrainingState.from_json(recipe, text), arrays
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             log.warning("its checkpoint cannot be used, it starts from its beginning: %s", error)
             return None
 
-    def save(self, course: TrainingState, arrays: Callable[[], Arrays], seconds: float) -> None:
+    def save(self, state: TrainingState, arrays: Callable[[], Arrays], seconds: float) -> None:
         """Keep this one in place of the one before, unless that would take more than SHARE of the time."""
         start = time.monotonic()
         if start < self.next:
             return
-        values, text = arrays(), course.as_json(seconds)
-        said = {**self.numerics, "digest": _digest(values, text), "course": text}
+        values, text = arrays(), state.as_json(seconds)
+        metadata = {**self.numerics, "digest": _digest(values, text), "course": text}
         try:
-            self.storage.write(self.trial_id, safetensors.numpy.save(values, said))
+            self.storage.write(self.trial_id, safetensors.numpy.save(values, metadata))
         except OSError as error:
-            log.warning("no checkpoint after epoch %d: %s", course.epochs["last"], error)
+            log.warning("no checkpoint after epoch %d: %s", state.last_epoch, error)
         end = time.monotonic()
         self.next = end + (end - start) / SHARE
 
@@ -176,8 +192,8 @@ def _metadata(content: bytes) -> dict[str, str]:
     return dict(header["__metadata__"])
 
 
-def _digest(arrays: Arrays, course: str) -> str:
-    digest = hashlib.blake2b(course.encode(), digest_size=16)
+def _digest(arrays: Arrays, text: str) -> str:
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
         digest.update(np.ascontiguousarray(arrays[name]).data)

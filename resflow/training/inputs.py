@@ -1,4 +1,4 @@
-"""What a trial is fed: batches of images, normalised as its weights or its data ask."""
+"""The inputs of a trial: batches of images or of features, and how its pixels are normalised."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from resflow.training import feature_cache
 class Images:
     """The inputs of a trial that computes its whole network: batches of images. `Features` are those of the others."""
 
-    shape = None
+    shape = None  # of features: there are none
 
-    def __init__(self, trial: Trial, dataset: Dataset) -> None:
-        self.trial, self.dataset = trial, dataset
+    def __init__(self, trial: Trial, dataset: Dataset, normalisation: Normalisation) -> None:
+        self.trial, self.dataset, self.normalisation = trial, dataset, normalisation
 
     def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+        """Return the epoch's batches: images uint8 (batch, size, size, 3), and labels int64."""
         recipe = self.trial.recipe
         return pipeline.training_batches(
             self.dataset,
@@ -41,17 +42,18 @@ class Images:
 Inputs: TypeAlias = Images | feature_cache.Features
 
 
-def make_inputs(trial: Trial, dataset: Dataset, pixels: Normalisation) -> Inputs:
-    """Features where they are the same for every head, else images."""
-    return feature_cache.Features(trial, dataset, pixels) if trial.shares_features else Images(trial, dataset)
+def make_inputs(trial: Trial, dataset: Dataset, normalisation: Normalisation) -> Inputs:
+    """Return features where they are the same for every head, else images."""
+    kind = feature_cache.Features if trial.shares_features else Images
+    return kind(trial, dataset, normalisation)
 
 
 def choose_normalisation(trial: Trial, dataset: Dataset) -> Normalisation:
-    """What is done to pixels: by the weights' own statistics, the training images', or nothing."""
+    """Return what is done to pixels: by the weights' own statistics, by the training images', or nothing."""
     if trial.data.normalisation == "raw":
         return RAW
-    given = trial.pretrained.normalisation if trial.pretrained else None
-    if given is None or trial.data.normalisation == "dataset":
+    of_weights = trial.pretrained.normalisation if trial.pretrained else None
+    if of_weights is None or trial.data.normalisation == "dataset":
         mean, deviation = ((float(r), float(g), float(b)) for r, g, b in pipeline.channel_statistics(dataset))
         return Normalisation(mean, deviation)
-    return given
+    return of_weights

@@ -182,6 +182,21 @@ class Learner:
         """Logits of the first `count` images of some batches in inference mode, float32 (count, classes)."""
         return np.concatenate([self.logits(images).numpy() for images in batches])[:count]
 
+    def whole_model(self, trial: Trial) -> keras.Model:
+        """Return the network; where it is a head on features, on the backbone that they came from."""
+        if self.features is None:
+            return self.model
+        execution, head = trial.execution, trial.network.head
+        size, classes = trial.data.image_size, trial.classes
+        whole = build_network(trial.architecture, size, classes, execution.lowering, self.jit, head)
+        assert trial.pretrained is not None  # no features without
+        initialise(whole, trial.seed)
+        load_weights(whole, trial.pretrained, partial=trial.network.partial_weights)
+        for layer in self.model.layers:
+            if layer.weights:
+                whole.get_layer(layer.name).set_weights(layer.get_weights())
+        return whole
+
 
 def _unfrozen(trial: Trial) -> Callable[[int | None], bool]:
     """Which layers train, by `models.stage_of`: the head always."""

@@ -20,7 +20,7 @@ from resflow.errors import TrainingError
 from resflow.records.record import Outcome
 from resflow.study.settings import Augmentation, Head, Recipe
 from resflow.study.trial import Trial
-from resflow.training import checkpoints, train
+from resflow.training import checkpoints, fit, train
 from resflow.training.checkpoints import Checkpoints, Storage, TrainingState
 from resflow.training.learner import forget_graphs
 from resflow.workspace import network_path
@@ -63,7 +63,7 @@ def a_checkpoint_every_epoch() -> Iterator[None]:
         yield
 
 
-def cut_after(epoch: int) -> train.OnEpoch:
+def cut_after(epoch: int) -> fit.OnEpoch:
     def on_epoch(row: dict[str, float]) -> None:
         if row["epoch"] == epoch + 1:  # its checkpoint is not written: that of the epoch before is the last
             raise Cut
@@ -154,9 +154,9 @@ def loaded(trial: Trial, content: bytes, folder: Path, **numerics: str) -> Any:
 
 
 def test_a_checkpoint_says_where_the_trial_stands(written: tuple[Trial, bytes], tmp_path: Path) -> None:
-    course, arrays = loaded(*written, tmp_path)
-    assert [row["epoch"] for row in course.history] == [1, 2]
-    assert course.seconds >= sum(row["seconds"] for row in course.history)
+    state, arrays = loaded(*written, tmp_path)
+    assert [row["epoch"] for row in state.history] == [1, 2]
+    assert state.seconds >= sum(row["seconds"] for row in state.history)
     assert any(name.startswith("optimizer/") for name in arrays)
 
 
@@ -173,8 +173,8 @@ def test_a_damaged_checkpoint_is_none(
     found = loaded(trial, broken, tmp_path_factory.getbasetemp() / "damaged")
     if found is not None:  # one white space of the header for another
         assert place < int.from_bytes(content[:8], "little") + 8
-        (course, arrays), (whole, values) = found, loaded(trial, content, tmp_path_factory.getbasetemp() / "whole")
-        assert course.as_json(0) == whole.as_json(0)
+        (state, arrays), (whole, values) = found, loaded(trial, content, tmp_path_factory.getbasetemp() / "whole")
+        assert state.as_json(0) == whole.as_json(0)
         assert all(np.array_equal(arrays[name], values[name]) for name in values)
 
 
@@ -182,17 +182,22 @@ def test_another_tensorflow_starts_anew(written: tuple[Trial, bytes], tmp_path: 
     assert loaded(*written, tmp_path, tensorflow="0.1") is None
 
 
-def test_a_course_comes_back_from_json() -> None:
+def test_a_state_comes_back_from_json() -> None:
     recipe = Recipe(early_stopping=3, schedule="plateau")
-    course = TrainingState.from_recipe(recipe)
-    course.history.append({"epoch": 1, "train_loss": 0.1 + 0.2})
-    course.stopping.update(2.5)
-    course.stopping.update(3.0)
-    course.epochs = {"best": 1, "last": 1}
-    again = TrainingState.from_json(recipe, course.as_json(12.5))
-    assert (again.history, again.lowest, again.seconds) == (course.history, float("inf"), 12.5)
+    state = TrainingState.from_recipe(recipe)
+    state.history.append({"epoch": 1, "train_loss": 0.1 + 0.2})
+    state.stopping.update(2.5)
+    state.stopping.update(3.0)
+    state.best_epoch, state.last_epoch = 1, 2
+    again = TrainingState.from_json(recipe, state.as_json(12.5))
+    assert (again.history, again.lowest, again.seconds) == (state.history, float("inf"), 12.5)
+    assert (again.best_epoch, again.last_epoch) == (1, 2)
     assert (again.stopping.best, again.stopping.waited, again.stopping.epochs) == (2.5, 1, 3)
-    assert json.loads(course.as_json(0))["plateau"] == [float("inf"), 0]
+    written = json.loads(state.as_json(0))
+    assert written["plateau"] == [float("inf"), 0]
+    assert written["epochs"] == {"best": 1, "last": 2}  # as ever: a checkpoint outlives an upgrade
+    assert written.keys() == {"history", "drops", "lowest", "epochs", "stopped", "gradients", "stopping", "plateau",
+                              "seconds"}  # fmt: skip
 
 
 @pytest.mark.parametrize("place", ["{folder}", "file://{folder}", "memory://run/checkpoints"])

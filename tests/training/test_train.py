@@ -25,8 +25,8 @@ from resflow.data.dataset import load_dataset
 from resflow.errors import TrainingError
 from resflow.records.record import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
 from resflow.study.settings import Augmentation, Execution
+from resflow.training import fit, optimizers, scoring, train
 from resflow.training import learner as learners
-from resflow.training import optimizers, scoring, train
 from resflow.training.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
@@ -162,7 +162,7 @@ def test_what_makes_another_graph_is_built_anew(folder: Path) -> None:
 def test_a_fault_is_not_handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train.train_trial(tiny.trial(folder, epochs=1), folder)
     with monkeypatch.context() as broken:
-        broken.setattr(train, "_train_epoch", lambda *_: 1 / 0)
+        broken.setattr(fit, "_train_epoch", lambda *_: 1 / 0)
         assert train.train_trial(tiny.trial(folder, epochs=1), folder).record.status == "failed"
     assert not learners.graphs
 
@@ -413,8 +413,8 @@ def test_a_trial_has_its_precision_whatever_ran_before_it(folder: Path, monkeypa
 
     learners.forget_graphs()
     monkeypatch.setattr(learners, "build_network", build)
-    monkeypatch.setattr(train, "_train_epoch", lambda *_: float("nan"))
-    monkeypatch.setattr(train, "_evaluate", lambda *_: {"train_loss": float("nan"), "validation_loss": float("nan")})
+    monkeypatch.setattr(fit, "_train_epoch", lambda *_: float("nan"))
+    monkeypatch.setattr(fit, "_evaluate", lambda *_: {"train_loss": float("nan"), "validation_loss": float("nan")})
     for precision in ("mixed_bfloat16", "mixed_bfloat16", "float32"):
         train.train_trial(tiny.trial(folder, execution=Execution(device="cpu", precision=precision)), folder)
     assert seen == ["mixed_bfloat16", "float32"]  # the second one had the graph of the first
@@ -435,14 +435,14 @@ def test_xla_gives_the_same_losses(folder: Path) -> None:
 def prescribed(monkeypatch: pytest.MonkeyPatch) -> list[list[np.ndarray]]:
     """Validation losses by plan; returns the weights as they were after each epoch."""
     kept: list[list[np.ndarray]] = []
-    real = train._evaluate
+    real = fit._evaluate
 
     def evaluate(net: Learner, *args: Any) -> dict[str, float]:
         row = real(net, *args)
         kept.append(net.model.get_weights())
         return {**row, "validation_loss": EPOCH_LOSSES[len(kept) - 1]}
 
-    monkeypatch.setattr(train, "_evaluate", evaluate)
+    monkeypatch.setattr(fit, "_evaluate", evaluate)
     return kept
 
 
@@ -503,7 +503,7 @@ def test_plateau_drops_the_rate_after_its_patience(folder: Path, prescribed: lis
 
 def test_a_loss_that_is_no_number_makes_a_diverged_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = 28 // 8
-    monkeypatch.setattr(train, "learning_rate", lambda recipe, step, *_: 0.01 if step < steps else 1e38)
+    monkeypatch.setattr(fit, "learning_rate", lambda recipe, step, *_: 0.01 if step < steps else 1e38)
     outcome = train.train_trial(tiny.trial(folder), folder)
     record = outcome.record
     assert record.status == "diverged"

@@ -25,7 +25,7 @@ from resflow.study import trial
 from resflow.study.load import load_study
 from resflow.study.settings import Head
 from resflow.study.trial import Trial
-from resflow.training import scoring, train
+from resflow.training import fit, scoring, train
 from resflow.training.learner import Learner, forget_graphs, graph_key, prepare_learner
 from resflow.weights import files, load, saved
 from resflow.weights.saved import read_network, trials_to_run, trials_without_network
@@ -109,13 +109,13 @@ def test_what_cannot_be_kept_is_refused_with_its_line(value: str, tmp_path: Path
 def epochs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
     """The network after each epoch, whose validation loss is prescribed."""
     seen: list[dict[str, np.ndarray]] = []
-    real = train._evaluate
+    real = fit._evaluate
 
     def evaluate(net: Learner, *args: Any) -> dict[str, float]:
         seen.append(tensors(net.model.get_weights(), net))
         return {**real(net, *args), "validation_loss": LOSSES[len(seen) - 1]}
 
-    monkeypatch.setattr(train, "_evaluate", evaluate)
+    monkeypatch.setattr(fit, "_evaluate", evaluate)
     return seen
 
 
