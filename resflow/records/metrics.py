@@ -1,4 +1,4 @@
-"""What each metric is called, which way is better and how it is shown: one table for all of resflow."""
+"""The metrics: their names, which way is better, how they are shown; one table for all of resflow."""
 
 from __future__ import annotations
 

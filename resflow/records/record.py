@@ -51,7 +51,7 @@ PREDICTION_COLUMNS = (
     "rank",  # other classes that score at least as high as the true one; 0 is a correct answer, < 5 a top-5 one
 )
 DIAGNOSTIC_COLUMNS = (
-    "kind",  # gradient_norm, response_sd, bn_scale, dead_units, shortcut_share (diagnostics.py)
+    "kind",  # gradient_norm, response_sd, bn_scale, dead_units, shortcut_share (training/diagnostics.py)
     "layer",  # its name
     "place",  # 0, 1, … among the layers of this kind, from the input on
     "epoch",  # whose end the value is of; 0 is the first step
@@ -61,14 +61,14 @@ PARQUET = b"PAR1"  # what such a file begins and ends with
 
 
 class CandidateFacts(BaseModel):
-    """What a record of a tuning phase is the candidate of."""
+    """The candidate of a tuning phase that a record is of."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     search: str  # its arm's
     number: int  # 1, 2, … within the search
-    values: dict[str, str | bool | int | float]  # hyperparameter -> what the oracle said; choices by their labels
-    epochs: int  # that it was given
+    values: dict[str, str | bool | int | float]  # hyperparameter -> value; choices by their labels
+    epochs: int  # that it may train for
     reached: dict[str, float] = {}  # where it was pruned: epoch and validation_top1
 
 
@@ -104,15 +104,17 @@ class Record(BaseModel):
 
 
 def make_record(trial: Trial, **facts: Any) -> Record:
-    """A trial's record: what was asked for, and the `facts` of what came of it."""
-    same = {name: getattr(trial, name) for name in ("id", "study", "arm", "levels", "seed", "split_seed")}
-    told = trial.candidate and CandidateFacts.model_validate(trial.candidate, from_attributes=True)
-    return Record(**same, candidate=told, settings=trial.settings(), execution=trial.execution.model_dump(), **facts)
+    """Return a trial's record: its settings, and the `facts` of its training."""
+    names = {name: getattr(trial, name) for name in ("id", "study", "arm", "levels", "seed", "split_seed")}
+    candidate = trial.candidate and CandidateFacts.model_validate(trial.candidate, from_attributes=True)
+    return Record(
+        **names, candidate=candidate, settings=trial.settings(), execution=trial.execution.model_dump(), **facts
+    )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record with its history and its predictions, as `train` hands it over."""
+    """A record with its history, predictions and diagnostics, as training hands it over."""
 
     record: Record
     history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(HISTORY_COLUMNS)))
@@ -136,10 +138,10 @@ def take_over(run: Path, trial: Trial, folder: Path) -> Path:
 
     Its id says that nothing else differs; the record says where it came from. Raises RecordError.
     """
-    found = read_record(folder)
+    record = read_record(folder)
     names = {"study": trial.study, "arm": trial.arm, "levels": trial.levels}
-    came = {**found.provenance, "taken_over": folder.resolve().parents[1].name}
-    with _whole(run, found.model_copy(update={**names, "provenance": came})) as draft:
+    provenance = {**record.provenance, "taken_over": folder.resolve().parents[1].name}
+    with _whole(run, record.model_copy(update={**names, "provenance": provenance})) as draft:
         for name in (workspace.HISTORY, workspace.PREDICTIONS, workspace.DIAGNOSTICS):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, draft / name)
@@ -201,7 +203,7 @@ def read_record(folder: Path) -> Record:
 
 
 def _truncated(folder: Path, record: Record) -> str:
-    """What a copy that was cut short, or a bad disk, made of the files beside record.json; empty where all is well."""
+    """Return the damage that a copy cut short, or a bad disk, did beside record.json; empty where all is well."""
     history = folder / workspace.HISTORY
     rows = history.read_bytes().count(b"\n") - 1 if history.is_file() else 0
     if rows != record.epochs_run:

@@ -38,7 +38,7 @@ SHARE = 0.05  # of a trial's time, at most, that writing checkpoints takes
 
 @dataclass
 class TrainingState:
-    """Where a trial stands after an epoch, but for the values of its network and optimiser."""
+    """The state of a trial after an epoch, but for the values of its network and optimiser."""
 
     history: list[dict[str, float]]
     stopping: Patience

@@ -1,4 +1,4 @@
-"""What goes on inside a network: gradients while it trains, responses once it has.
+"""Figures from inside a network: gradients while it trains, responses once it has.
 
     gradient_norm   L2 norm of the loss' gradient by each kernel, without weight decay: at the first step (epoch 0) and
                     at the last step of an epoch, on that step's own batch
@@ -36,25 +36,29 @@ Row = tuple[str, str, int, int, float]
 
 
 def steps_watched(epoch: int, epochs: int, steps: int) -> dict[int, int]:
-    """The steps of an epoch, from 0, whose gradients are kept, and the epoch that they stand for."""
+    """Return the steps of an epoch, from 0, whose gradients are kept, and the epoch that they stand for."""
     last = {steps - 1: epoch} if epoch == epochs or epoch % ceil(epochs / WATCHED) == 0 else {}
     return {0: 0, **last} if epoch == 1 else last
 
 
-def diagnose(net: Learner, dataset: Dataset, gradients: Sequence[Sequence[Any]], epoch: int) -> pd.DataFrame:
-    """A trial's DIAGNOSTIC_COLUMNS: `gradients` has (epoch, a norm for each of the learner's kernels) as it trained;
-    the rest is of the network as it is, which is that of `epoch`."""
+def diagnose(learner: Learner, dataset: Dataset, gradients: Sequence[Sequence[Any]], epoch: int) -> pd.DataFrame:
+    """Return a trial's DIAGNOSTIC_COLUMNS.
+
+    `gradients` has (epoch, a norm for each of the learner's kernels) as it trained; the rest is of the network as it
+    is, which is that of `epoch`.
+    """
     rows = [
-        ("gradient_norm", layer, place, at, norm)
-        for at, norms in gradients
-        for place, ((layer, _), norm) in enumerate(zip(net.kernels, norms, strict=True))
+        ("gradient_norm", layer, place, watched, norm)
+        for watched, norms in gradients
+        for place, ((layer, _), norm) in enumerate(zip(learner.kernels, norms, strict=True))
     ]
     images = dataset.images[np.sort(dataset.validation[:PROBE])]
-    return pd.DataFrame([*rows, *look(net.model, net.prepared, images, epoch)], columns=list(DIAGNOSTIC_COLUMNS))
+    rows += look(learner.model, learner.prepared, images, epoch)
+    return pd.DataFrame(rows, columns=list(DIAGNOSTIC_COLUMNS))
 
 
 def look(model: keras.Model, prepared: Callable[[Any], Any], images: np.ndarray, epoch: int) -> Iterator[Row]:
-    """Run `images`, uint8 (n, size, size, 3), through a network and yield what its layers do, kind by kind.
+    """Run `images`, uint8 (n, size, size, 3), through a network and yield the figures of its layers, kind by kind.
 
     `prepared` normalises images. Nothing is yielded for a head alone, which has none of these layers.
     """
@@ -68,20 +72,20 @@ def look(model: keras.Model, prepared: Callable[[Any], Any], images: np.ndarray,
         "relus": [layer.output for layer in relus],
         "sums": [tensor for layer in sums for tensor in layer.input],
     }
-    inside = keras.Model(model.input, outputs)
+    probe = keras.Model(model.input, outputs)
     at_a_time = max(1, PIXELS // (images.shape[1] * images.shape[2]))
     responses = np.zeros((len(norms), 3))  # count, sum, sum of squares
     squares = np.zeros((len(sums), 2))
     alive: list[Any] = [False] * len(relus)
     for start in range(0, len(images), at_a_time):
-        found = inside(prepared(images[start : start + at_a_time]), training=False)
-        for place, values in enumerate(found["norms"]):
+        maps = probe(prepared(images[start : start + at_a_time]), training=False)
+        for place, values in enumerate(maps["norms"]):
             x = np.asarray(values, dtype=np.float64)
             responses[place] += (x.size, x.sum(), np.square(x).sum())
-        for place, values in enumerate(found["relus"]):
+        for place, values in enumerate(maps["relus"]):
             alive[place] = alive[place] | (np.asarray(values) > 0).any(axis=0)
         for place in range(len(sums)):
-            branches = found["sums"][2 * place : 2 * place + 2]  # the blocks add [their convolutions, their shortcut]
+            branches = maps["sums"][2 * place : 2 * place + 2]  # the blocks add [their convolutions, their shortcut]
             squares[place] += [np.square(np.asarray(branch, dtype=np.float64)).sum() for branch in branches]
     for place, (layer, (count, total, square)) in enumerate(zip(norms, responses, strict=True)):
         yield "response_sd", layer.name, place, epoch, float(np.sqrt(max(0.0, square / count - (total / count) ** 2)))

@@ -1,8 +1,8 @@
-"""Frozen backbones: outputs computed once, kept on disk, shared by every trial that can use them.
+"""Features: the outputs of frozen backbones, computed once, kept on disk, shared by every trial that can use them.
 
-What a frozen backbone makes of an image depends on the image, its view (clean, or one epoch's augmentation of one
-seed), the normalisation and the backbone: on nothing that heads or their recipes change. So each view of each part
-is one file, made by whichever process needs it first:
+The features of an image depend on the image, its view (clean, or one epoch's augmentation of one seed), the
+normalisation and the backbone: on nothing that heads or their recipes change. So each view of each part is one file,
+made by whichever process needs it first:
 
     <cache>/features/<backbone and data>/<part>[-<view>].pooled.npy   (images, channels) float32
     <cache>/features/<backbone and data>/<part>[-<view>].map.npy      (images, size, size, channels), for heads that
@@ -44,17 +44,17 @@ _backbones: dict[str, Any] = {}  # the last one that this process computed with
 
 
 def root() -> Path:
-    """The folder of every backbone's features."""
+    """Return the folder of every backbone's features."""
     return workspace.cache(workspace.FEATURES)
 
 
 def limit() -> float:
-    """Bytes that are kept on disk; RESFLOW_FEATURES_GB changes it."""
-    given = os.environ.get("RESFLOW_FEATURES_GB", str(LIMIT_GB))
+    """Return how many bytes are kept on disk; RESFLOW_FEATURES_GB changes it. Raises TrainingError."""
+    gigabytes = os.environ.get("RESFLOW_FEATURES_GB", str(LIMIT_GB))
     try:
-        return float(given) * 1e9
+        return float(gigabytes) * 1e9
     except ValueError as error:
-        raise TrainingError(f"RESFLOW_FEATURES_GB is {given!r}: expected gigabytes, such as 20.") from error
+        raise TrainingError(f"RESFLOW_FEATURES_GB is {gigabytes!r}: expected gigabytes, such as 20.") from error
 
 
 class Features:
@@ -70,18 +70,18 @@ class Features:
         self.folder = root() / self.key
         augmentation = trial.recipe.augmentation
         self.augmented = augmentation != type(augmentation)()
-        drawn = hashlib.sha256(json.dumps(augmentation.model_dump(), sort_keys=True).encode()).hexdigest()[:8]
-        self.view = f"{drawn}-seed{trial.seed}"
+        draws = hashlib.sha256(json.dumps(augmentation.model_dump(), sort_keys=True).encode()).hexdigest()[:8]
+        self.view = f"{draws}-seed{trial.seed}"
 
     def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
-        """Yield what `pipeline.training_batches` would, each image as its features."""
+        """Yield the batches of `pipeline.training_batches`, each image as its features."""
         self._prepare(epoch)
         n, batch_size = len(self.dataset.train), self.trial.recipe.batch_size
         steps = n // batch_size
-        chosen = pipeline.order(self.trial.seed, epoch, n)[: steps * batch_size].reshape(steps, batch_size)
+        order = pipeline.order(self.trial.seed, epoch, n)[: steps * batch_size].reshape(steps, batch_size)
         rows, labels = self._array("train", epoch if self.augmented else None), self.dataset.labels
         return pipeline.ahead(
-            lambda step: (tf.constant(rows[chosen[step]]), tf.constant(labels[self.dataset.train[chosen[step]]])), steps
+            lambda step: (tf.constant(rows[order[step]]), tf.constant(labels[self.dataset.train[order[step]]])), steps
         )
 
     def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
@@ -93,16 +93,16 @@ class Features:
         return pipeline.ahead(lambda step: tf.constant(rows[index[step]]), len(index))
 
     def _prepare(self, epoch: int) -> None:
-        """Make what this epoch and the next ones need, as far as no other process does already."""
+        """Make the views of this epoch and the next ones, as far as no other process is at them."""
         if (epoch - 1) % AHEAD:  # they are made by all processes that wait for them
             return
         recipe = self.trial.recipe
-        coming = range(epoch, min(epoch + AHEAD, recipe.epochs + 1))
-        wanted: list[tuple[str, int | None]] = [(part, None) for part in PARTS] if epoch == 1 else []
+        views: list[tuple[str, int | None]] = [(part, None) for part in PARTS] if epoch == 1 else []
         if self.augmented:
             parts = ("train", "validation") if recipe.validation_views == "augmented" else ("train",)
-            wanted += [(part, coming_epoch) for coming_epoch in coming for part in parts]
-        busy = [view for view in wanted if not self._path(*view).exists() and not self._make(*view, wait=False)]
+            epochs = range(epoch, min(epoch + AHEAD, recipe.epochs + 1))
+            views += [(part, next_epoch) for next_epoch in epochs for part in parts]
+        busy = [view for view in views if not self._path(*view).exists() and not self._make(*view, wait=False)]
         for view in busy:
             self._make(*view, wait=True)
 
@@ -127,7 +127,7 @@ class Features:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{path}.lock").acquire(timeout=-1 if wait else 0):
                 if not path.exists():
-                    outputs = self._computed(part, epoch)
+                    outputs = self._compute(part, epoch)
                     for kind, rows in outputs.items():
                         _write(self._path(part, epoch, kind), rows)
                     evict(spare={self._path(part, epoch, kind) for kind in outputs})
@@ -140,25 +140,25 @@ class Features:
             ) from error
         return True
 
-    def _computed(self, part: str, epoch: int | None) -> dict[str, np.ndarray]:
+    def _compute(self, part: str, epoch: int | None) -> dict[str, np.ndarray]:
         index = getattr(self.dataset, part)
         table = None if epoch is None else part_views(self.trial, part, epoch, len(index))
         forward = _backbone(self.trial, self.normalisation, self.key)
-        made: dict[str, list[np.ndarray]] = {}
+        outputs: dict[str, list[np.ndarray]] = {}
         batch = max(BATCH, BATCH_PIXELS // self.dataset.image_size**2)
         for start in range(0, len(index), batch):
             images = self.dataset.images[index[start : start + batch]]
             if table is not None:
                 images = pipeline.transform(images, table[start : start + batch])
             maps, pooled = forward(tf.constant(images))
-            made.setdefault("pooled", []).append(pooled.numpy())
+            outputs.setdefault("pooled", []).append(pooled.numpy())
             if self.kind == "map":
-                made.setdefault("map", []).append(maps.numpy())
-        return {kind: np.concatenate(batches).astype(np.float32) for kind, batches in made.items()}
+                outputs.setdefault("map", []).append(maps.numpy())
+        return {kind: np.concatenate(batches).astype(np.float32) for kind, batches in outputs.items()}
 
 
 def part_views(trial: Trial, part: str, epoch: int, images: int) -> np.ndarray | None:
-    """The transformations of one part in one epoch: `pipeline.views` under the part's own draws."""
+    """Return the transformations of one part in one epoch: `pipeline.views` under the part's own draws."""
     purpose = "views" if part == "train" else f"{part} views"
     return pipeline.views(trial.recipe.augmentation, trial.seed, epoch, images, trial.data.image_size, purpose)
 
@@ -177,7 +177,7 @@ def _key(trial: Trial, normalisation: Normalisation) -> str:
 
 
 def _backbone(trial: Trial, normalisation: Normalisation, key: str) -> Any:
-    """The compiled forward pass, uint8 images -> (map, pooled); this process keeps one."""
+    """Return the compiled forward pass, uint8 images -> (map, pooled); this process keeps one."""
     if key not in _backbones:
         _backbones.clear()
         execution, jit = trial.execution, trial.execution.jit is True
@@ -208,12 +208,12 @@ def evict(spare: Collection[Path] = (), bound: float | None = None) -> None:
     """
     bound = limit() if bound is None else bound
     with FileLock(root() / ".lock"):
-        found = []
+        files = []
         for path in root().rglob("*.npy"):
             with suppress(FileNotFoundError):  # a draft that has just become a file
-                found.append((path.stat().st_mtime, path.stat().st_size, path))
-        total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
+                files.append((path.stat().st_mtime, path.stat().st_size, path))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
             if total <= bound:
                 return
             if path not in spare:

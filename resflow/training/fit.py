@@ -34,7 +34,7 @@ class Diverged(Exception):  # noqa: N818  (an outcome, not an error)
 
 @dataclass(frozen=True)
 class Fitted:
-    """What is known of a trial at its end: figures of the weights that were tested."""
+    """The result of training: figures of the weights that were tested."""
 
     epoch: int  # whose weights they are
     metrics: dict[str, float]
@@ -138,9 +138,10 @@ class Fit:
 
     def _keep_network(self, path: Path, epoch: int) -> None:
         """Write the network as it is. A disk that refuses costs the network, not the record."""
-        about = describe_trial(self.trial, epoch, self.inputs.dataset.class_names)
+        inputs = self.inputs
+        network = describe_trial(self.trial, epoch, inputs.dataset.class_names, inputs.normalisation)
         try:
-            write_network(path, self.learner.whole_model(self.trial), about, self.inputs.normalisation)
+            write_network(path, self.learner.whole_model(self.trial), network)
         except ResflowError as error:
             log.error("its network is not kept: %s", error)
 

@@ -1,4 +1,4 @@
-"""How much memory a GPU has, and what of it a trial on a share of the GPU may take."""
+"""The memory of a GPU, and what of it a trial on a share of the GPU may take."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ LIBRARY = "libcuda.so.1"
 
 
 def megabytes(share: float) -> int:
-    """The bound of TensorFlow's allocator on a share of the first GPU that this process sees. Raises TrainingError."""
+    """Return the bound of TensorFlow's allocator on a share of the first visible GPU. Raises TrainingError."""
     whole = total() // MEGABYTE
-    left = int(share * whole) - CONTEXT_MB
-    if left <= 0:
+    bound = int(share * whole) - CONTEXT_MB
+    if bound <= 0:
         raise TrainingError(
             f"gpus {share:g}: that share of a GPU with {whole} MB leaves nothing beside the {CONTEXT_MB} MB that CUDA "
             "takes in each process. Set gpus to more."
         )
-    return left
+    return bound
 
 
 def total() -> int:
-    """Bytes of the first GPU that this process sees, by the driver: CUDA_VISIBLE_DEVICES holds. Raises TrainingError.
+    """Return the bytes of the first GPU that this process sees. Raises TrainingError.
+
+    The driver is asked, so that CUDA_VISIBLE_DEVICES holds.
 
     TensorFlow has no call for it, and management libraries number GPUs in another order than CUDA does.
     """

@@ -76,7 +76,7 @@ class Learner:
         self.logits = tf.function(self._logits, [image], jit_compile=self.jit)
 
     def _slower(self, trial: Trial) -> set[int]:
-        """The variables of a backbone with a rate of its own, by `id`."""
+        """Return the variables, by `id`, of a backbone with a rate of its own."""
         if trial.recipe.backbone_learning_rate is None:
             return set()
         backbone = [layer for layer in self.model.layers if stage_of(layer.name) is not None]
@@ -107,11 +107,11 @@ class Learner:
         self.step = self.steps[phase]
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that steps change: the network's weights, the optimiser's momenta and counters."""
+        """Return all that steps change: the network's weights, the optimiser's momenta and counters."""
         return {name: np.asarray(variable.numpy()) for name, variable in self._changing()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Put back what `state` gave. Raises KeyError or ValueError where it is another network's."""
+        """Put back a `state`. Raises KeyError or ValueError where it is another network's."""
         for name, variable in self._changing():
             variable.assign(state[name])
 
@@ -122,7 +122,7 @@ class Learner:
                 yield f"{part}/{number}", variable
 
     def _step(self, phase: str, images: Any, labels: Any, rate: Any) -> Any:
-        """One optimiser step; returns the batch's cross-entropy, label smoothing included."""
+        """Take one optimiser step; return the batch's cross-entropy, label smoothing included."""
         self.optimizer.learning_rate.assign(rate)
         variables = _variables(self.trained[phase])
         targets = tf.one_hot(labels, self.classes) * (1 - self.smoothing) + self.smoothing / self.classes
@@ -154,14 +154,14 @@ class Learner:
         """Keep the gradients' norms where `watch` asks for them; NaN of a kernel that does not train in this phase."""
 
         def norms() -> Any:
-            known = [gradients.get(id(kernel)) for _, kernel in self.kernels]
-            sizes = [float("nan") if g is None else tf.norm(tf.cast(g, tf.float32)) for g in known]
+            of_kernels = [gradients.get(id(kernel)) for _, kernel in self.kernels]
+            sizes = [float("nan") if g is None else tf.norm(tf.cast(g, tf.float32)) for g in of_kernels]
             return tf.stack(sizes) / self.optimizer.scale_loss(tf.constant(1.0))
 
         self.norms.assign(tf.cond(self.watch, norms, lambda: self.norms.value()))
 
     def _set_up_layers(self, trained: Iterable[Any]) -> None:
-        """For the graph that is traced next: frozen parts' batch norm, and what dropout's masks are keyed by."""
+        """Prepare layers for the graph that is traced next: batch norm of frozen parts, the keys of dropout's masks."""
         learning = set(map(id, trained))
         for layer in self.model.layers:
             if isinstance(layer, BatchNorm):
@@ -173,13 +173,13 @@ class Learner:
         return self.model(self.prepared(images), training=False)
 
     def prepared(self, images: Any) -> Any:
-        """Images as the network takes them; features as they are."""
+        """Return images as the network takes them; features as they are."""
         if self.features is not None:
             return images
         return (tf.cast(images, tf.float32) - self.mean) / self.deviation
 
     def predict(self, batches: Iterable[Any], count: int) -> np.ndarray:
-        """Logits of the first `count` images of some batches in inference mode, float32 (count, classes)."""
+        """Return logits of the first `count` images of some batches in inference mode, float32 (count, classes)."""
         return np.concatenate([self.logits(images).numpy() for images in batches])[:count]
 
     def whole_model(self, trial: Trial) -> keras.Model:
@@ -199,7 +199,7 @@ class Learner:
 
 
 def _unfrozen(trial: Trial) -> Callable[[int | None], bool]:
-    """Which layers train, by `models.stage_of`: the head always."""
+    """Return what tells whether a layer trains, by its `stage_of`: the head always does."""
     if trial.recipe.finetune == "frozen":
         return lambda stage: stage is None
     first = 0

@@ -8,7 +8,7 @@ from resflow.study.settings import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, drops: int = 0) -> float:
-    """The rate of step 0, 1, … of a trial.
+    """Return the rate of step 0, 1, … of a trial.
 
     Warm-up is linear and reaches the peak at its end; cosine (Loshchilov and Hutter 2017, arXiv 1608.03983,
     without restarts) runs from there to zero; `drops` is how often a plateau has been met.
@@ -26,12 +26,13 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, drops: int = 
 
 
 class Patience:
-    """Counts epochs without a lower validation loss. `update` says whether the patience has run out."""
+    """A count of epochs without a lower validation loss."""
 
     def __init__(self, epochs: int | None) -> None:
         self.epochs, self.best, self.waited = epochs, float("inf"), 0
 
     def update(self, loss: float) -> bool:
+        """Count an epoch by its validation loss; return whether the patience has run out."""
         if loss < self.best:
             self.best, self.waited = loss, 0
             return False

@@ -1,4 +1,4 @@
-"""What logits say of a network: losses, accuracies, predictions."""
+"""Losses, accuracies and predictions from logits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resflow.data.dataset import Dataset
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Cross-entropy (nats), top-1, top-5 and mean per-class accuracy of logits (n, classes)."""
+    """Return cross-entropy (nats), top-1, top-5 and mean per-class accuracy of logits (n, classes)."""
     log_probability = log_softmax(logits)[np.arange(len(labels)), labels]
     ranks = rank(logits, labels)
     right = ranks == 0
@@ -23,19 +23,19 @@ def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Logarithms of probabilities, float64, from logits (n, classes)."""
+    """Return logarithms of probabilities, float64, from logits (n, classes)."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Classes that score at least as high as the true one: a tie is no correct answer."""
+    """Return how many other classes score at least as high as the true one, (n,): a tie is no correct answer."""
     true = logits[np.arange(len(labels)), labels][:, None]
     return (logits >= true).sum(axis=1) - 1
 
 
 def predictions(logits: np.ndarray, dataset: Dataset) -> pd.DataFrame:
-    """A row a test image: records.PREDICTION_COLUMNS."""
+    """Return a row a test image: PREDICTION_COLUMNS."""
     labels = dataset.labels[dataset.test]
     return pd.DataFrame(
         {

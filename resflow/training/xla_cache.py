@@ -16,20 +16,20 @@ FLAG = "--tf_xla_persistent_cache_directory"
 
 
 def root() -> Path:
-    """The folder of every processor's compilations."""
+    """Return the folder of every processor's compilations."""
     return workspace.cache(workspace.COMPILED)
 
 
 def folder() -> Path:
-    """Where compilations for this processor, by this TensorFlow, are kept. Machine code of another would crash."""
-    made_for = f"{provenance.environment()['cpu']} {metadata.version('tensorflow')}"
-    return root() / hashlib.sha256(made_for.encode()).hexdigest()[:16]
+    """Return the folder of compilations for this processor by this TensorFlow: machine code of another would crash."""
+    target = f"{provenance.environment()['cpu']} {metadata.version('tensorflow')}"
+    return root() / hashlib.sha256(target.encode()).hexdigest()[:16]
 
 
 def flags() -> str:
-    """TF_XLA_FLAGS with which XLA uses the cache; TensorFlow reads the variable when it is imported."""
-    given = os.environ.get("TF_XLA_FLAGS", "")
-    return given if FLAG in given else f"{given} {FLAG}={folder()}".strip()  # the user's own choice goes before
+    """Return TF_XLA_FLAGS with which XLA uses the cache; TensorFlow reads the variable when it is imported."""
+    of_user = os.environ.get("TF_XLA_FLAGS", "")
+    return of_user if FLAG in of_user else f"{of_user} {FLAG}={folder()}".strip()  # the user's own choice counts
 
 
 def prune(limit: int = LIMIT) -> None:

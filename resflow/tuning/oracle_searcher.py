@@ -53,8 +53,8 @@ class OracleSearcher(Searcher):
         oracle.verbose = 0  # the screen is the caller's
         oracle._set_project_dir(str(folder), "oracle")  # the one way to say where an oracle without a Tuner writes
         self.oracle, self.objective = oracle, objective
-        self.given: dict[str, str] = {}  # Tune's id -> the oracle's
-        self.heard: dict[str, float] = {}  # Tune's id -> the last step whose report the oracle has
+        self.candidates: dict[str, str] = {}  # Tune's id -> the oracle's
+        self.last_steps: dict[str, float] = {}  # Tune's id -> the last step whose report the oracle has
         self.gave_up = ""
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
@@ -62,7 +62,7 @@ class OracleSearcher(Searcher):
         return metric in (None, self.objective.name) and mode in (None, self.objective.direction) and not config
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next candidate's values, None where the oracle waits, FINISHED where it has no more."""
+        """Return the next candidate's values, None where the oracle waits, FINISHED where it has no more."""
         if self.gave_up:
             return Searcher.FINISHED
         candidate = self.oracle.create_trial(trial_id)
@@ -70,7 +70,7 @@ class OracleSearcher(Searcher):
             return Searcher.FINISHED
         if candidate.status == TrialStatus.IDLE:
             return None
-        self.given[trial_id] = candidate.trial_id
+        self.candidates[trial_id] = candidate.trial_id
         return {name: _plain(value) for name, value in candidate.hyperparameters.values.items()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -78,17 +78,17 @@ class OracleSearcher(Searcher):
         value, step = result.get(self.objective.name), result.get(STEP, 0)
         if value is None or not np.isfinite(value):
             return
-        if trial_id in self.given and step > self.heard.get(trial_id, -1):
-            self.oracle.update_trial(self.given[trial_id], {self.objective.name: float(value)}, step=step)
-            self.heard[trial_id] = step
+        if trial_id in self.candidates and step > self.last_steps.get(trial_id, -1):
+            self.oracle.update_trial(self.candidates[trial_id], {self.objective.name: float(value)}, step=step)
+            self.last_steps[trial_id] = step
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """End a candidate: completed, or with the reason for which it is not."""
-        if trial_id not in self.given:
+        if trial_id not in self.candidates:
             return
         self.on_trial_result(trial_id, result or {})
-        candidate = self.oracle.get_trial(self.given.pop(trial_id))
-        self.heard.pop(trial_id, None)
+        candidate = self.oracle.get_trial(self.candidates.pop(trial_id))
+        self.last_steps.pop(trial_id, None)
         if error:
             candidate.status, candidate.message = TrialStatus.INVALID, "the candidate's process failed"
         elif not candidate.metrics.exists(self.objective.name):
@@ -109,18 +109,18 @@ class OracleSearcher(Searcher):
             if candidate.trial_id not in self.oracle._retry_queue:
                 self.oracle._retry_queue.insert(0, candidate.trial_id)
         self.oracle.ongoing_trials.clear()
-        self.given.clear()
-        self.heard.clear()
+        self.candidates.clear()
+        self.last_steps.clear()
 
     def state(self) -> dict[str, Any]:
-        """All that decides the next candidates, as JSON has it: with it another process goes on as this one would."""
+        """Return all that decides the next candidates, as JSON has it: another process goes on from it as this one."""
         random = getattr(self.oracle, "_random_state", None)  # Bayesian; keras-tuner's own state leaves it out
         return {
             "oracle": self.oracle.get_state(),
             "candidates": {name: trial.get_state() for name, trial in self.oracle.trials.items()},
             "random": None if random is None else [_plain(part) for part in random.get_state()],
-            "given": self.given,
-            "heard": self.heard,
+            "given": self.candidates,
+            "heard": self.last_steps,
             "gave_up": self.gave_up,
         }
 
@@ -131,7 +131,7 @@ class OracleSearcher(Searcher):
         if state["random"] is not None:
             kind, keys, *rest = state["random"]
             self.oracle._random_state.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
-        self.given, self.heard, self.gave_up = dict(state["given"]), dict(state["heard"]), state["gave_up"]
+        self.candidates, self.last_steps, self.gave_up = dict(state["given"]), dict(state["heard"]), state["gave_up"]
         for candidate in self.oracle.trials.values():
             self.oracle._save_trial(candidate)
         self.oracle.save()

@@ -1,7 +1,7 @@
 """A tuning phase as it stands on disk: searches, their candidates' records, what they spent, who won.
 
     results/<run>/tuning/searches.csv     a row an arm: SEARCH_COLUMNS; which search is the study's
-    results/<run>/tuning/trials/<id>/     a record a candidate and seed, as a trial's (records.py), without test figures
+    results/<run>/tuning/trials/<id>/     a record a candidate and seed, as a trial's, without test figures
     results/<run>/ledger.csv              a row an arm: what it was allotted and what it used
 
 A candidate's score is the mean over its seeds of the validation top-1 of the weights that a trial would test. Nothing
@@ -55,7 +55,7 @@ class Searches:
         }
 
     def rungs(self, arm: str) -> list[int]:
-        """Epochs of every candidate that an arm is allotted."""
+        """Return the epochs of every candidate that an arm is allotted."""
         return self.tune.rungs(self.arms[arm].recipe.epochs)
 
     @cached_property
@@ -68,20 +68,20 @@ class Searches:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def candidate(self, arm: str, number: int, values: Mapping[str, Any], epochs: int, seed: int) -> Trial:
-        """What the oracle of an arm asks for, as a trial. Raises StudyError where its values do not go together."""
-        course = self._trial(arm, values, seed, "course").id
-        candidate = Candidate(self.ids[arm], number, dict(values), epochs, course)
+        """Return a candidate of an arm's oracle as a trial. Raises StudyError where its values do not go together."""
+        checkpoint = self._trial(arm, values, seed, "course").id
+        candidate = Candidate(self.ids[arm], number, dict(values), epochs, checkpoint)
         trial = self._trial(arm, values, seed, f"candidate {number}")  # an oracle may ask for the same values again
         return replace(trial, candidate=candidate, diagnostics=False, keep_weights="none")
 
     def _trial(self, arm: str, values: Mapping[str, Any], seed: int, purpose: str) -> Trial:
-        base, like = self.arms[arm], self.templates[arm]
+        base, template = self.arms[arm], self.templates[arm]
         settings = search_space.settings_of(self.tune.space, values)
-        tried = base.with_settings(settings) if settings else base
-        return make_trial(self.study, tried, seed, like.context, purpose)
+        changed = base.with_settings(settings) if settings else base
+        return make_trial(self.study, changed, seed, template.context, purpose)
 
     def table(self) -> pd.DataFrame:
-        """SEARCH_COLUMNS, a row an arm."""
+        """Return SEARCH_COLUMNS, a row an arm."""
         tune = self.tune
         rows = [
             (
@@ -99,17 +99,18 @@ class Searches:
 
 
 def make_searches(study: Study, trials: Sequence[Trial]) -> Searches:
-    """The searches of a study that asks for tuning; `trials` are its own, as it is written."""
+    """Return the searches of a study that asks for tuning; `trials` are its own, as it is written."""
     return Searches(study, {trial.arm: trial for trial in reversed(trials)})
 
 
 def space_digest(tune: Tune) -> str:
+    """Return eight hex digits that tell a search space from another."""
     text = json.dumps(tune.model_dump(mode="json")["space"], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def final_study(study: Study, winners: Mapping[str, TriedCandidate]) -> Study:
-    """The study whose trials are compared: each arm with its winner's settings, beside it the arm as it is written.
+    """Return the study whose trials are compared: each arm with its winner's settings, beside it the arm as written.
 
     Arms whose search has no winner are left out of the tuned ones.
     """
@@ -121,12 +122,12 @@ def final_study(study: Study, winners: Mapping[str, TriedCandidate]) -> Study:
         if arm.name in winners:
             settings = search_space.settings_of(tune.space, winners[arm.name].values)
             both[contrast_families.TUNED] = replace(arm.with_settings(settings), tuned=True)
-        arms += [_at(one, level) for level, one in both.items()] if tune.untuned else both.values()
+        arms += [_at_level(one, level) for level, one in both.items()] if tune.untuned else both.values()
     return replace(study, arms=tuple(arms))
 
 
-def _at(arm: Arm, level: str) -> Arm:
-    """An arm as one of two, tuned and untuned."""
+def _at_level(arm: Arm, level: str) -> Arm:
+    """Return an arm as one of two, tuned and untuned."""
     levels = {**arm.levels, contrast_families.TUNING: level}
     return replace(arm, name=contrast_families.arm_name(arm.name, level), levels=levels, of=arm.name)
 
@@ -138,7 +139,7 @@ class TriedCandidate:
     arm: str
     number: int
     values: dict[str, Any]
-    epochs: int  # that it was given
+    epochs: int  # that it may train for
     records: tuple[Record, ...]
 
     @property
@@ -159,7 +160,7 @@ class TriedCandidate:
 
 
 def record_score(record: Record) -> float:
-    """The score of one record."""
+    """Return the score of one record; NaN where it failed."""
     if record.status == "diverged":
         return 0.0
     if record.status == "pruned":
@@ -169,50 +170,52 @@ def record_score(record: Record) -> float:
 
 @dataclass(frozen=True)
 class Phase:
-    """The tuning phase of a run as its records tell it. `left_out` counts those of other searches."""
+    """The tuning phase of a run as its records tell it. `left_out` counts the records of other searches."""
 
     table: pd.DataFrame  # SEARCH_COLUMNS
     tried: dict[str, list[TriedCandidate]]  # arm -> its candidates by number
     left_out: int = 0
 
     def complete(self, arm: str) -> bool:
+        """Return whether every candidate that an arm was allotted has ended."""
         allotted = self.table.loc[self.table["arm"] == arm, "allotted"]
         return len(allotted) == 1 and len(self.tried.get(arm, ())) >= int(allotted.iloc[0])
 
     @property
     def unfinished(self) -> list[str]:
+        """Arms whose search is not complete."""
         return [arm for arm in self.table["arm"] if not self.complete(arm)]
 
     def winner(self, arm: str) -> TriedCandidate | None:
-        """The best completed candidate of all epochs; of equal ones that of the lower loss, then the earlier one."""
+        """Return the best completed candidate of all epochs; of equal ones the one of lower loss, then the earlier."""
         epochs = int(self.table.loc[self.table["arm"] == arm, "epochs"].iloc[0])
-        whole = [one for one in self.tried.get(arm, ()) if one.status == "completed" and one.epochs == epochs]
-        return min(whole, key=lambda one: (-one.score, one.loss, one.number), default=None)
+        trained = [one for one in self.tried.get(arm, ()) if one.status == "completed" and one.epochs == epochs]
+        return min(trained, key=lambda one: (-one.score, one.loss, one.number), default=None)
 
     def winners(self) -> dict[str, TriedCandidate]:
-        """Arm -> its winner, of arms whose search is complete."""
-        found = {arm: self.winner(arm) for arm in self.table["arm"] if self.complete(arm)}
-        return {arm: one for arm, one in found.items() if one}
+        """Return arm -> its winner, of arms whose search is complete."""
+        winners = {arm: self.winner(arm) for arm in self.table["arm"] if self.complete(arm)}
+        return {arm: winner for arm, winner in winners.items() if winner}
 
     def ledger(self, levels: Mapping[str, Mapping[str, str]] | None = None) -> pd.DataFrame:
-        """What each arm was allotted and what it used: a row an arm, a column for each factor.
+        """Return a row an arm: what it was allotted and what it used, with a column for each factor.
 
         `levels` maps arm to factor to label; without it they are those that the records of candidates have.
         """
         rows: list[dict[str, Any]] = []
         for row in self.table.to_dict("records"):
-            mine, won = self.tried.get(row["arm"], []), self.winner(row["arm"])
-            records = [record for one in mine for record in one.records]
-            statuses = [one.status for one in mine]
+            candidates, winner = self.tried.get(row["arm"], []), self.winner(row["arm"])
+            records = [record for candidate in candidates for record in candidate.records]
+            statuses = [candidate.status for candidate in candidates]
             rows.append(
                 {
                     **{str(name): value for name, value in row.items()},
-                    "candidates": len(mine),
+                    "candidates": len(candidates),
                     **{word: statuses.count(word) for word in ("completed", "pruned", "diverged", "failed")},
                     "epochs_used": sum(record.epochs_run for record in records),
                     "device_seconds": round(sum(record.seconds for record in records), 1),
-                    "winner": won.number if won else None,
-                    SCORE: won.score if won else None,
+                    "winner": winner.number if winner else None,
+                    SCORE: winner.score if winner else None,
                 }
             )
         if not rows:
@@ -221,9 +224,9 @@ class Phase:
         return with_levels(pd.DataFrame(rows).astype({"winner": "Int64"}), {**known, **(levels or {})})
 
     def unfair(self) -> list[str]:
-        """Why the arms cannot be compared as tuned alike; empty where they can."""
-        ledger, found = self.ledger(), []
-        for column, what in (
+        """Return the reasons why the arms cannot be compared as tuned alike; none where they can."""
+        ledger, reasons = self.ledger(), []
+        for column, meaning in (
             ("allotted", "candidates allotted"),
             ("epochs", "most epochs of a candidate"),
             ("space", "search space"),
@@ -231,22 +234,21 @@ class Phase:
             ("seeds", "seeds a candidate"),
         ):
             if ledger[column].nunique() > 1:
-                found.append(
-                    f"{what}: {', '.join(f'{arm} {value}' for arm, value in ledger[['arm', column]].to_numpy())}"
-                )
+                values = ", ".join(f"{arm} {value}" for arm, value in ledger[["arm", column]].to_numpy())
+                reasons.append(f"{meaning}: {values}")
         short = ledger[ledger["candidates"] < ledger["allotted"]]
-        found += [
+        reasons += [
             f"{arm} has tried {tried} of {allotted} candidates"
             for arm, tried, allotted in short[["arm", "candidates", "allotted"]].to_numpy()
         ]
-        return found
+        return reasons
 
 
 def winners_at_ends(phase: Phase, searched: Mapping[str, Parameter]) -> dict[str, dict[str, str]]:
-    """Arm -> hyperparameter -> `low` or `high`, of winners that lie at an end of what was searched."""
-    won = {arm: phase.winner(arm) for arm in phase.table["arm"]}
-    found = {arm: search_space.edges_of(searched, one.values) for arm, one in won.items() if one}
-    return {arm: near for arm, near in found.items() if near}
+    """Return arm -> hyperparameter -> `low` or `high`, of winners that lie at an end of what was searched."""
+    winners = {arm: phase.winner(arm) for arm in phase.table["arm"]}
+    edges = {arm: search_space.edges_of(searched, winner.values) for arm, winner in winners.items() if winner}
+    return {arm: ends for arm, ends in edges.items() if ends}
 
 
 def read_phase(run: Path) -> Phase | None:
@@ -260,19 +262,19 @@ def read_phase(run: Path) -> Phase | None:
 
 
 def phase_from_records(table: pd.DataFrame, records: Iterable[Record]) -> Phase:
-    """The phase whose searches are in `table`, with those of the records that are theirs."""
-    known, groups, left_out = set(table["search"]), dict[tuple[str, int], list[Record]](), 0
-    wanted = dict(zip(table["search"], table["seeds"], strict=True))
+    """Return the phase whose searches are in `table`, with those of the records that are theirs."""
+    groups, left_out = dict[tuple[str, int], list[Record]](), 0
+    seeds = dict(zip(table["search"], table["seeds"], strict=True))
     for record in records:
-        if record.candidate and record.candidate.search in known:
+        if record.candidate and record.candidate.search in seeds:
             groups.setdefault((record.arm, record.candidate.number), []).append(record)
         else:
             left_out += 1
     tried: dict[str, list[TriedCandidate]] = {arm: [] for arm in table["arm"]}
-    for (arm, number), mine in sorted(groups.items()):
-        first = mine[0].candidate
-        if first and len(mine) >= int(wanted[first.search]):  # all its seeds have ended
-            tried.setdefault(arm, []).append(TriedCandidate(arm, number, first.values, first.epochs, tuple(mine)))
+    for (arm, number), group in sorted(groups.items()):
+        first = group[0].candidate
+        if first and len(group) >= int(seeds[first.search]):  # all its seeds have ended
+            tried.setdefault(arm, []).append(TriedCandidate(arm, number, first.values, first.epochs, tuple(group)))
     return Phase(table, tried, left_out)
 
 
@@ -285,14 +287,14 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _from_records(records: Sequence[Record]) -> pd.DataFrame:
-    """Searches that nobody listed: what their candidates show."""
+    """Return the table of searches that nobody listed, as far as their candidates tell it."""
     rows: dict[str, list[Any]] = {}
     for record in records:
-        if told := record.candidate:
-            row = rows.setdefault(told.search, [record.arm, set(), set(), 0])
-            row[1].add(told.number)
+        if candidate := record.candidate:
+            row = rows.setdefault(candidate.search, [record.arm, set(), set(), 0])
+            row[1].add(candidate.number)
             row[2].add(record.seed)
-            row[3] = max(row[3], told.epochs)
+            row[3] = max(row[3], candidate.epochs)
     return pd.DataFrame(
         [
             (arm, search, "?", "?", len(numbers), len(seeds), epochs)

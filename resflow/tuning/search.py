@@ -1,6 +1,6 @@
 """The candidates of a tuning phase, as the oracles of keras-tuner ask for them.
 
-Every arm has an oracle of its own, of one seed and one budget. Its candidates come in batches, whose results it hears
+Every arm has an oracle of its own, of one seed and one budget. Its candidates come in batches, whose results it learns
 in the order in which it asked: so which candidates are tried depends on no machine and on no moment, and a search that
 was cut off goes on by asking again and reading the records that are there.
 """
@@ -27,51 +27,51 @@ from resflow.tuning.oracle_searcher import FINISHED, OracleSearcher
 from resflow.tuning.phase import SCORE, Searches, TriedCandidate
 from resflow.workspace import trial_folder
 
-EPOCHS = "tuner/epochs"  # keras-tuner's names of what Hyperband says beside a candidate's values
+EPOCHS = "tuner/epochs"  # how keras-tuner names what Hyperband adds to a candidate's values
 OWN = "tuner/"
 MOST_DRAWS = 10_000  # for a candidate that was not tried yet: keras-tuner gives a small space up after 20
 
 
-def hyperparameters(space: Mapping[str, Parameter]) -> keras_tuner.HyperParameters:
-    """A study's space as keras-tuner has it; choices are told by their labels."""
-    made = keras_tuner.HyperParameters()
+def make_hyperparameters(space: Mapping[str, Parameter]) -> keras_tuner.HyperParameters:
+    """Return a study's space as keras-tuner has it; choices go by their labels."""
+    space_of_tuner = keras_tuner.HyperParameters()
     for name, parameter in space.items():
-        _register(made, name, parameter, list(parameter.wanted().items()))
-    return made
+        _register(space_of_tuner, name, parameter, list(parameter.wanted().items()))
+    return space_of_tuner
 
 
-def _register(made: Any, name: str, parameter: Parameter, conditions: list[tuple[str, list[str]]]) -> None:
+def _register(tuners: Any, name: str, parameter: Parameter, conditions: list[tuple[str, list[str]]]) -> None:
     if conditions:
         (parent, labels), *further = conditions
-        with made.conditional_scope(parent, labels):
-            _register(made, name, parameter, further)
+        with tuners.conditional_scope(parent, labels):
+            _register(tuners, name, parameter, further)
     elif isinstance(parameter, Choice):
-        made.Choice(name, list(parameter.labelled))
+        tuners.Choice(name, list(parameter.labelled))
     else:
-        kind = made.Int if parameter.whole else made.Float
+        kind = tuners.Int if parameter.whole else tuners.Float
         kind(name, parameter.low, parameter.high, step=parameter.step, sampling=parameter.sampling)
 
 
-def oracle(tune: Tune, epochs: int) -> keras_tuner.Oracle:
-    """A new oracle of keras-tuner for one arm, whose candidates train for so many epochs at most."""
+def make_oracle(tune: Tune, epochs: int) -> keras_tuner.Oracle:
+    """Return a new oracle of keras-tuner for one arm, whose candidates train for so many epochs at most."""
     common = {
         "objective": keras_tuner.Objective(SCORE, "max"),
-        "hyperparameters": hyperparameters(tune.space),
+        "hyperparameters": make_hyperparameters(tune.space),
         "seed": tune.seed + 1,  # keras-tuner takes a 0 for none, and draws one
         "allow_new_entries": False,
         "tune_new_entries": False,
         "max_consecutive_failed_trials": 10**9,  # every arm is given all its candidates, whatever comes of them
     }
     if tune.oracle == "hyperband":
-        made = keras_tuner.oracles.HyperbandOracle(max_epochs=epochs, factor=tune.factor, **common)
+        oracle = keras_tuner.oracles.HyperbandOracle(max_epochs=epochs, factor=tune.factor, **common)
     else:
         kind = {
             "random": keras_tuner.oracles.RandomSearchOracle,
             "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
         }[tune.oracle]
-        made = kind(max_trials=len(tune.rungs(epochs)), **common)
-    made._max_collisions = MOST_DRAWS
-    return made
+        oracle = kind(max_trials=len(tune.rungs(epochs)), **common)
+    oracle._max_collisions = MOST_DRAWS
+    return oracle
 
 
 @dataclass
@@ -87,60 +87,61 @@ class PendingCandidate:
 
 
 class ArmSearch:
-    """The search of one arm: `next` gives the trials of its candidates, `hear` takes in what came of one."""
+    """The search of one arm: `next` gives the trials of its candidates, `report_result` takes in the record of one."""
 
     def __init__(self, searches: Searches, arm: str, folder: Path) -> None:
         self.searches, self.arm, self.tune = searches, arm, searches.tune
         self.epochs = searches.arms[arm].recipe.epochs
-        self.bridge = OracleSearcher(oracle(self.tune, self.epochs), folder)
+        self.searcher = OracleSearcher(make_oracle(self.tune, self.epochs), folder)
         self.batch = self.tune.batch or (len(searches.rungs(arm)) if self.tune.oracle == "random" else 1)
-        self.asked: list[PendingCandidate] = []
-        self.of_trial: dict[str, PendingCandidate] = {}
+        self.pending: list[PendingCandidate] = []
+        self.by_trial: dict[str, PendingCandidate] = {}
         self.waiting = deque[Trial]()
         self.number = 0
         self.finished = False
 
     def next(self) -> Trial | None:
-        """The next trial; None where results have to come first, or there is no more."""
-        if not self.waiting and not self.finished and self._heard_all():
-            self._tell()
-            self._ask()
+        """Return the next trial; None where results have to come first, or there is no more."""
+        if not self.waiting and not self.finished and self._batch_has_ended():
+            self._report_batch()
+            self._ask_for_batch()
         return self.waiting.popleft() if self.waiting else None
 
     def report_result(self, record: Record) -> None:
-        self.of_trial[record.id].records.append(record)
+        """Take in the record of a trial that `next` gave."""
+        self.by_trial[record.id].records.append(record)
 
-    def _heard_all(self) -> bool:
-        return all(len(one.records) == len(one.trials) for one in self.asked)
+    def _batch_has_ended(self) -> bool:
+        return all(len(candidate.records) == len(candidate.trials) for candidate in self.pending)
 
-    def _tell(self) -> None:
-        for one in self.asked:
-            tried = TriedCandidate(self.arm, one.number, one.values, one.epochs, tuple(one.records))
-            failed = tried.status == "failed"
+    def _report_batch(self) -> None:
+        for one in self.pending:
+            candidate = TriedCandidate(self.arm, one.number, one.values, one.epochs, tuple(one.records))
+            failed = candidate.status == "failed"
             if failed and self.tune.oracle != "hyperband":
-                self.bridge.on_trial_complete(one.name, error=True)
+                self.searcher.on_trial_complete(one.name, error=True)
             else:  # Hyperband waits for a result of each: one that failed is its worst
-                score = 0.0 if failed else tried.score
-                self.bridge.on_trial_complete(one.name, {SCORE: score, "training_iteration": 1})
-        self.asked, self.of_trial = [], {}
+                score = 0.0 if failed else candidate.score
+                self.searcher.on_trial_complete(one.name, {SCORE: score, "training_iteration": 1})
+        self.pending, self.by_trial = [], {}
 
-    def _ask(self) -> None:
-        while len(self.asked) < self.batch:
-            told = self.bridge.suggest(f"candidate{self.number + 1}")
-            if told is None and self.asked:
+    def _ask_for_batch(self) -> None:
+        while len(self.pending) < self.batch:
+            suggestion = self.searcher.suggest(f"candidate{self.number + 1}")
+            if suggestion is None and self.pending:
                 break  # Hyperband wants results
-            if told is None or told == FINISHED:
-                self.finished = not self.asked
+            if suggestion is None or suggestion == FINISHED:
+                self.finished = not self.pending
                 break
-            assert isinstance(told, dict)
+            assert isinstance(suggestion, dict)
             self.number += 1
-            epochs = int(told.get(EPOCHS, self.epochs))
-            values = {name: value for name, value in told.items() if not name.startswith(OWN)}
+            epochs = int(suggestion.get(EPOCHS, self.epochs))
+            values = {name: value for name, value in suggestion.items() if not name.startswith(OWN)}
             trials = [
                 self.searches.candidate(self.arm, self.number, values, epochs, seed) for seed in self.tune.chosen_seeds
             ]
-            self.asked.append(PendingCandidate(f"candidate{self.number}", self.number, values, epochs, trials))
-            self.of_trial |= dict.fromkeys((trial.id for trial in trials), self.asked[-1])
+            self.pending.append(PendingCandidate(f"candidate{self.number}", self.number, values, epochs, trials))
+            self.by_trial |= dict.fromkeys((trial.id for trial in trials), self.pending[-1])
             self.waiting += trials
 
 
@@ -152,9 +153,9 @@ class Search:
 
     def __init__(self, searches: Searches, run: Path) -> None:
         self.searches, self.run = searches, run
-        self.place = tempfile.TemporaryDirectory(prefix="resflow-")  # keras-tuner writes files that nobody reads
+        self.scratch = tempfile.TemporaryDirectory(prefix="resflow-")  # keras-tuner writes files that nobody reads
         self.arms = {
-            arm: ArmSearch(searches, arm, Path(self.place.name) / str(i)) for i, arm in enumerate(searches.arms)
+            arm: ArmSearch(searches, arm, Path(self.scratch.name) / str(i)) for i, arm in enumerate(searches.arms)
         }
         self.trials: dict[str, Trial] = {}  # all that were handed out or found done
         self.running: dict[str, str] = {}  # id -> arm
@@ -163,12 +164,12 @@ class Search:
         self.total = sum(len(searches.rungs(arm)) for arm in self.arms) * len(searches.tune.chosen_seeds)
 
     def __len__(self) -> int:
-        """How many may still come; 0 where the search is over."""
+        """Return how many trials may still come; 0 where the search is over."""
         return 0 if all(arm.finished for arm in self.arms.values()) else max(1, self.total - len(self.trials))
 
     def next(self) -> Trial | None:
-        """The next trial that is to run; None where results have to come first, or there is no more."""
-        self._read()
+        """Return the next trial that is to run; None where results have to come first, or there is no more."""
+        self._report_ended()
         warm = self.warm.pop(0) if self.warm else ""
         busy = set(self.running.values())
         for _, arm in sorted(self.arms.items(), key=lambda named: (named[0] != warm, named[0] in busy)):
@@ -188,17 +189,24 @@ class Search:
             self.ended_ids.append(trial_id)
 
     def config(self, trial: Trial) -> dict[str, Any]:
-        """What a worker needs to make the trial again."""
-        made = trial.candidate
-        assert made is not None
-        told = {"number": made.number, "values": made.values, "epochs": made.epochs, "seed": trial.seed}
-        return {"trial": trial.id, "arm": trial.arm, **told}
+        """Return what a worker needs to make the trial again."""
+        candidate = trial.candidate
+        assert candidate is not None
+        return {
+            "trial": trial.id,
+            "arm": trial.arm,
+            "number": candidate.number,
+            "values": candidate.values,
+            "epochs": candidate.epochs,
+            "seed": trial.seed,
+        }
 
     def close(self) -> None:
-        self.place.cleanup()
+        """Remove the files of keras-tuner."""
+        self.scratch.cleanup()
 
-    def _read(self) -> None:
-        """Hear the candidates that have ended; a record may come a moment after its trial's end."""
+    def _report_ended(self) -> None:
+        """Report the trials that have ended; a record may come a moment after its trial's end."""
         later = []
         for trial_id in self.ended_ids:
             try:

@@ -319,13 +319,13 @@ def equals_the_slow_way(folder: Path, given: Pretrained, own_cache: Path, head: 
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
     """Which views were computed, in order."""
     seen: list[tuple[str, int | None]] = []
-    real = feature_cache.Features._computed
+    real = feature_cache.Features._compute
 
     def counting(self: feature_cache.Features, part: str, epoch: int | None) -> dict[str, np.ndarray]:
         seen.append((part, epoch))
         return real(self, part, epoch)
 
-    monkeypatch.setattr(feature_cache.Features, "_computed", counting)
+    monkeypatch.setattr(feature_cache.Features, "_compute", counting)
     return seen
 
 

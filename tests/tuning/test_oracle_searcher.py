@@ -117,7 +117,7 @@ def test_several_at_once_lose_none(kind: str, tmp_path: Path) -> None:
         searcher.on_trial_complete(chosen, {"top1": score(running.pop(chosen)), "training_iteration": 1})
         done += 1
     assert done == number == len(searcher.oracle.trials)
-    assert searcher.given == searcher.heard == {}
+    assert searcher.candidates == searcher.last_steps == {}
 
 
 def test_the_best_of_a_candidates_reports_counts_and_none_twice(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from resflow.study.load import load_study
 from resflow.study.search_space import Choice, Range, Tune
 from resflow.study.trial import Trial
 from resflow.tuning import phase as tuning
-from resflow.tuning.search import Search, oracle
+from resflow.tuning.search import Search, make_oracle
 from resflow.workflow.plan import Plan, make_plan, tuning_phase, with_tuned_trials, write_plan
 
 TEXT = """\
@@ -197,7 +197,7 @@ def test_points_are_the_combinations_that_can_differ(sizes: list[int], condition
 def test_hyperbands_budget_is_keras_tuners(factor: int, epochs: int, tmp_path: Path) -> None:
     """Counted before anything runs, by an own formula."""
     tune = Tune(space={"learning_rate": Range(low=1e-4, high=1.0)}, oracle="hyperband", factor=factor)
-    made = oracle(tune, epochs)
+    made = make_oracle(tune, epochs)
     made.verbose = 0
     made._set_project_dir(str(tmp_path), "oracle")
     told = []
@@ -289,7 +289,7 @@ def test_a_candidate_never_sees_the_test_images(monkeypatch: pytest.MonkeyPatch)
     plain = tiny.trial(folder)
     trial = replace(plain, diagnostics=False, candidate=tuning.Candidate("s", 1, {}, plain.recipe.epochs, plain.id))
     whole = train.train_trial(trial, folder)
-    given_ = train.load(folder, trial.data.split, trial.split_seed)
+    given_ = train.load_dataset(folder, trial.data.split, trial.split_seed)
     images = np.array(given_.images)
     images[given_.test] = 255 - images[given_.test]
     for other in (replace(given_, images=images), replace(given_, test=np.array([10**9]))):

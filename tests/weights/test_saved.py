@@ -157,7 +157,7 @@ def test_the_file_tells_all_that_the_network_is_built_from(folder: Path, tmp_pat
 def test_an_odd_end_keeps_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.safetensors"
     failed = train.train_trial(asked(folder, "last", batch_size=29), folder, keep=path)
-    monkeypatch.setattr(train, "learning_rate", lambda *args: 1e38)
+    monkeypatch.setattr(fit, "learning_rate", lambda *args: 1e38)
     diverged = train.train_trial(asked(folder, "best"), folder, keep=path)
     assert (failed.record.status, diverged.record.status) == ("failed", "diverged")
     assert not list(tmp_path.iterdir())
