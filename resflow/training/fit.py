@@ -63,8 +63,8 @@ class Fit:
             raise TrainingError(
                 f"batch_size {recipe.batch_size} is more than the {images} training images: make it smaller."
             )
-        pixels = inputs.normalisation
-        mean, deviation = (np.array(values, np.float32) for values in (pixels.mean, pixels.deviation))
+        normalisation = inputs.normalisation
+        mean, deviation = (np.array(values, np.float32) for values in (normalisation.mean, normalisation.deviation))
         self.learner = prepare_learner(self.trial, mean, deviation, inputs.shape)
         self.needed = networks_needed(self.trial, keep)
         self.networks: dict[str, list[np.ndarray]] = {}  # weights by epoch, `best` or `last`, that must be put back
