@@ -44,7 +44,7 @@ def resflow(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
 def test_the_wheel_holds_studies_templates_and_tables(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"resflow/_studies/{path.name}" for path in (ROOT / "studies").glob("*.yaml")}
-    for pattern in ("*.py", "*.csv", "templates/*"):
+    for pattern in ("*.py", "*.csv", "templates/*", "py.typed"):
         expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "resflow").rglob(pattern)}
     assert len(expected) > 30
     assert expected <= held
