@@ -15,7 +15,9 @@ SCHEMA_VERSION = 1
 HEAD = """# Benchmarks
 Made by `resflow bench`; each figure is the median of rounds in which every contender ran in a process of its own.
 The numbers behind a table are in the file of its name.
+
 """
+MARK = "<!-- `resflow bench` writes everything below this line. What stands above it is kept. -->\n"
 
 
 def complete(result: Mapping[str, Any], command: str) -> dict[str, Any]:
@@ -60,8 +62,10 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
 
 
 def readme(folder: Path) -> str:
-    """Every result of a folder as a table with its command and machine."""
-    sections = [HEAD]
+    """Return a folder's page: its introduction, then every result as a table with its command and machine."""
+    page_there = folder / "README.md"
+    before = page_there.read_text(encoding="utf-8") if page_there.exists() else ""
+    sections = [(before.partition(MARK)[0] if MARK in before else HEAD) + MARK]
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         made = result["provenance"]

@@ -222,6 +222,17 @@ def test_a_kept_result_can_be_read_and_its_page_shows_every_result(tmp_path: Pat
     assert not list(tmp_path.glob(".*"))
 
 
+def test_an_introduction_written_by_hand_outlives_the_next_result(tmp_path: Path) -> None:
+    saving.write(tmp_path, step_result())
+    page = tmp_path / "README.md"
+    assert page.read_text().startswith(saving.HEAD + saving.MARK)
+    page.write_text("# Speed\nWords of ours.\n" + saving.MARK + "\n## A table that is out of date\n")
+    saving.write(tmp_path, step_result())
+    shown = page.read_text()
+    assert shown.startswith("# Speed\nWords of ours.\n" + saving.MARK + "\n## Step: ResNet-18")
+    assert "out of date" not in shown
+
+
 def test_a_folder_with_other_files_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text("{}")
     with pytest.raises(ResflowError, match="holds benchmarks only"):
