@@ -221,7 +221,7 @@ def _check_weights(arm: Arm, pretrained: Pretrained | None) -> None:
     if pretrained.normalisation is None and arm.data.normalisation in ("auto", "weights"):
         raise StudyError(
             f"arm {arm.name}: the weights {pretrained.origin} do not say how their images were normalised. Say it in "
-            "their metadata (the key `input`, see the README), or set normalisation to dataset or raw."
+            "their metadata (the key `input`, see resflow/models/README.md), or set normalisation to dataset or raw."
         )
 
 
