@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+import inspect
 import itertools
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -21,10 +24,10 @@ import resflow
 from resflow.cli import main
 from resflow.study.load import load_study
 from resflow.study.schema import StudyFile
+from resflow.workflow import api
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = typer.main.get_command(main.app)
-PYTHON = re.compile(r"\A\s*(import|from) ")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:(?<=\n)|\A)(?:(?: {4}.*|[ \t]*)\n)*(?: {4}.*\n?)")
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -250,10 +253,32 @@ def _names(schema: Any) -> Iterator[str]:
 
 
 @each_written
-def test_python_that_is_shown_compiles(page: Path) -> None:
+def test_python_that_is_shown_calls_what_resflow_has(page: Path) -> None:
     for language, block in blocks(page):
-        if language == "python" or (not language and PYTHON.match(block)):
-            compile(block, NAME[page], "exec")
+        if language != "python":
+            continue
+        for node in ast.walk(ast.parse(block)):
+            call = node.func if isinstance(node, ast.Call) else node
+            if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name) and call.value.id == "resflow":
+                assert call.attr in resflow.__all__, f"{NAME[page]}: resflow.{call.attr}"
+                if isinstance(node, ast.Call) and hasattr(api, call.attr):
+                    given = inspect.signature(getattr(api, call.attr))
+                    given.bind(*node.args, **{word.arg: word.value for word in node.keywords if word.arg})
+
+
+@pytest.mark.long
+def test_the_python_of_the_readme_reads_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = next(code for language, code in blocks(ROOT / "README.md") if language == "python")
+    lines = block[block.index("run = resflow.load_run(") :]
+    folder = re.findall(r'load_run\("(.+?)"\)', lines)[0]
+    shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / folder / "report.html").unlink()
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"resflow": resflow}
+    exec(lines, names)
+    assert len(names["run"].trials) == 40
+    assert "shortcut residual" in names["result"].answer
+    assert (tmp_path / folder / "report.html").exists()
 
 
 def test_the_version_is_the_same_wherever_it_stands() -> None:
