@@ -168,8 +168,8 @@ def _run(
         job = worker.Job(
             make=schedule.make,
             folders={trial.fingerprint: str(folders[trial.id].absolute()) for trial in like},
-            desk=start_beside_driver(RecordWriter, str(run.absolute()), str(state.absolute())),
-            courier=start_beside_driver(file_transfer.FileServer, file_transfer.list_parcels(like, folders))
+            writer=start_beside_driver(RecordWriter, str(run.absolute()), str(state.absolute())),
+            file_server=start_beside_driver(file_transfer.FileServer, file_transfer.list_parcels(like, folders))
             if address
             else None,
             node=ray.get_runtime_context().get_node_id(),

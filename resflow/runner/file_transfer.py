@@ -1,4 +1,4 @@
-"""Files of the driver's machine for nodes that lack them: decoded images and pretrained weights, once a node.
+"""Transfer of decoded images and pretrained weights from the driver's machine to nodes that lack them, once a node.
 
 A parcel is a folder of such files. Its name says what is in it (its last part is a digest of the contents or of what
 they were made from), so that a folder of that name in a node's cache is the parcel.
@@ -22,46 +22,48 @@ from resflow.study.pretrained import Pretrained
 from resflow.study.trial import Trial
 from resflow.weights import files, metadata
 
-PIECE = 32 * 2**20  # bytes that are sent at a time
+CHUNK = 32 * 2**20  # bytes that are sent at a time
 
 
 def list_parcels(trials: Iterable[Trial], folders: Mapping[str, Path]) -> dict[str, dict[str, str]]:
-    """What the trials of a run need: the path of each file by its name, by the parcel's name."""
-    found: dict[str, dict[str, str]] = {}
+    """Return the parcels that the trials of a run need: the path of each file by its name, by the parcel's name."""
+    parcels: dict[str, dict[str, str]] = {}
     for trial in trials:
         folder = folders[trial.id]
-        found[images_parcel(folder)] = {path.name: str(path.absolute()) for path in sorted(folder.iterdir())}
+        parcels[name_images(folder)] = {path.name: str(path.absolute()) for path in sorted(folder.iterdir())}
         if trial.pretrained is not None:
             path = trial.pretrained.path
-            both = [some for some in (path, metadata.sidecar(path)) if some.is_file()]
-            found[weights_parcel(trial.pretrained)] = {some.name: str(some.absolute()) for some in both}
-    return found
+            both = [file for file in (path, metadata.sidecar(path)) if file.is_file()]
+            parcels[name_weights(trial.pretrained)] = {file.name: str(file.absolute()) for file in both}
+    return parcels
 
 
-def images_parcel(folder: Path) -> str:
+def name_images(folder: Path) -> str:
+    """Return the name of the parcel of a folder of decoded images."""
     return f"data/{folder.name}"
 
 
-def weights_parcel(pretrained: Pretrained) -> str:
+def name_weights(pretrained: Pretrained) -> str:
+    """Return the name of the parcel of a file of weights."""
     return f"weights/{pretrained.digest}"
 
 
 class FileServer:
-    """On the driver's machine: hands out what is in the parcels, and nothing else."""
+    """Actor on the driver's machine that sends the files of its parcels, and no others."""
 
     def __init__(self, parcels: dict[str, dict[str, str]]) -> None:
         self.parcels = parcels
         self.digests: dict[str, str] = {}
 
-    def contents(self, parcel: str) -> dict[str, str]:
-        """The digest of each file by its name."""
+    def list_digests(self, parcel: str) -> dict[str, str]:
+        """Return the SHA-256 of each file of a parcel by the file's name."""
         return {name: self._digest(path) for name, path in self.parcels[parcel].items()}
 
-    def piece(self, parcel: str, name: str, start: int) -> bytes:
-        """Up to PIECE bytes of a file; none at its end."""
+    def read_chunk(self, parcel: str, name: str, start: int) -> bytes:
+        """Return up to CHUNK bytes of a file from `start`; none at its end."""
         with Path(self.parcels[parcel][name]).open("rb") as file:
             file.seek(start)
-            return file.read(PIECE)
+            return file.read(CHUNK)
 
     def _digest(self, path: str) -> str:
         if path not in self.digests:
@@ -70,17 +72,17 @@ class FileServer:
         return self.digests[path]
 
 
-def bring_files(trial: Trial, folder: Path, courier: Any) -> tuple[Trial, Path]:
-    """The trial and its images' folder as this node has them; what it lacks is brought first.
+def fetch_files(trial: Trial, folder: Path, file_server: Any) -> tuple[Trial, Path]:
+    """Return the trial and its images' folder as this node has them, after fetching what it lacks.
 
-    `courier` is the actor, None where all runs on one machine.
+    `file_server` is the actor, None where all runs on one machine. Raises DataError.
     """
-    if courier is None:
+    if file_server is None:
         return trial, folder
-    folder = bring_parcel(courier, images_parcel(folder))
+    folder = fetch_parcel(file_server, name_images(folder))
     weights = trial.pretrained
     if weights is not None and not _is_here(weights):
-        place = bring_parcel(courier, weights_parcel(weights)) / weights.path.name
+        place = fetch_parcel(file_server, name_weights(weights)) / weights.path.name
         trial = replace(trial, pretrained=replace(weights, path=place))
     return trial, folder
 
@@ -92,8 +94,11 @@ def _is_here(weights: Pretrained) -> bool:
         return False
 
 
-def bring_parcel(courier: Any, parcel: str) -> Path:
-    """The folder of a parcel in this node's cache; one process fetches it while others wait. Raises DataError."""
+def fetch_parcel(file_server: Any, parcel: str) -> Path:
+    """Return the folder of a parcel in this node's cache; one process fetches it while others wait.
+
+    Raises DataError.
+    """
     final = workspace.cache() / parcel
     if final.is_dir():
         return final
@@ -103,19 +108,19 @@ def bring_parcel(courier: Any, parcel: str) -> Path:
     ):
         if not final.is_dir():
             atomic.sweep(final.parent, final.name)  # the lock is ours
-            _fetch(courier, parcel, final)
+            _receive(file_server, parcel, final)
     return final
 
 
-def _fetch(courier: Any, parcel: str, final: Path) -> None:
+def _receive(file_server: Any, parcel: str, final: Path) -> None:
     with atomic.folder(final) as draft:
-        for name, digest in ray.get(courier.contents.remote(parcel)).items():
-            came = hashlib.sha256()
+        for name, digest in ray.get(file_server.list_digests.remote(parcel)).items():
+            received = hashlib.sha256()
             with (draft / name).open("wb") as file:
-                while piece := ray.get(courier.piece.remote(parcel, name, file.tell())):
-                    came.update(piece)
-                    file.write(piece)
-            if came.hexdigest() != digest:
+                while chunk := ray.get(file_server.read_chunk.remote(parcel, name, file.tell())):
+                    received.update(chunk)
+                    file.write(chunk)
+            if received.hexdigest() != digest:
                 raise DataError(
                     f"{name} of {parcel} changed while it was sent to this node: run the same command again."
                 )

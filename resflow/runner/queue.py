@@ -1,4 +1,4 @@
-"""Which trial a process that is free takes next."""
+"""The order of a run's trials: the one that a free process takes next."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from resflow.study.trial import Trial
 
 
 class TrialSource(Sized, Protocol):
-    """Where the runner's trials come from; its length is how many may still come, 0 where it is at its end."""
+    """The origin of the runner's trials; its length is how many may still come, 0 where it is at its end."""
 
     @property
     def trials(self) -> Mapping[str, Trial]:
-        """All that were handed out so far, at least, by id; grows in place."""
+        """All trials that were handed out so far, at least, by id; grows in place."""
 
     @property
     def running(self) -> Sized:
-        """Those that were handed out and have not ended."""
+        """The trials that were handed out and have not ended."""
 
     @property
     def total(self) -> int:
-        """How many there will be, as far as is known."""
+        """The number of trials that there will be, as far as is known."""
 
     def next(self) -> Trial | None:
-        """The next one to run, None where others have to end first."""
+        """Hand out the next trial; None where others have to end first."""
 
     def ended(self, trial_id: str) -> None:
-        """Hear that one has ended."""
+        """Take note that a trial has ended."""
 
     def config(self, trial: Trial) -> dict[str, Any]:
-        """What a worker is told of one: `trial`, its id, and what else it needs to make it."""
+        """Return the message to a worker: `trial`, the id, and whatever else it needs to make the trial."""
 
 
-def same_graph(trial: Trial) -> Hashable:
-    """What two trials share where the second needs no new graph, nor other features, in the process of the first."""
+def affinity_key(trial: Trial) -> Hashable:
+    """Return the key that two trials share where the process of the first has the graph and features of the second."""
     return trial.arm, costs.feature_group(trial) if trial.shares_features else None
 
 
 class TrialQueue:
-    """Hands trials out in the order of `costs.in_order`, but to a process whose trial has ended one of the same graph.
+    """Trials in the order of `costs.sort_trials`, but for a process whose trial has ended one of the same graph.
 
     Tracing and compiling a graph takes as long as epochs do. So processes that start take different arms, and share
     one only where nothing else is left.
@@ -49,7 +49,7 @@ class TrialQueue:
     def __init__(self, trials: Sequence[Trial]) -> None:
         self.waiting = costs.sort_trials(trials)
         self.trials = {trial.id: trial for trial in trials}
-        self.graphs = {trial.id: same_graph(trial) for trial in trials}
+        self.graphs = {trial.id: affinity_key(trial) for trial in trials}
         self.running: dict[str, Hashable] = {}  # by id
         self.warm: list[Hashable] = []  # graphs of processes that have become free, the last one first
 
@@ -64,9 +64,8 @@ class TrialQueue:
         return {"trial": trial.id}
 
     def next(self) -> Trial:
-        """The trial to start now. Raises IndexError where none is left."""
-        place = self._place()
-        trial = self.waiting.pop(place)
+        """Hand out the trial to start now. Raises IndexError where none is left."""
+        trial = self.waiting.pop(self._choose())
         self.running[trial.id] = self.graphs[trial.id]
         return trial
 
@@ -76,12 +75,13 @@ class TrialQueue:
         if graph is not None:
             self.warm.insert(0, graph)
 
-    def _place(self) -> int:
+    def _choose(self) -> int:
+        """Return the position in `waiting` of the next trial: of a warm graph, else of one that no process has."""
         graphs = [self.graphs[trial.id] for trial in self.waiting]
-        wanted = [self.warm.pop(0)] if self.warm else []
+        warm = [self.warm.pop(0)] if self.warm else []
         busy = set(self.running.values())
-        for fits in (lambda graph: graph in wanted, lambda graph: graph not in busy):
-            for place, graph in enumerate(graphs):
+        for fits in (lambda graph: graph in warm, lambda graph: graph not in busy):
+            for position, graph in enumerate(graphs):
                 if fits(graph):
-                    return place
+                    return position
         return 0

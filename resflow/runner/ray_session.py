@@ -1,4 +1,4 @@
-"""Ray for the length of a run: on this machine alone, or a cluster that is there."""
+"""Ray for the length of a run: on this machine alone, or in a cluster that exists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resflow.study.resources import TrialResources
 
 log = logging.getLogger("resflow.runner")
 ANSWER_S = 10  # that a cluster may take to answer
-ASKED: dict[str, Any] = {
+OPTIONS: dict[str, Any] = {  # of every ray.init
     "log_to_driver": False,
     "logging_level": logging.ERROR,
     "configure_logging": True,
@@ -35,40 +35,40 @@ def check_address(address: str) -> None:
 
 
 @contextmanager
-def connect(needs: TrialResources, address: str | None = None) -> Iterator[None]:
+def connect(resources: TrialResources, address: str | None = None) -> Iterator[None]:
     """Start Ray here, or join the cluster at `address`. Raises TrainingError where no trial could ever start."""
     cores = provenance.count_processors()
-    if address is None and needs.cpus > cores:
+    if address is None and resources.cpus > cores:
         raise TrainingError(
-            f"a trial asks for {needs.cpus:g} CPUs, this machine has {cores}: lower it with --set threads={cores} "
+            f"a trial asks for {resources.cpus:g} CPUs, this machine has {cores}: lower it with --set threads={cores} "
             "(and cpus, where the study sets it)."
         )
     with _cluster(address) if address else _local(cores):
         nodes = node_resources()
-        if not needs.places(nodes):
-            _tell(needs, nodes, address)
+        if not resources.places(nodes):
+            _report_shortage(resources, nodes, address)
         yield
 
 
 def node_resources() -> list[dict[str, float]]:
-    """What each living machine has, by Ray's names."""
+    """Return the resources of each living machine, by Ray's names."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def visible_resources(address: str | None = None) -> dict[str, float]:
-    """What Ray sees on this machine, which it is started on, or in a cluster."""
+    """Return the resources that Ray sees on this machine, where it is started, or in a cluster; memory in bytes."""
     with _cluster(address) if address else _local(provenance.count_processors()):
         return {key: float(value) for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU", "memory")}
 
 
-def _tell(needs: TrialResources, nodes: list[dict[str, float]], address: str | None) -> None:
-    if needs.gpus and not any(node.get("GPU") for node in nodes):
+def _report_shortage(resources: TrialResources, nodes: list[dict[str, float]], address: str | None) -> None:
+    if resources.gpus and not any(node.get("GPU") for node in nodes):
         problem = "device gpu was asked for, but Ray sees no GPU"
     else:
         most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in ("CPU", "GPU", "memory")}
         problem = (
-            f"a trial asks for {needs}, and no machine has that: at most {most['CPU']:g} CPUs, {most['GPU']:g} GPUs "
-            f"and {most['memory'] / 1e9:.1f} GB of memory on one"
+            f"a trial asks for {resources}, and no machine has that: at most {most['CPU']:g} CPUs, "
+            f"{most['GPU']:g} GPUs and {most['memory'] / 1e9:.1f} GB of memory on one"
         )
     if address:  # a machine that has it may join, or an autoscaler may bring one
         log.warning("%s. Trials wait until such a machine joins the cluster.", problem)
@@ -83,7 +83,7 @@ def _tell(needs: TrialResources, nodes: list[dict[str, float]], address: str | N
 def _local(cores: int) -> Iterator[None]:
     try:
         # address: never somebody's cluster that RAY_ADDRESS or `ray start` left to be found
-        ray.init(address="local", num_cpus=cores, include_dashboard=False, **ASKED)
+        ray.init(address="local", num_cpus=cores, include_dashboard=False, **OPTIONS)
     except (RuntimeError, OSError) as error:
         raise TrainingError(
             f"Ray did not start: {_first_line(error)} A machine under heavy load, a full disk or a full /tmp does "
@@ -102,7 +102,7 @@ def _cluster(address: str) -> Iterator[None]:
         if address != "auto":  # Ray itself asks for minutes before it gives up, and then ends the process
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-        ray.init(address=address, **ASKED)
+        ray.init(address=address, **OPTIONS)
     except (RuntimeError, OSError, OverflowError, ValueError) as error:
         raise TrainingError(
             f"no Ray cluster answers at {address}: {_first_line(error)} Start one with `ray start --head`, join this "

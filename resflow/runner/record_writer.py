@@ -1,5 +1,7 @@
-"""The driver's side of what workers hand over. One process on the driver's machine writes it all, so that workers
-need no file system that they share with it."""
+"""The one process that writes the results of all workers.
+
+It runs on the driver's machine, so that workers need no file system that they share with it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from resflow.workspace import network_path, trial_folder
 
 
 class RecordWriter:
-    """Writes records, kept networks and logs, one at a time; writing a record twice does no harm.
+    """Writer of records, kept networks and logs, one at a time; writing a record twice does no harm.
 
     A trial that has completed before runs again for its network alone: should that fail, its record stays.
     """
@@ -37,7 +39,7 @@ class RecordWriter:
         with whole(network_path(self.state, trial_id)) as draft:
             draft.write_bytes(content)
 
-    @ray.method(max_task_retries=0)  # a line is not to be there twice
+    @ray.method(max_task_retries=0)  # a line tried again could be there twice
     def log(self, trial_id: str, line: str) -> None:
         with suppress(OSError), workspace.log_path(self.state, trial_id).open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")  # a full disk costs a line, not the trial
@@ -57,15 +59,15 @@ def start_beside_driver(actor: type, *arguments: Any) -> Any:
 
 
 class LogForwarder(logging.Handler):
-    """Sends a trial's log to the desk, line by line: what a killed worker said last is there."""
+    """Handler that sends a trial's log to the record writer line by line: a killed worker's last words are there."""
 
-    def __init__(self, desk: Any, trial_id: str) -> None:
+    def __init__(self, writer: Any, trial_id: str) -> None:
         super().__init__()
-        self.desk, self.trial_id, self.last = desk, trial_id, None
+        self.writer, self.trial_id, self.last = writer, trial_id, None
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = self.desk.log.remote(self.trial_id, self.format(record))
+        self.last = self.writer.log.remote(self.trial_id, self.format(record))
 
     def close(self) -> None:
         """Wait until the last line has arrived."""

@@ -1,4 +1,4 @@
-"""What Ray Tune asks of resflow: which trial next, when to stop, and who is to hear of it."""
+"""Adapters to Ray Tune: they give it the next trial, stop it, and follow what it does."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from resflow.workspace import trial_folder
 
 
 class Silent(CLIReporter):
-    """Tune's own tables stay off the screen."""
+    """Reporter that keeps Tune's own tables off the screen."""
 
     def should_report(self, trials: Any, done: bool = False) -> bool:
         return False
 
 
 class TrialSearcher(Searcher):
-    """Gives Tune the trials of a Source, one for each that can start at once: no sooner is it known which is best.
+    """Searcher that gives Tune the trials of a source, each when it can start: no sooner is it known which is best.
 
     In a cluster half as many more wait, and one at least: they are what an autoscaler sees.
     """
 
-    def __init__(self, source: TrialSource, needs: TrialResources, cluster: bool = False) -> None:
+    def __init__(self, source: TrialSource, resources: TrialResources, cluster: bool = False) -> None:
         super().__init__()
-        self.source, self.needs, self.cluster = source, needs, cluster
-        self.given: dict[str, str] = {}  # Tune's id -> ours
+        self.source, self.resources, self.cluster = source, resources, cluster
+        self.trial_ids: dict[str, str] = {}  # by Tune's own
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
         return True
@@ -53,7 +53,7 @@ class TrialSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         if not len(self.source):
             return Searcher.FINISHED
-        places = self.needs.places(ray_session.node_resources())
+        places = self.resources.places(ray_session.node_resources())
         if self.cluster:
             places = max(places + 1, places * 3 // 2)
         if len(self.source.running) >= places:
@@ -61,17 +61,17 @@ class TrialSearcher(Searcher):
         trial = self.source.next()
         if trial is None:  # others have to end first, or that was the last one
             return None if len(self.source) else Searcher.FINISHED
-        self.given[trial_id] = trial.id
+        self.trial_ids[trial_id] = trial.id
         return self.source.config(trial)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        self.source.ended(self.given[trial_id])
+        self.source.ended(self.trial_ids[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: what has no record is handed out again by the next run."""
+        """Do nothing: the next run hands out again whatever has no record."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, as in `save`."""
+        """Do nothing, as in `save`."""
 
 
 class ByArm(FIFOScheduler):
@@ -95,7 +95,7 @@ class ByArm(FIFOScheduler):
 
 
 class Stopper(tune.Stopper):
-    """Tells Tune what a Stop says."""
+    """Stopper of Tune that does what a Stop says."""
 
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
@@ -108,10 +108,10 @@ class Stopper(tune.Stopper):
 
 
 class Watcher(Callback):
-    """Follows Tune's trials: for the screen, for the watchdog, and where a trial's last worker has died.
+    """Follower of Tune's trials: for the screen, for the watchdog, and where a trial's last worker has died.
 
     A trial without a record then gets a failed one, or one that is pruned where Tune's scheduler has ended it.
-    `forget` removes a trial's checkpoint.
+    `remove_checkpoint` is called with the name of a checkpoint that no trial goes on from.
     """
 
     def __init__(
@@ -120,64 +120,68 @@ class Watcher(Callback):
         progress: Progress,
         show: Callable[[Progress], Any],
         stop: Stop,
-        forget: Callable[[str], Any],
+        remove_checkpoint: Callable[[str], Any],
     ) -> None:
-        self.run, self.progress, self.show, self.stop, self.forget = run, progress, show, stop, forget
+        self.run, self.progress, self.show, self.stop = run, progress, show, stop
+        self.remove_checkpoint = remove_checkpoint
         self.trials = progress.trials
         self.rows: dict[str, dict[int, dict[str, float]]] = {}  # of running candidates: epoch -> a row of the history
         self.watchdog = Watchdog(progress.trials)
         self.hung: dict[str, float] = {}  # seconds of silence, of trials whose worker was killed for it
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.watchdog.started(trial.config["trial"])
+        self.watchdog.watch(trial.config["trial"])
         self.progress.running[trial.config["trial"]] = {}
         self.show(self.progress)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self.watchdog.heard(trial.config["trial"])
+        self.watchdog.reset(trial.config["trial"])
         if "epoch" in result and "status" not in result:
-            self._keep(trial.config["trial"], result)
+            self._keep_row(trial.config["trial"], result)
         self.show(self.progress)
 
-    def _keep(self, trial_id: str, result: dict[str, Any]) -> None:
+    def _keep_row(self, trial_id: str, result: dict[str, Any]) -> None:
         self.progress.running[trial_id] = result
         if self.trials[trial_id].candidate and result.keys() >= set(HISTORY_COLUMNS):
             row = {name: result[name] for name in HISTORY_COLUMNS}
             self.rows.setdefault(trial_id, {})[int(row["epoch"])] = row
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        overdue = self.watchdog.overdue()
+        overdue = self.watchdog.find_overdue()
         for trial in trials if overdue else ():
             trial_id = trial.config["trial"]
             if trial_id in overdue:
                 self.hung[trial_id] = overdue[trial_id]
-                self.watchdog.ended(trial_id)  # until another worker starts it
-                kill(trial)
+                self.watchdog.forget(trial_id)  # until another worker starts it
+                kill_worker(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         forget_statistics(trial)
-        self._ended(trial.config["trial"], "the worker ended without a record", was_pruned=True)
+        self._finish(trial.config["trial"], "the worker ended without a record", was_pruned=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         forget_statistics(trial)
         trial_id = trial.config["trial"]
         silent = f" after {self.hung[trial_id]:.0f} s of silence" if trial_id in self.hung else ""
-        self._ended(trial_id, f"the worker failed{silent}: {last_line(trial.error_file)}")
+        self._finish(trial_id, f"the worker failed{silent}: {read_exception(trial.error_file)}")
 
-    def _ended(self, trial_id: str, otherwise: str, was_pruned: bool = False) -> None:
-        self.watchdog.ended(trial_id)
+    def _finish(self, trial_id: str, reason: str, was_pruned: bool = False) -> None:
+        """Take note of a trial's end; one without a record gets one, which gives `reason` unless it was pruned."""
+        self.watchdog.forget(trial_id)
         try:
             record = read_record(trial_folder(self.run, trial_id))
         except RecordError:
             if self.stop.reason:
                 return  # it was stopped: no record means not run yet
             trial, rows = self.trials[trial_id], self.rows.get(trial_id, {})
-            outcome = pruned(trial, rows) if was_pruned and rows else Outcome(failed(trial, otherwise))
+            outcome = (
+                make_pruned_outcome(trial, rows) if was_pruned and rows else Outcome(make_failed_record(trial, reason))
+            )
             record = outcome.record
             write_record(self.run, outcome)
-            self.forget(trial.checkpoint)
+            self.remove_checkpoint(trial.checkpoint)
         self.rows.pop(trial_id, None)
         self.progress.running.pop(trial_id, None)
         self.progress.done[trial_id] = record
@@ -186,22 +190,24 @@ class Watcher(Callback):
 
 
 def forget_statistics(trial: Any) -> None:
-    """Drop what Tune keeps of each number that one of its trials reported, to its own end: the extremes, the mean, the
-    last ten values. Nobody here reads them, and they take 40 kB a trial."""
+    """Drop the statistics that Tune keeps, to its own end, of each number that one of its trials reported.
+
+    They are the extremes, the mean and the last ten values. Nobody here reads them, and they take 40 kB a trial.
+    """
     trial.run_metadata.metric_analysis = {}
     trial.run_metadata.metric_n_steps = {}
 
 
-def kill(trial: Any) -> None:
+def kill_worker(trial: Any) -> None:
     """End the process of one of Tune's trials, hard, on whichever machine it runs: Tune starts the trial again.
 
-    By its number where Tune has heard it, since a process that is stopped or stuck in the kernel does not hear Ray.
+    A signal reaches it where Tune knows its number: a process that is stopped or stuck in the kernel ignores Ray.
     """
-    said = trial.last_result or {}
+    result = trial.last_result or {}
     nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    if said.get("node_ip") in nodes:
-        there = NodeAffinitySchedulingStrategy(nodes[said["node_ip"]], soft=False)
-        ray.remote(num_cpus=0, scheduling_strategy=there)(_kill_process).remote(said["pid"])
+    if result.get("node_ip") in nodes:
+        there = NodeAffinitySchedulingStrategy(nodes[result["node_ip"]], soft=False)
+        ray.remote(num_cpus=0, scheduling_strategy=there)(_kill_process).remote(result["pid"])
     elif trial.temporary_state.ray_actor is not None:
         ray.kill(trial.temporary_state.ray_actor)
 
@@ -210,8 +216,8 @@ def _kill_process(number: int) -> None:
     os.kill(number, signal.SIGKILL)
 
 
-def last_line(path: str | None) -> str:
-    """Of what Tune wrote about an error: the exception, below its traceback.
+def read_exception(path: str | None) -> str:
+    """Return the last line that Tune wrote about an error: the exception, below its traceback.
 
     `path` lies in Tune's staging folder; `Trial.get_error` reads a copy that may not have been made yet.
     """
@@ -222,8 +228,8 @@ def last_line(path: str | None) -> str:
     return lines[-1].strip() if lines else "Ray gave no reason"
 
 
-def pruned(trial: Trial, rows: dict[int, dict[str, float]]) -> Outcome:
-    """What a candidate leaves that was ended because others were better at its epoch."""
+def make_pruned_outcome(trial: Trial, rows: dict[int, dict[str, float]]) -> Outcome:
+    """Return the outcome of a candidate that was ended because others were better at its epoch."""
     history = pd.DataFrame([rows[epoch] for epoch in sorted(rows)], columns=list(HISTORY_COLUMNS))
     epoch, score = int(history["epoch"].iloc[-1]), float(history["validation_top1"].iloc[-1])
     record = make_record(
@@ -236,11 +242,12 @@ def pruned(trial: Trial, rows: dict[int, dict[str, float]]) -> Outcome:
         provenance={"finished": provenance.now(), **provenance.environment()},
     )
     assert record.candidate is not None
-    told = record.candidate.model_copy(update={"reached": {"epoch": epoch, "validation_top1": score}})
-    return Outcome(record.model_copy(update={"candidate": told}), history)
+    candidate = record.candidate.model_copy(update={"reached": {"epoch": epoch, "validation_top1": score}})
+    return Outcome(record.model_copy(update={"candidate": candidate}), history)
 
 
-def failed(trial: Trial, reason: str) -> Record:
+def make_failed_record(trial: Trial, reason: str) -> Record:
+    """Return the record of a trial that left none itself."""
     return make_record(
         trial,
         status="failed",

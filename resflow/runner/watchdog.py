@@ -1,4 +1,4 @@
-"""Which workers hang: those that have said nothing for many times what an epoch usually takes."""
+"""A watch over workers: one hangs that has been silent for many times what an epoch usually takes."""
 
 from __future__ import annotations
 
@@ -14,48 +14,50 @@ PATIENCE = 1800.0  # seconds of silence that are always allowed; RESFLOW_PATIENC
 TIMES = 20  # of the longest silence that is usual: a machine may be busy, or compile
 
 
-def patience() -> float:
-    """Seconds of silence that are always allowed. Raises TrainingError where the environment says nonsense."""
-    given = os.environ.get("RESFLOW_PATIENCE_S", str(PATIENCE))
+def read_patience() -> float:
+    """Return the seconds of silence that are always allowed. Raises TrainingError for a nonsensical environment."""
+    text = os.environ.get("RESFLOW_PATIENCE_S", str(PATIENCE))
     try:
-        seconds = float(given)
+        seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise TrainingError(f"RESFLOW_PATIENCE_S is {given!r}: expected seconds, such as 1800.")
+        raise TrainingError(f"RESFLOW_PATIENCE_S is {text!r}: expected seconds, such as 1800.")
     return seconds
 
 
 class Watchdog:
-    """Listens to the trials that run, of `trials` by id. `usual` is the longest silence of each arm so far."""
+    """Listener to the trials that run, of `trials` by id. `usual` is the longest silence of each arm so far."""
 
     def __init__(self, trials: Mapping[str, Trial], clock: Callable[[], float] = time.monotonic) -> None:
         self.trials = trials
-        self.clock, self.patience = clock, patience()
+        self.clock, self.patience = clock, read_patience()
         self.last: dict[str, float] = {}
         self.usual: dict[str, float] = {}
 
-    def started(self, trial_id: str) -> None:
+    def watch(self, trial_id: str) -> None:
+        """Begin to wait for a trial's first sign of life."""
         self.last[trial_id] = self.clock()
 
-    def heard(self, trial_id: str) -> None:
+    def reset(self, trial_id: str) -> None:
         """Take note of a sign of life."""
         now, arm = self.clock(), self.trials[trial_id].arm
         if trial_id in self.last:
             self.usual[arm] = max(self.usual.get(arm, 0.0), now - self.last[trial_id])
         self.last[trial_id] = now
 
-    def ended(self, trial_id: str) -> None:
+    def forget(self, trial_id: str) -> None:
+        """Stop waiting for a trial; more than once does no harm."""
         self.last.pop(trial_id, None)
 
-    def overdue(self) -> dict[str, float]:
-        """Seconds of silence of each trial whose worker is taken to hang."""
+    def find_overdue(self) -> dict[str, float]:
+        """Return the seconds of silence of each trial whose worker is taken to hang, by id."""
         now = self.clock()
         silent = {trial_id: now - last for trial_id, last in self.last.items()}
-        return {trial_id: seconds for trial_id, seconds in silent.items() if seconds > self.allowed(trial_id)}
+        return {trial_id: seconds for trial_id, seconds in silent.items() if seconds > self.allowed_silence(trial_id)}
 
-    def allowed(self, trial_id: str) -> float:
-        """Seconds that a trial may be silent: by its arm's epochs so far, by an estimate before the first."""
+    def allowed_silence(self, trial_id: str) -> float:
+        """Return a trial's allowed silence in seconds: by its arm's epochs so far, by an estimate before the first."""
         trial = self.trials[trial_id]
         estimate = costs.longest_silence(trial) / costs.ASSUMED_RATE[trial.execution.device]
         return max(self.patience, TIMES * max(estimate, self.usual.get(trial.arm, 0.0)))

@@ -1,4 +1,4 @@
-"""What runs inside a Ray worker: one trial after the other."""
+"""The work of a process of Ray: one trial after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ray import tune
 from resflow import provenance, workspace
 from resflow.errors import ResflowError, TrainingError
 from resflow.records.record import Outcome
-from resflow.runner import file_transfer as courier
+from resflow.runner import file_transfer
 from resflow.runner.record_writer import LogForwarder
 from resflow.study.resources import TrialResources
 from resflow.study.trial import Trial
@@ -24,7 +24,7 @@ from resflow.training.checkpoints import Storage
 
 ALIKE = ("resflow", "tensorflow", "keras")  # packages whose version decides the numbers of a trial
 Report = Callable[[dict[str, float]], None]
-# trial, its images' folder, what hears of each epoch, where to keep the network, the checkpoints
+# trial, its images' folder, a function that gets each epoch's row, the path to keep the network at, the checkpoints
 Work = Callable[[Trial, Path, Report, Path, Storage], Outcome]
 
 
@@ -38,12 +38,12 @@ def train_in_worker(trial: Trial, folder: Path, on_epoch: Report, keep: Path, st
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker of a run knows."""
+    """The order that every worker of a run is given."""
 
-    make: Callable[[dict[str, Any]], Trial]  # a trial, of what its source tells of it
+    make: Callable[[dict[str, Any]], Trial]  # a trial of its source's message
     folders: Mapping[str, str]  # of images by their fingerprint, on the driver's machine
-    desk: Any
-    courier: Any  # None where all runs on the driver's machine
+    writer: Any  # the RecordWriter
+    file_server: Any  # the FileServer, None where all runs on the driver's machine
     node: str  # the driver's
     checkpoints: str  # where they lie: a folder of the driver's machine, or
     anywhere: bool  # a place that every node reaches
@@ -52,31 +52,31 @@ class Job:
     work: Work
 
     def storage(self) -> Storage:
-        """The checkpoints; on another machine without a place that all reach, a folder of its own."""
+        """Return the checkpoints' storage: a folder of its own on another machine that has no place that all reach."""
         if self.anywhere or ray.get_runtime_context().get_node_id() == self.node:
             return Storage(self.checkpoints)
         return Storage(str(workspace.cache(workspace.CHECKPOINTS, self.run)))
 
 
 def train_one(config: dict[str, Any], job: Job) -> None:
-    """Run one trial and hand over what it leaves: the outcome, the network to be kept, the log."""
+    """Run one trial and send its results to the writer: the outcome, the network to be kept, the log."""
     trial = job.make(config)
-    lines, logger = LogForwarder(job.desk, trial.id), logging.getLogger("resflow")
+    forwarder, logger = LogForwarder(job.writer, trial.id), logging.getLogger("resflow")
     logger.setLevel(logging.INFO)
-    logger.addHandler(lines)
+    logger.addHandler(forwarder)
     try:
         node = provenance.environment()["host"]
         logger.info("trial %s: arm %s, seed %d, worker process %d", trial.id, trial.arm, trial.seed, os.getpid())
         tune.report({"started": 1})  # with it Tune says on which machine and in which process
-        _same_versions(job.versions, node)
-        trial, folder = courier.bring_files(trial, Path(job.folders[trial.fingerprint]), job.courier)
+        _check_versions(job.versions, node)
+        trial, folder = file_transfer.fetch_files(trial, Path(job.folders[trial.fingerprint]), job.file_server)
         storage = job.storage()
         with tempfile.TemporaryDirectory(prefix="resflow-") as place:
             keep = Path(place) / f"{trial.id}.safetensors"
             outcome = job.work(trial, folder, lambda row: tune.report(dict(row)), keep, storage)
-            ray.get(job.desk.write.remote(outcome))
+            ray.get(job.writer.write.remote(outcome))
             if keep.is_file():
-                _keep(job.desk, trial.id, keep, logger)
+                _keep(job.writer, trial.id, keep, logger)
         if trial.candidate is None or trial.epochs == trial.recipe.epochs:  # none goes on from it
             storage.remove(trial.checkpoint)
         tune.report({"status": outcome.record.status})
@@ -84,25 +84,25 @@ def train_one(config: dict[str, Any], job: Job) -> None:
         logger.exception("the worker failed")
         raise
     finally:
-        logger.removeHandler(lines)
-        lines.close()
+        logger.removeHandler(forwarder)
+        forwarder.close()
 
 
-def _keep(desk: Any, trial_id: str, path: Path, logger: logging.Logger) -> None:
-    """Hand a network over. A disk that refuses costs the network, not the record: `kept.lacking` finds out."""
+def _keep(writer: Any, trial_id: str, path: Path, logger: logging.Logger) -> None:
+    """Send a network. A disk that refuses costs the network, not the record: `weights.saved` finds out later."""
     try:
-        ray.get(desk.keep.remote(trial_id, path.read_bytes()))
+        ray.get(writer.keep.remote(trial_id, path.read_bytes()))
     except (ray.exceptions.RayTaskError, ResflowError, OSError) as error:
         logger.error("its network is not kept: %s", str(error).strip().splitlines()[-1])
 
 
-def _same_versions(driver: Mapping[str, str], node: str) -> None:
-    mine = provenance.environment()["versions"]
+def _check_versions(driver: Mapping[str, str], node: str) -> None:
+    versions = provenance.environment()["versions"]
     for package in ALIKE:
-        if mine.get(package) != driver.get(package):
+        if versions.get(package) != driver.get(package):
             raise TrainingError(
-                f"{node} has {package} {mine.get(package)}, the driver {driver.get(package)}: their results would not "
-                "compare. Install the same version on every machine of the cluster."
+                f"{node} has {package} {versions.get(package)}, the driver {driver.get(package)}: their results would "
+                "not compare. Install the same version on every machine of the cluster."
             )
 
 

@@ -20,9 +20,8 @@ from support import tiny, work
 
 from resflow.errors import TrainingError
 from resflow.records.run import finished_records
-from resflow.runner import execute
-from resflow.runner import ray_session as session
-from resflow.runner.execute import Progress, RunPlace, ray_session
+from resflow.runner import execute, ray_session
+from resflow.runner.execute import Progress, RunPlace
 from resflow.study.resources import TrialResources
 from resflow.study.settings import Execution, Resources
 from resflow.study.trial import Trial
@@ -41,9 +40,9 @@ def folder() -> Path:
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    made = Cluster()
-    yield made
-    made.shutdown()
+    ray_cluster = Cluster()
+    yield ray_cluster
+    ray_cluster.shutdown()
 
 
 @pytest.mark.long  # eight processes
@@ -66,19 +65,19 @@ def test_half_a_gpu_each_puts_two_trials_on_every_gpu(cluster: Any, folder: Path
 
 @dataclass
 class Machines:
-    """Adds a machine when a trial is under way, and takes it away when two are; `brought` is what it got by then."""
+    """Adds a machine when a trial is under way, and takes it away when two are; `fetched` is what it got by then."""
 
     cluster: Any
     cache: Path
     node: Any = None
-    brought: list[str] = field(default_factory=list)
+    fetched: list[str] = field(default_factory=list)
 
     def __call__(self, progress: Progress) -> None:
         epochs = [row.get("epoch", 0) for row in progress.running.values()]
         if self.node is None and any(epochs):
             self.node = self.cluster.add_node(num_cpus=1, env_vars={"RESFLOW_CACHE": str(self.cache)})
-        if len(epochs) == 2 and min(epochs) > 1 and not self.brought:
-            self.brought = [path.name for path in (self.cache / "data").iterdir() if path.is_dir()]
+        if len(epochs) == 2 and min(epochs) > 1 and not self.fetched:
+            self.fetched = [path.name for path in (self.cache / "data").iterdir() if path.is_dir()]
             self.cluster.remove_node(self.node, allow_graceful=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,7 +98,7 @@ def test_a_node_that_joins_is_used_and_one_that_dies_loses_nothing(cluster: Any,
         {trial.id: folder for trial in trials},
         screen,
     )
-    assert screen.brought == [folder.name]  # the node got its images from the driver
+    assert screen.fetched == [folder.name]  # the node got its images from the driver
     logs = {trial.id: (tmp_path / "state" / "logs" / f"{trial.id}.log").read_text() for trial in trials}
     assert {trial_id: log.count("worker process") for trial_id, log in logs.items()} == {long.id: 1, short.id: 2}
     ended = {record.id: record for record in done}
@@ -152,11 +151,11 @@ def test_a_worker_that_hangs_is_replaced(folder: Path, tmp_path: Path, monkeypat
 @pytest.mark.long
 def test_a_stranger_cannot_join_a_session_of_resflow(tmp_path: Path) -> None:
     """Whoever reaches Ray's port can run code: without the token of this user's home it must not be let in."""
-    asked = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); print('joined')"
-    with session.connect(TrialResources(1)):
-        command = [sys.executable, "-c", asked, ray.get_runtime_context().gcs_address]
-        known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-        stranger = subprocess.run(command, env={**known, "HOME": str(tmp_path)}, capture_output=True, text=True)
+    code = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); print('joined')"
+    with ray_session.connect(TrialResources(1)):
+        command = [sys.executable, "-c", code, ray.get_runtime_context().gcs_address]
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+        stranger = subprocess.run(command, env={**variables, "HOME": str(tmp_path)}, capture_output=True, text=True)
         assert stranger.returncode != 0
         assert "joined" not in stranger.stdout
         friend = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True)

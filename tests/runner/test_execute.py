@@ -158,7 +158,7 @@ def test_a_trial_that_kills_every_worker_leaves_a_failed_record(executed: Execut
 
 @dataclass
 class TunesTrial:
-    """What Ray Tune hands to a callback."""
+    """A trial as Ray Tune hands it to a callback."""
 
     config: dict[str, str]
     error_file: str | None = None
@@ -180,22 +180,22 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
     if text is not None:
         error.write_text(text)
     shown: list[Progress] = []
-    forgotten: list[str] = []
+    removed: list[str] = []
     progress = Progress({trial.id: trial}, 1, running={trial.id: {}})
-    watcher = tune_adapters.Watcher(tmp_path, progress, shown.append, Stop(), forgotten.append)
+    watcher = tune_adapters.Watcher(tmp_path, progress, shown.append, Stop(), removed.append)
     watcher.on_trial_error(1, [], TunesTrial({"trial": trial.id}, str(error)))
     assert (progress.done[trial.id].status, progress.done[trial.id].reason) == ("failed", reason)
     assert finished_records(tmp_path) == progress.done
     assert progress.running == {}
     assert shown == [progress]
-    assert forgotten == [trial.id]
+    assert removed == [trial.id]
 
 
 def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> None:
     first, second = tiny.trial(folder, 1), tiny.trial(folder, 2)
     progress = Progress({t.id: t for t in (first, second)}, 2)
     watcher = tune_adapters.Watcher(tmp_path, progress, lambda progress: None, Stop(), lambda trial_id: None)
-    write_record(tmp_path, Outcome(tune_adapters.failed(first, "its own reason")))
+    write_record(tmp_path, Outcome(tune_adapters.make_failed_record(first, "its own reason")))
     watcher.on_trial_error(1, [], TunesTrial({"trial": first.id}))  # it died after the record was written
     watcher.on_trial_complete(1, [], TunesTrial({"trial": second.id}))
     reasons = [progress.done[t.id].reason for t in (first, second)]
@@ -330,4 +330,4 @@ def test_time_left_is_work_left_over_the_rate_so_far(folder: Path, monkeypatch: 
 
 
 def _record(trial: Trial) -> Any:
-    return tune_adapters.failed(trial, "for its id alone")
+    return tune_adapters.make_failed_record(trial, "for its id alone")

@@ -37,7 +37,7 @@ class Here:
 
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_transfer.ray, "get", lambda came: came)
+    monkeypatch.setattr(file_transfer.ray, "get", lambda result: result)
 
 
 @pytest.fixture
@@ -51,17 +51,17 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, place: Path) -> Path:
     return place
 
 
-def test_images_and_weights_are_brought_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_and_weights_are_fetched_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tiny.pretrained(tmp_path / "backbone.safetensors").path
     file.with_name(f"{file.name}.json").write_text('{"bn_eps": 1e-5}')
     given = weights.find_weights(str(file), "cifar", 8)
     trial = tiny.trial(folder, pretrained=given, finetune="frozen")
     actor = Here(file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder})))
     before = load_dataset(folder)
-    monkeypatch.setattr(file_transfer, "PIECE", 1000)
+    monkeypatch.setattr(file_transfer, "CHUNK", 1000)
     monkeypatch.setattr(file_transfer, "_is_here", lambda weights: False)
     elsewhere(monkeypatch, tmp_path / "node")
-    there, images = file_transfer.bring_files(trial, folder, actor)
+    there, images = file_transfer.fetch_files(trial, folder, actor)
     after = load_dataset(images)
     assert images.is_relative_to(tmp_path / "node")
     assert (after.images == before.images).all()
@@ -70,28 +70,28 @@ def test_images_and_weights_are_brought_once(folder: Path, tmp_path: Path, monke
     assert there.pretrained.path.is_relative_to(tmp_path / "node")
     assert files.digest(there.pretrained.path) == given.digest  # the text beside it came along
     assert (there.id, there.pretrained.origin) == (trial.id, given.origin)
-    assert any(call[0] == "piece" and call[-1] > 0 for call in actor.calls)
+    assert any(call[0] == "read_chunk" and call[-1] > 0 for call in actor.calls)
     actor.calls.clear()
-    assert file_transfer.bring_files(trial, folder, actor) == (there, images)
+    assert file_transfer.fetch_files(trial, folder, actor) == (there, images)
     assert actor.calls == []
 
 
-def test_what_is_here_is_not_brought(folder: Path, tmp_path: Path) -> None:
+def test_what_is_here_is_not_fetched(folder: Path, tmp_path: Path) -> None:
     given = tiny.pretrained(tmp_path / "backbone.safetensors")
     trial = tiny.trial(folder, pretrained=given, finetune="frozen")
     actor = Here(file_transfer.FileServer({}))
-    assert file_transfer.bring_files(trial, folder, actor) == (trial, folder)
-    assert file_transfer.bring_files(trial, folder, None) == (trial, folder)
+    assert file_transfer.fetch_files(trial, folder, actor) == (trial, folder)
+    assert file_transfer.fetch_files(trial, folder, None) == (trial, folder)
     assert actor.calls == []
 
 
-def test_nothing_else_is_handed_out(folder: Path) -> None:
+def test_no_other_file_is_sent(folder: Path) -> None:
     trial = tiny.trial(folder)
     actor = file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder}))
     (parcel,) = actor.parcels
-    for asked in ((parcel, "../../secret"), ("data/other", "images.npy")):
+    for request in ((parcel, "../../secret"), ("data/other", "images.npy")):
         with pytest.raises(KeyError):
-            actor.piece(*asked, 0)
+            actor.read_chunk(*request, 0)
 
 
 def test_a_file_that_changes_on_its_way_is_told_and_leaves_nothing(
@@ -102,20 +102,20 @@ def test_a_file_that_changes_on_its_way_is_told_and_leaves_nothing(
     actor.digests = dict.fromkeys(next(iter(actor.parcels.values())).values(), "0" * 64)
     node = elsewhere(monkeypatch, tmp_path / "node")
     with pytest.raises(DataError, match="changed while it was sent"):
-        file_transfer.bring_files(trial, folder, Here(actor))
+        file_transfer.fetch_files(trial, folder, Here(actor))
     assert [path.name for path in (node / "data").iterdir() if not path.name.endswith(".lock")] == []
 
 
-def test_two_processes_of_a_node_bring_it_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_of_a_node_fetch_it_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = tiny.trial(folder)
     actor = Here(file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder})))
     elsewhere(monkeypatch, tmp_path / "node")
-    both = [threading.Thread(target=file_transfer.bring_files, args=(trial, folder, actor)) for _ in range(2)]
+    both = [threading.Thread(target=file_transfer.fetch_files, args=(trial, folder, actor)) for _ in range(2)]
     for thread in both:
         thread.start()
     for thread in both:
         thread.join()
-    assert sum(call[0] == "contents" for call in actor.calls) == 1
+    assert sum(call[0] == "list_digests" for call in actor.calls) == 1
 
 
 def test_a_full_disk_of_a_node_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,5 +124,5 @@ def test_a_full_disk_of_a_node_is_told(folder: Path, tmp_path: Path, monkeypatch
     (tmp_path / "node").write_text("no folder can be made of this")
     elsewhere(monkeypatch, tmp_path / "node")
     with pytest.raises(DataError, match="cannot store what the driver sends of data/"):
-        file_transfer.bring_files(trial, folder, actor)
+        file_transfer.fetch_files(trial, folder, actor)
     assert workspace.cache() == tmp_path / "node"

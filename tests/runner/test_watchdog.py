@@ -1,4 +1,4 @@
-"""When a worker is taken to hang."""
+"""The silence after which a worker is taken to hang."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ def test_a_silent_worker_is_overdue_until_it_is_heard_or_has_ended(trial: Trial)
     clock = Clock()
     dog = Watchdog({trial.id: trial}, clock)
     clock.now += 10 * PATIENCE
-    assert dog.overdue() == {}  # it waits for a place
-    dog.started(trial.id)
+    assert dog.find_overdue() == {}  # it waits for a place
+    dog.watch(trial.id)
     clock.now += PATIENCE
-    assert dog.overdue() == {}
+    assert dog.find_overdue() == {}
     clock.now += 1
-    assert dog.overdue() == {trial.id: PATIENCE + 1}
-    dog.ended(trial.id)
-    assert dog.overdue() == {}
+    assert dog.find_overdue() == {trial.id: PATIENCE + 1}
+    dog.forget(trial.id)
+    assert dog.find_overdue() == {}
 
 
 def test_it_may_be_silent_for_many_times_what_its_arm_usually_is(trial: Trial) -> None:
     clock = Clock()
     dog = Watchdog({trial.id: trial}, clock)
-    dog.started(trial.id)
+    dog.watch(trial.id)
     clock.now += 300
-    dog.heard(trial.id)
+    dog.reset(trial.id)
     clock.now += 10
-    dog.heard(trial.id)
-    assert dog.allowed(trial.id) == TIMES * 300
+    dog.reset(trial.id)
+    assert dog.allowed_silence(trial.id) == TIMES * 300
     clock.now += TIMES * 300
-    assert dog.overdue() == {}
+    assert dog.find_overdue() == {}
     clock.now += 1
-    assert dog.overdue().keys() == {trial.id}
+    assert dog.find_overdue().keys() == {trial.id}
 
 
 def test_before_the_first_epoch_the_estimate_counts(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "longest_silence", lambda trial: 1000 * costs.ASSUMED_RATE["cpu"])
-    assert Watchdog({trial.id: trial}).allowed(trial.id) == TIMES * 1000
+    assert Watchdog({trial.id: trial}).allowed_silence(trial.id) == TIMES * 1000
 
 
 def test_the_environment_says_how_patient_it_is(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -250,7 +250,7 @@ def test_a_head_on_shared_features_is_kept_with_its_backbone(
 
 
 def completed(trial: Trial, status: str = "completed") -> Record:
-    return execute.tune_adapters.failed(trial, "a test").model_copy(update={"status": status})
+    return execute.tune_adapters.make_failed_record(trial, "a test").model_copy(update={"status": status})
 
 
 def test_what_is_not_kept_as_asked_runs_again(folder: Path, tmp_path: Path) -> None:
@@ -280,13 +280,13 @@ def test_what_is_not_kept_as_asked_runs_again(folder: Path, tmp_path: Path) -> N
 
 def test_a_failure_the_second_time_leaves_the_record_of_the_first(folder: Path, tmp_path: Path) -> None:
     one, recorder = tiny.trial(folder), record_writer.RecordWriter(str(tmp_path), str(tmp_path / "state"))
-    failed = Outcome(execute.tune_adapters.failed(one, "the second time"))
+    failed = Outcome(execute.tune_adapters.make_failed_record(one, "the second time"))
     recorder.write(Outcome(completed(one)))
     recorder.write(failed)
     assert finished_records(tmp_path)[one.id].status == "completed"
     other = tiny.trial(folder, 2)
-    recorder.write(Outcome(execute.tune_adapters.failed(other, "the first time")))
-    recorder.write(Outcome(execute.tune_adapters.failed(other, "the second time")))
+    recorder.write(Outcome(execute.tune_adapters.make_failed_record(other, "the first time")))
+    recorder.write(Outcome(execute.tune_adapters.make_failed_record(other, "the second time")))
     assert finished_records(tmp_path)[other.id].reason == "the second time"
 
 
