@@ -1,13 +1,20 @@
-"""`resflow bench`: how fast resflow is on this machine, beside stock Keras, PyTorch and the machine's own limit.
+"""Benchmarks of speed and reliability. A module answers one question, under the name of its `resflow bench` command:
 
-    contest.py      the contests step and input: every contender in a process of its own, in turn, several rounds
-    study_contest.py  a small study by resflow and by script.py, a plain loop over arms and seeds
-    frozen_contest.py  the head study on a frozen backbone by resflow and by frozen_script.py
-    process.py      starts a contender and reads its one line of JSON; clock.py times it
-    resflow_jobs.py, keras_step.py, keras_input.py, torch_step.py, gemm.py, script.py,
-    frozen_script.py   the contenders
-    page.py, saving.py   results as tables and files
+    step            how fast is a training step, beside stock Keras, PyTorch and the machine's own limit?
+    input           how fast do augmented batches come, beside Keras' ImageDataGenerator?
+    convolution     how is each kind of convolution computed fastest?
+    worker          does the memory of a process grow that runs many trials?
+    study           how long does a small study take, beside a plain loop over arms and seeds?
+    frozen          how long does a study of heads on one frozen backbone take, beside a plain script?
+    scale           how much time does the bookkeeping of thousands of trials take?
+    chaos           what is lost where a run is disturbed? (disturbances.py)
+    coverage        how often do intervals cover, and how often are tests wrong?
 
-All of it measures the CPU. An opponent does the same work by its library's own ordinary means, without weight
+    contenders/     the programs that are measured, a process each
+    contest         asks contenders in turn; process.py starts one and reads its line of JSON; clock.py times it
+    stand_ins       records of trials that nobody trained, for scale and chaos
+    page, saving    results as tables and files
+
+All times are those of the CPU. An opponent does the same work by its library's own ordinary means, without weight
 decay, metrics or data loading that would cost it time and resflow none.
 """

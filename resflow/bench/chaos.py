@@ -1,7 +1,7 @@
-"""A small study that is disturbed again and again, and goes on by the same command: what is lost by it.
+"""The losses of a small study that is disturbed again and again, and goes on by the same command.
 
-Each disturbance meets a run at a random moment. Afterwards nothing that is left of it may differ from the run that
-nobody disturbed, and in the end all of it has to be there.
+Each disturbance meets a run at a random moment. Afterwards nothing that is kept of the run may differ from the
+undisturbed one, and in the end all of it has to be there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pandas as pd
 
 from resflow.bench import process
 from resflow.bench.contest import Say
-from resflow.bench.disturbances import CLOCK, KINDS, MARK, RECORD_CUT, CannotError, Running, marked
+from resflow.bench.disturbances import CLOCK, KINDS, MARK, RECORD_CUT, CannotError, Running, find_marked
 from resflow.errors import RecordError, ResflowError
 from resflow.records import run as runs
 from resflow.records.record import Record, read_record
@@ -41,8 +41,8 @@ CHANGING = {"seconds", "provenance"}  # of a record
 TRIES = 5  # of a disturbance whose run ended before its moment came
 
 
-class Kept(NamedTuple):
-    """What a trial left: its record, its history without times, its tables where it kept them."""
+class Result(NamedTuple):
+    """Files of a trial: its record, its history without times, its tables where it kept them."""
 
     record: Record
     history: pd.DataFrame
@@ -52,13 +52,13 @@ class Kept(NamedTuple):
 
 @dataclass
 class Tally:
-    """What came of the disturbances. `lost` and the like are ids of trials, each with what disturbed before."""
+    """Counts of disturbances and of their damage. `lost` and the like name trials, each with the last disturbance."""
 
-    tried: Counter[str] = field(default_factory=Counter)
+    attempts: Counter[str] = field(default_factory=Counter)
     not_tried: dict[str, str] = field(default_factory=dict)  # kind -> why
     runs: int = 0
     lost: list[str] = field(default_factory=list)
-    again: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     left_behind: int = 0  # processes that outlived their driver by ten seconds
@@ -73,35 +73,35 @@ def run(
     """
     start, draw = time.monotonic(), random.Random(seed)
     study = ["study", str(STUDY), *(word for setting in settings for word in ("--set", setting))]
-    with tempfile.TemporaryDirectory() as base, _disk(Path(base)) as place:
+    with tempfile.TemporaryDirectory() as base, _mount_disk(Path(base)) as place:
         os.environ["RESFLOW_CACHE"] = f"{base}/cache"
         say("the undisturbed run")
-        contest = Contest(place, study, draw, say)
-        contest.undisturbed()
-        order = _order(list(kinds), interruptions, draw)
+        campaign = Campaign(place, study, draw, say)
+        campaign.run_undisturbed()
+        order = _draw_order(list(kinds), interruptions, draw)
         while order:
-            contest.one_run(order)
-    tally = contest.tally
+            campaign.run_disturbed(order)
+    tally = campaign.tally
     return {
         "benchmark": "chaos",
-        "interruptions": sum(tally.tried.values()),
-        "by_kind": dict(sorted(tally.tried.items())),
+        "interruptions": sum(tally.attempts.values()),
+        "by_kind": dict(sorted(tally.attempts.items())),
         "not_tried": tally.not_tried,
         "runs": tally.runs,
-        "trials": len(contest.wanted) * tally.runs,
+        "trials": len(campaign.reference) * tally.runs,
         "lost": len(tally.lost),
-        "duplicated": len(tally.again),
+        "duplicated": len(tally.duplicated),
         "differing": len(tally.differing),
         "stuck": len(tally.stuck),
         "left_behind": tally.left_behind,
-        "trouble": [*tally.lost, *tally.again, *tally.differing, *tally.stuck],
+        "trouble": [*tally.lost, *tally.duplicated, *tally.differing, *tally.stuck],
         "wall_s": round(time.monotonic() - start, 1),
-        "settings": {"interruptions": interruptions, "seed": seed, "trials": len(contest.wanted), "rounds": 1},
+        "settings": {"interruptions": interruptions, "seed": seed, "trials": len(campaign.reference), "rounds": 1},
     }
 
 
-def _order(kinds: list[str], count: int, draw: random.Random) -> list[str]:
-    """Every kind as often as any other, in a random order."""
+def _draw_order(kinds: list[str], count: int, draw: random.Random) -> list[str]:
+    """Return every kind as often as any other, in a random order."""
     order: list[str] = []
     while len(order) < count:
         order += draw.sample(kinds, len(kinds))
@@ -109,12 +109,12 @@ def _order(kinds: list[str], count: int, draw: random.Random) -> list[str]:
 
 
 @contextmanager
-def _disk(base: Path) -> Iterator[Path]:
-    """A small disk of its own where this user may mount one, else a folder."""
+def _mount_disk(base: Path) -> Iterator[Path]:
+    """Mount a small disk where this user may, else make a folder."""
     place = base / "place"
     place.mkdir()
-    asked = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "resflow", str(place)]
-    mounted = subprocess.run(asked, check=False, capture_output=True).returncode == 0
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "resflow", str(place)]
+    mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
     try:
         yield place
     finally:
@@ -123,7 +123,7 @@ def _disk(base: Path) -> Iterator[Path]:
 
 
 @dataclass
-class Contest:
+class Campaign:
     """Runs of one study in one place: the undisturbed one, then those that are disturbed."""
 
     place: Path
@@ -131,18 +131,18 @@ class Contest:
     draw: random.Random
     say: Say
     tally: Tally = field(default_factory=Tally)
-    wanted: dict[str, Kept] = field(default_factory=dict)  # the undisturbed run's outcomes
+    reference: dict[str, Result] = field(default_factory=dict)  # of the undisturbed run
     usual: float = 0.0  # the seconds of the fastest complete command so far
     early: Counter[str] = field(default_factory=Counter)  # kinds whose run ended before their moment came
 
-    def undisturbed(self) -> None:
+    def run_undisturbed(self) -> None:
         start = time.monotonic()
         if self._start("reference", self.study).driver.wait(timeout=LONGEST_S):
             raise ResflowError("the undisturbed run of the chaos study failed: run `resflow study` on it to see why.")
-        self.usual, self.wanted = time.monotonic() - start, outcomes(self.place / "reference")
+        self.usual, self.reference = time.monotonic() - start, read_results(self.place / "reference")
 
-    def one_run(self, order: list[str]) -> None:
-        """Disturb one run until it is complete, or nothing is left of `order`; then let it end, and compare."""
+    def run_disturbed(self, order: list[str]) -> None:
+        """Disturb one run until it is complete, or `order` is empty; then let it end, and compare."""
         self.tally.runs += 1
         name, last = f"run{self.tally.runs}", "nothing"
         run = self.place / name
@@ -150,12 +150,12 @@ class Contest:
         while order:
             last = order.pop(0)
             self.say(f"{name}: {last} ({len(order)} to come)")
-            complete = self._disturbed(name, last, order)
-            compare(run, last, self.wanted, finished, self.tally)
+            complete = self._disturb(name, last, order)
+            compare(run, last, self.reference, finished, self.tally)
             if complete:
                 break
         for words in (self.study, ["retry", name]):  # the failed trial of a worker without memory is to run again
-            if self.wanted.keys() == outcomes(run).keys():
+            if self.reference.keys() == read_results(run).keys():
                 break
             running = self._start(name, words)
             try:
@@ -163,13 +163,15 @@ class Contest:
             except subprocess.TimeoutExpired:
                 self.tally.stuck.append(f"{name}, going on after {last}")
             _end(running)
-        compare(run, last, self.wanted, finished, self.tally)
-        missing = self.wanted.keys() - outcomes(run).keys()
-        self.tally.lost += [f"{name}/{trial_id} after {last}: {_why(run, trial_id)}" for trial_id in sorted(missing)]
+        compare(run, last, self.reference, finished, self.tally)
+        missing = self.reference.keys() - read_results(run).keys()
+        self.tally.lost += [
+            f"{name}/{trial_id} after {last}: {_explain(run, trial_id)}" for trial_id in sorted(missing)
+        ]
         for folder in (run, self.place / ".resflow" / name):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _disturbed(self, name: str, kind: str, order: list[str]) -> bool:
+    def _disturb(self, name: str, kind: str, order: list[str]) -> bool:
         """Start the run, disturb it at a random moment, wait for its end; True where it is complete.
 
         A kind whose moment did not come goes back to the front of `order`.
@@ -183,7 +185,7 @@ class Contest:
             if running.driver.poll() is None:
                 try:
                     KINDS[kind](running, self.draw)
-                    self.tally.tried[kind] += 1
+                    self.tally.attempts[kind] += 1
                 except CannotError as error:
                     self.tally.not_tried[kind] = str(error)
             else:
@@ -215,8 +217,8 @@ class Contest:
         return Running(driver, mark, self.place, self.place / name)
 
 
-def _why(run: Path, trial_id: str) -> str:
-    """What there is in place of a trial's record."""
+def _explain(run: Path, trial_id: str) -> str:
+    """Say what there is in place of a trial's record."""
     try:
         record = read_record(trial_folder(run, trial_id))
     except RecordError as error:
@@ -225,58 +227,58 @@ def _why(run: Path, trial_id: str) -> str:
 
 
 def _end(running: Running) -> int:
-    """Wait for the processes of a driver that is gone, and end those that stay; returns how many did."""
+    """Wait for the processes of a driver that is gone, end those that stay, and return how many did."""
     deadline = time.monotonic() + 10
-    while (left := marked(running.mark)) and time.monotonic() < deadline:
+    while (pids := find_marked(running.mark)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    for pid in left:
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return len(left)
+    return len(pids)
 
 
-def outcomes(run: Path) -> dict[str, Kept]:
-    """Every record that can be read, with its history and its tables; failed ones are none: they run again."""
+def read_results(run: Path) -> dict[str, Result]:
+    """Read every record with its history and its tables; failed and broken ones are left out, since they run again."""
     try:
-        found = runs.load_run(run)
+        records = runs.load_run(run).records
     except RecordError:
         return {}
-    read = {}
-    for record in found.records:
+    results = {}
+    for record in records:
         if record.status != "failed":
             folder = trial_folder(run, record.id)
             history = pd.read_csv(folder / "history.csv").drop(columns="seconds")
             tables = (folder / f"{name}.parquet" for name in ("predictions", "diagnostics"))
-            read[record.id] = Kept(
+            results[record.id] = Result(
                 record, history, *(pd.read_parquet(path) if path.is_file() else None for path in tables)
             )
-    return read
+    return results
 
 
-def compare(run: Path, kind: str, wanted: Mapping[str, Kept], finished: dict[str, int], tally: Tally) -> None:
+def compare(run: Path, kind: str, reference: Mapping[str, Result], finished: dict[str, int], tally: Tally) -> None:
     """Note what differs from the undisturbed run, what went missing, and what ran though it had a record.
 
-    `finished` are the trials that had a record the last time, and is brought up to date.
+    `finished` holds the trials that had a record the last time, and is brought up to date.
     """
-    there, name = outcomes(run), run.name
+    results, name = read_results(run), run.name
     logs = run.parent / ".resflow" / name / "logs"
-    for trial_id, found in there.items():
-        if not same(found, wanted[trial_id]):
+    for trial_id, result in results.items():
+        if not are_equal(result, reference[trial_id]):
             tally.differing.append(f"{name}/{trial_id} after {kind}")
-    for trial_id in finished.keys() - there.keys():
+    for trial_id in finished.keys() - results.keys():
         if kind != RECORD_CUT:  # which itself takes one away
             tally.lost.append(f"{name}/{trial_id} by {kind}")
         finished.pop(trial_id)
-    for trial_id in there:
+    for trial_id in results:
         log = logs / f"{trial_id}.log"
         size = log.stat().st_size if log.is_file() else 0
         if trial_id in finished and size != finished[trial_id]:
-            tally.again.append(f"{name}/{trial_id} after {kind}")
+            tally.duplicated.append(f"{name}/{trial_id} after {kind}")
         finished[trial_id] = size
 
 
-def same(one: Kept, other: Kept) -> bool:
-    """Whether two trials are equal to the bit, but for times and machines."""
+def are_equal(one: Result, other: Result) -> bool:
+    """Return True where two trials are equal to the bit, but for times and machines."""
     return one.record.model_dump(exclude=CHANGING) == other.record.model_dump(exclude=CHANGING) and all(
         (a is None and b is None) or (a is not None and b is not None and a.equals(b))
         for a, b in zip(one[1:], other[1:], strict=True)

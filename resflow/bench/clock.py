@@ -1,4 +1,4 @@
-"""One way of timing training for every contender. Standard library only: PyTorch may live in another Python."""
+"""The timing of training, one way for every contender. Standard library only: PyTorch may live in another Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEAST_STEPS = 10
 WARM_STEPS = 3
 
 
-def timed(
+def time_training(
     train: Callable[[int], object], batch_size: int, least_seconds: float, batches: int = BATCHES
 ) -> dict[str, float]:
     """Measure `train(steps)`, which makes one pass of at most `batches` steps and returns when they are done.
@@ -23,16 +23,16 @@ def timed(
     warm = min(WARM_STEPS, batches)
     step = _seconds(train, warm) / warm
     steps = min(batches, max(LEAST_STEPS, math.ceil(least_seconds / step)))
-    done, start = 0, time.perf_counter()
+    step_count, start = 0, time.perf_counter()
     seconds = 0.0
-    while done < LEAST_STEPS or seconds < least_seconds:
+    while step_count < LEAST_STEPS or seconds < least_seconds:
         train(steps)
-        done += steps
+        step_count += steps
         seconds = time.perf_counter() - start
     return {
-        "images_per_s": done * batch_size / seconds,
-        "compile_s": max(0.0, first - seconds / done),
-        "steps": done,
+        "images_per_s": step_count * batch_size / seconds,
+        "compile_s": max(0.0, first - seconds / step_count),
+        "steps": step_count,
         "seconds": seconds,
     }
 

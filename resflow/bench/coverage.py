@@ -1,4 +1,4 @@
-"""How often intervals cover and tests are wrong, by simulation: also where seeds are not normal."""
+"""The coverage of intervals and the errors of tests, by simulation: also where seeds are not normal."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ KINDS: dict[str, Sampler] = {
 
 
 def run(draws: int, say: Say) -> dict[str, Any]:
-    """Simulate `draws` samples of each kind and size. Shares, each with the Monte Carlo error of 95 %.
+    """Simulate `draws` samples of each kind and size; return the shares that intervals cover and tests reject.
 
     All have mean 0 and standard deviation 1 hundredth; a wrong rejection is of that mean being 0.
     """
@@ -97,12 +97,12 @@ def _rates(samples: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
-def _share(found: Any) -> float:
-    return round(float(np.mean(found)), 4)
+def _share(events: Any) -> float:
+    return round(float(np.mean(events)), 4)
 
 
 def _false_verdicts(sampler: Sampler, draw: np.random.Generator, studies: int, n: int) -> float:
-    """Studies of arms that are all equal in which Holm leaves any contrast with the baseline below 5 %."""
+    """Return the share of studies, all arms equal, in which Holm leaves any contrast with the baseline below 5 %."""
     values = 0.01 * sampler(draw, (studies, n, ARMS))
     wrong = 0
     for study in values:
@@ -112,7 +112,7 @@ def _false_verdicts(sampler: Sampler, draw: np.random.Generator, studies: int, n
 
 
 def _mixed(n: int, draws: int) -> dict[str, float]:
-    """Three arms over n seeds that share a shift, two trials missing; the truth is a difference of 0.03."""
+    """Fit three arms over n seeds that share a shift, two trials missing; the truth is a difference of 0.03."""
     arms = ("a", "b", "c")
     design = Design({"arm": arms}, {arm: {"arm": arm} for arm in arms}, "a", metric("test_top1"))
     pair = [Contrast("baseline", "b", "a", {})]
@@ -129,13 +129,13 @@ def _mixed(n: int, draws: int) -> dict[str, float]:
 
 
 def _images(n: int, draws: int) -> dict[str, float]:
-    """Wilson's interval over shares drawn evenly, and McNemar's test of two nets that are equally good."""
+    """Try Wilson's interval over shares drawn evenly, and McNemar's test of two nets that are equally good."""
     draw = np.random.default_rng(n)
     shares = draw.uniform(0.02, 0.98, draws)
-    seen = draw.binomial(n, shares)
-    limits = {int(count): image_statistics.wilson(count / n, n) for count in np.unique(seen)}
-    covered = [limits[int(k)][0] <= p <= limits[int(k)][1] for k, p in zip(seen, shares, strict=True)]
-    apart = draw.binomial(n, 0.2, draws)
-    first = draw.binomial(apart, 0.5)
-    p = [image_statistics.mcnemar(int(one), int(other)) for one, other in zip(first, apart - first, strict=True)]
+    counts = draw.binomial(n, shares)
+    limits = {int(count): image_statistics.wilson(count / n, n) for count in np.unique(counts)}
+    covered = [limits[int(k)][0] <= p <= limits[int(k)][1] for k, p in zip(counts, shares, strict=True)]
+    differing = draw.binomial(n, 0.2, draws)
+    first = draw.binomial(differing, 0.5)
+    p = [image_statistics.mcnemar(int(one), int(other)) for one, other in zip(first, differing - first, strict=True)]
     return {"images": n, "wilson_covers": _share(covered), "mcnemar_wrong": _share(np.array(p) < seed_statistics.ALPHA)}

@@ -1,4 +1,4 @@
-"""What happens to a run: processes that are killed or hang, disks that refuse, files that are cut, clocks that jump."""
+"""Disturbances of a run: processes are killed or hang, disks refuse, files are cut, clocks jump."""
 
 from __future__ import annotations
 
@@ -16,87 +16,87 @@ from pathlib import Path
 
 MARK = "RESFLOW_CHAOS"  # an environment variable by which a run's processes are found
 RECORD_CUT, CLOCK = "record cut", "clock jumps"
-TRAINS, RAYLET = "ray::ImplicitFunc", "/raylet"  # how processes of Ray are called
+TRAINS, RAYLET = "ray::ImplicitFunc", "/raylet"  # in the command lines of Ray's processes
 
 
 class CannotError(Exception):
-    """A disturbance that this machine does not allow."""
+    """This machine does not allow a disturbance."""
 
 
 @dataclass
 class Running:
-    """A command under way, found among other processes by its mark."""
+    """A command under way, whose processes are known among others by its mark."""
 
     driver: subprocess.Popen[bytes]
     mark: str
     place: Path
     run: Path
 
-    def processes(self, called: str) -> list[int]:
-        """Those of this command whose command line holds a text, in no order."""
-        return [pid for pid, name in marked(self.mark).items() if called in name]
+    def list_processes(self, text: str) -> list[int]:
+        """Return the ids of its processes whose command line holds a text, in no order."""
+        return [pid for pid, line in find_marked(self.mark).items() if text in line]
 
 
-def marked(mark: str) -> dict[int, str]:
-    """The command line of each living process that inherited a mark."""
-    found = {}
+def find_marked(mark: str) -> dict[int, str]:
+    """Return the command line of each living process that inherited a mark, by the process's id."""
+    lines = {}
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended, or is another user's
             if f"{MARK}={mark}".encode() in (path / "environ").read_bytes():
-                found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    return found
+                lines[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return lines
 
 
-def _kill(running: Running, number: signal.Signals, called: str, draw: random.Random) -> None:
-    found = running.processes(called)
-    if found:
+def _signal_one(running: Running, number: signal.Signals, text: str, draw: random.Random) -> None:
+    pids = running.list_processes(text)
+    if pids:
         with suppress(ProcessLookupError):
-            os.kill(draw.choice(sorted(found)), number)
+            os.kill(draw.choice(sorted(pids)), number)
 
 
-def _worker_killed(running: Running, draw: random.Random) -> None:
-    _kill(running, signal.SIGKILL, TRAINS, draw)
+def _kill_worker(running: Running, draw: random.Random) -> None:
+    _signal_one(running, signal.SIGKILL, TRAINS, draw)
 
 
-def _worker_hangs(running: Running, draw: random.Random) -> None:
-    _kill(running, signal.SIGSTOP, TRAINS, draw)
+def _hang_worker(running: Running, draw: random.Random) -> None:
+    _signal_one(running, signal.SIGSTOP, TRAINS, draw)
 
 
-def _worker_out_of_memory(running: Running, draw: random.Random) -> None:
-    """No more memory than it has: its next allocation fails."""
-    for pid in draw.sample(found := running.processes(TRAINS), min(1, len(found))):
+def _take_memory(running: Running, draw: random.Random) -> None:
+    """Give a worker no more memory than it has: its next allocation fails."""
+    for pid in draw.sample(pids := running.list_processes(TRAINS), min(1, len(pids))):
         with suppress(OSError):
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
             bound = pages * os.sysconf("SC_PAGE_SIZE")
             resource.prlimit(pid, resource.RLIMIT_AS, (bound, bound))
 
 
-def _raylet_killed(running: Running, draw: random.Random) -> None:
-    _kill(running, signal.SIGKILL, RAYLET, draw)
+def _kill_raylet(running: Running, draw: random.Random) -> None:
+    _signal_one(running, signal.SIGKILL, RAYLET, draw)
 
 
-def _driver_killed(running: Running, draw: random.Random) -> None:
+def _kill_driver(running: Running, draw: random.Random) -> None:
     running.driver.kill()
 
 
-def _driver_asked_to_end(running: Running, draw: random.Random) -> None:
+def _terminate_driver(running: Running, draw: random.Random) -> None:
     running.driver.terminate()
 
 
-def _ctrl_c_twice(running: Running, draw: random.Random) -> None:
+def _interrupt_twice(running: Running, draw: random.Random) -> None:
     for _ in range(2):
         running.driver.send_signal(signal.SIGINT)
         time.sleep(draw.uniform(0, 2))
 
 
-def _record_cut(running: Running, draw: random.Random) -> None:
-    _driver_killed(running, draw)
+def _cut_record(running: Running, draw: random.Random) -> None:
+    _kill_driver(running, draw)
     running.driver.wait()
     _cut([path for path in (running.run / "trials").glob("[!.]*/*") if path.is_file()], draw)
 
 
-def _checkpoint_cut(running: Running, draw: random.Random) -> None:
-    _driver_killed(running, draw)
+def _cut_checkpoint(running: Running, draw: random.Random) -> None:
+    _kill_driver(running, draw)
     running.driver.wait()
     _cut(list((running.place / ".resflow").glob("*/checkpoints/*.safetensors")), draw)
 
@@ -107,7 +107,7 @@ def _cut(paths: list[Path], draw: random.Random) -> None:
             os.truncate(path, draw.randrange(max(1, path.stat().st_size)))
 
 
-def _disk_full(running: Running, draw: random.Random) -> None:
+def _fill_disk(running: Running, draw: random.Random) -> None:
     filler = running.place / "filler"
     if not os.path.ismount(running.place):
         raise CannotError("a disk of its own can be mounted by root alone")
@@ -118,7 +118,7 @@ def _disk_full(running: Running, draw: random.Random) -> None:
     filler.unlink()
 
 
-def _read_only(running: Running, draw: random.Random) -> None:
+def _remount_read_only(running: Running, draw: random.Random) -> None:
     if not os.path.ismount(running.place):
         raise CannotError("a disk of its own can be mounted by root alone")
     subprocess.run(["mount", "-o", "remount,ro", str(running.place)], check=False, capture_output=True)
@@ -126,8 +126,8 @@ def _read_only(running: Running, draw: random.Random) -> None:
     subprocess.run(["mount", "-o", "remount,rw", str(running.place)], check=True, capture_output=True)
 
 
-def _clock_jumps(running: Running, draw: random.Random) -> None:
-    """Nothing more: the command was started under a clock that the file of `faketime` sets."""
+def _set_clock(running: Running, draw: random.Random) -> None:
+    """Set the clock under which the command was started: the file of `faketime` does."""
     if shutil.which("faketime") is None:
         raise CannotError("needs the program faketime")
     days = draw.choice((-400, -1, 1, 400))
@@ -135,16 +135,16 @@ def _clock_jumps(running: Running, draw: random.Random) -> None:
 
 
 KINDS: dict[str, Callable[[Running, random.Random], None]] = {
-    "driver killed": _driver_killed,
-    "worker killed": _worker_killed,
-    "raylet killed": _raylet_killed,
-    "SIGTERM": _driver_asked_to_end,
-    "Ctrl-C twice": _ctrl_c_twice,
-    "worker hangs": _worker_hangs,
-    "worker out of memory": _worker_out_of_memory,
-    "disk full": _disk_full,
-    "disk read-only": _read_only,
-    RECORD_CUT: _record_cut,
-    "checkpoint cut": _checkpoint_cut,
-    CLOCK: _clock_jumps,
+    "driver killed": _kill_driver,
+    "worker killed": _kill_worker,
+    "raylet killed": _kill_raylet,
+    "SIGTERM": _terminate_driver,
+    "Ctrl-C twice": _interrupt_twice,
+    "worker hangs": _hang_worker,
+    "worker out of memory": _take_memory,
+    "disk full": _fill_disk,
+    "disk read-only": _remount_read_only,
+    RECORD_CUT: _cut_record,
+    "checkpoint cut": _cut_checkpoint,
+    CLOCK: _set_clock,
 }

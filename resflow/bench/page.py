@@ -20,39 +20,40 @@ NAMES = {
 
 
 def title(result: Mapping[str, Any]) -> str:
-    """What was measured, in a line."""
-    asked = result["settings"]
+    """Return the title of a result: the thing that was measured, in a line."""
+    settings = result["settings"]
     if result["benchmark"] == "study":
-        where = f"{len(asked['arms'])} arms × {len(asked['seeds'])} seeds, {asked['recipe']['epochs']} epochs"
-        return f"Study: {', '.join(asked['arms'])}; {where}, width {asked['network']['width']:g}"
+        where = f"{len(settings['arms'])} arms × {len(settings['seeds'])} seeds, {settings['recipe']['epochs']} epochs"
+        return f"Study: {', '.join(settings['arms'])}; {where}, width {settings['network']['width']:g}"
     if result["benchmark"] == "frozen":
-        net, size = asked["network"], asked["data"]["image_size"]
-        where = f"{len(asked['seeds'])} seeds, {asked['recipe']['epochs']} epochs"
-        return f"Head study: {len(asked['arms'])} heads × {where}, on a frozen ResNet-{net['depth']} at {size}×{size}"
-    if result["benchmark"] == "convolution":
-        return f"Convolutions, forward and backward: batch {asked['batch_size']}, {asked['threads']} threads"
-    if result["benchmark"] == "coverage":
-        return f"Coverage: {asked['draws']:,} simulated studies of each kind"
-    if result["benchmark"] == "chaos":
+        net, size = settings["network"], settings["data"]["image_size"]
+        where = f"{len(settings['seeds'])} seeds, {settings['recipe']['epochs']} epochs"
         return (
-            f"Reliability: {result['interruptions']} disturbances of {result['runs']} runs of {asked['trials']} trials"
+            f"Head study: {len(settings['arms'])} heads × {where}, on a frozen ResNet-{net['depth']} at {size}×{size}"
         )
+    if result["benchmark"] == "convolution":
+        return f"Convolutions, forward and backward: batch {settings['batch_size']}, {settings['threads']} threads"
+    if result["benchmark"] == "coverage":
+        return f"Coverage: {settings['draws']:,} simulated studies of each kind"
+    if result["benchmark"] == "chaos":
+        runs = f"{result['runs']} runs of {settings['trials']} trials"
+        return f"Reliability: {result['interruptions']} disturbances of {runs}"
     if result["benchmark"] == "scale":
-        return f"Scale: the bookkeeping of {asked['trials']:,} trials of {asked['epochs']} epochs"
+        return f"Scale: the bookkeeping of {settings['trials']:,} trials of {settings['epochs']} epochs"
     if result["benchmark"] == "worker":
-        return f"Worker: {asked['trials']} trials of {result['arms']} arms in one process"
-    size = f"{asked['image_size']}×{asked['image_size']}"
+        return f"Worker: {settings['trials']} trials of {result['arms']} arms in one process"
+    size = f"{settings['image_size']}×{settings['image_size']}"
     if result["benchmark"] == "input":
-        return f"Input: augmented batches at {size}, {asked['threads']} threads"
-    net = asked["network"]
+        return f"Input: augmented batches at {size}, {settings['threads']} threads"
+    net = settings["network"]
     return (
-        f"Step: ResNet-{net['depth']}, width {net['width']:g}, {size}, batch {asked['batch_size']}, "
-        f"{asked['threads']} threads, {asked['execution']['precision']}"
+        f"Step: ResNet-{net['depth']}, width {net['width']:g}, {size}, batch {settings['batch_size']}, "
+        f"{settings['threads']} threads, {settings['execution']['precision']}"
     )
 
 
 def rows(result: Mapping[str, Any]) -> Rows:
-    """A row a figure: what it is, and the figure with its unit."""
+    """Return a row for each figure: its name, and the figure with its unit."""
     return {
         "step": _step,
         "input": _input,
@@ -108,16 +109,16 @@ def _study(result: Mapping[str, Any]) -> Rows:
     lines = [
         ["resflow study against the script", pair(result["wall_s"])],
         ["ratio", f"{result['ratio_vs_script']:.2f} ×"],
-        *[[f"  of it {cause.replace('_', ' ')}", pair(spent)] for cause, spent in result["causes_s"].items()],
+        *[[f"  of it {cause.replace('_', ' ')}", pair(seconds)] for cause, seconds in result["causes_s"].items()],
         ["trials at a time", f"{result['trials_at_a_time']:.2f}"],
     ]
-    for part, spent in result["one_trial"].items():
+    for part, seconds in result["one_trial"].items():
         lines.append(
-            [f"one trial alone, {part} of an epoch", "{resflow:.2f} s against {script:.2f} s".format_map(spent)]
+            [f"one trial alone, {part} of an epoch", "{resflow:.2f} s against {script:.2f} s".format_map(seconds)]
         )
     for arm, top1 in result["final_test_top1"].items():
-        said = "{resflow:.1%} against {script:.1%}, seeds spread over {spread:.1%}".format_map(top1)
-        lines.append([f"test top-1 of {arm}", said])
+        text = "{resflow:.1%} against {script:.1%}, seeds spread over {spread:.1%}".format_map(top1)
+        lines.append([f"test top-1 of {arm}", text])
     return [
         *lines,
         ["difference of the first steps' losses, at most", f"{max(result['first_steps_loss_difference']):.1e}"],
@@ -137,20 +138,20 @@ CAUSES = {
 
 
 def _frozen(result: Mapping[str, Any]) -> Rows:
-    """A block of rows with augmentation, one without, and what of the script was timed."""
+    """Return a block of rows with augmentation, one without, and a row of the part of the script that was timed."""
     lines: Rows = []
-    for variant, said in (("augmented", "with augmentation"), ("clean", "without augmentation")):
+    for variant, label in (("augmented", "with augmentation"), ("clean", "without augmentation")):
         wall, passes = result["wall_s"][variant], result["images_through_the_backbone"][variant]
         without = result["ratio_without_training_evaluation"][variant]
-        apart = result["first_epoch_loss_difference"][variant]
+        differences = result["first_epoch_loss_difference"][variant]
         lines += [
-            [f"{said}: resflow study against the script", "{resflow:,.1f} s against {script:,.0f} s".format_map(wall)],
+            [f"{label}: resflow study against the script", "{resflow:,.1f} s against {script:,.0f} s".format_map(wall)],
             ["ratio", f"{result['ratio_vs_script'][variant]:.1f} ×"],
             *[[f"  of it {CAUSES[cause]}", f"{times:.2f} ×"] for cause, times in result["causes"][variant].items()],
             ["  ratio where the script never evaluates training images", f"{without:.1f} ×"],
             ["images through the backbone", "{resflow:,} against {script:,}".format_map(passes)],
             ["resflow study again, all features there", f"{wall['resflow_again']:,.1f} s"],
-            ["difference of the first epoch's losses, at most", f"{max(apart.values()):.1e}"],
+            ["difference of the first epoch's losses, at most", f"{max(differences.values()):.1e}"],
         ]
     part = result["script_timed"]
     timed = "{trials} of {of_trials} trials, {epochs} of {of_epochs} epochs; the rest is scaled".format_map(part)
@@ -169,25 +170,25 @@ def _convolution(result: Mapping[str, Any]) -> Rows:
 
 def _worker(result: Mapping[str, Any]) -> Rows:
     memory, seconds = result["rss_mb"], result["seconds"]
-    shown = sorted({1, 2, 5, *range(10, len(memory) + 1, 10), len(memory)} & set(range(1, len(memory) + 1)))
-    took = {
+    numbers = sorted({1, 2, 5, *range(10, len(memory) + 1, 10), len(memory)} & set(range(1, len(memory) + 1)))
+    times = {
         used: [t for t, u in zip(seconds, result["used_graph"], strict=True) if u is used] for used in (False, True)
     }
-    return [[f"resident memory after trial {n}", f"{memory[n - 1]:,} MB"] for n in shown] + [
-        [f"median seconds of the {len(took[used])} trials on {what}", f"{statistics.median(took[used]):.2f} s"]
+    return [[f"resident memory after trial {n}", f"{memory[n - 1]:,} MB"] for n in numbers] + [
+        [f"median seconds of the {len(times[used])} trials on {what}", f"{statistics.median(times[used]):.2f} s"]
         for used, what in ((False, "a graph of their own"), (True, "the graph of the one before"))
-        if took[used]
+        if times[used]
     ]
 
 
 def _scale(result: Mapping[str, Any]) -> Rows:
-    asked = result["settings"]
+    settings = result["settings"]
     return [
-        [f"a plan of {asked['trials']:,} trials", f"{result['plan_s']:.2f} s"],
-        [f"a report on as many records of {asked['epochs']} epochs", f"{result['report_s']:.1f} s"],
+        [f"a plan of {settings['trials']:,} trials", f"{result['plan_s']:.2f} s"],
+        [f"a report on as many records of {settings['epochs']} epochs", f"{result['report_s']:.1f} s"],
         ["  its memory at most", f"{result['report_rss_mb']:,} MB"],
         ["  its page", f"{result['report_page_mb']:.1f} MB"],
-        [f"scheduling {asked['idle_trials']:,} trials that do nothing", f"{result['s_per_trial']:.3f} s a trial"],
+        [f"scheduling {settings['idle_trials']:,} trials that do nothing", f"{result['s_per_trial']:.3f} s a trial"],
         ["  until the first has ended", f"{result['first_trial_s']:.1f} s"],
         ["  the driver's memory after the last", f"{result['driver_rss_mb']:,} MB"],
         ["  more than after the first tenth", f"{result['driver_rss_growth_mb']:,.1f} MB"],
@@ -221,9 +222,9 @@ def _coverage(result: Mapping[str, Any]) -> Rows:
             ]
         )
     for row in result["mixed_model"]:
-        said = f"interval covers {row['covers']:.1%}, converged in {row['converged']:.1%}"
-        lines.append([f"mixed model, {row['seeds']} seeds, two trials missing", said])
+        text = f"interval covers {row['covers']:.1%}, converged in {row['converged']:.1%}"
+        lines.append([f"mixed model, {row['seeds']} seeds, two trials missing", text])
     for row in result["over_images"]:
-        said = f"Wilson covers {row['wilson_covers']:.1%}, McNemar wrong {row['mcnemar_wrong']:.1%}"
-        lines.append([f"{row['images']:,} images", said])
+        text = f"Wilson covers {row['wilson_covers']:.1%}, McNemar wrong {row['mcnemar_wrong']:.1%}"
+        lines.append([f"{row['images']:,} images", text])
     return lines

@@ -1,4 +1,4 @@
-"""A contender is a process: a module of this package, given one JSON document, answering with one line of JSON."""
+"""A contender as a process: a module of `contenders` that takes one JSON document and answers with one line of JSON."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from resflow.errors import ResflowError
 def ask(
     module: str, spec: Mapping[str, Any], python: str | None = None, variables: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Run resflow.bench.<module> on `spec` and return its answer.
+    """Run resflow.bench.contenders.<module> on `spec` and return its answer.
 
     `spec["threads"]`, where given, bounds the OpenMP threads as well. `python` is another interpreter, which
     sees this package and none of the packages beside it; `variables` join its environment.
     Raises ResflowError where the contender fails.
     """
-    command = [python or sys.executable, "-m", f"resflow.bench.{module}", json.dumps(spec)]
+    command = [python or sys.executable, "-m", f"resflow.bench.contenders.{module}", json.dumps(spec)]
     with tempfile.TemporaryDirectory() as empty:
         env = {**environment(spec.get("threads")), **(variables or {})}
         if python is not None:
@@ -40,18 +40,18 @@ def ask(
 
 
 def environment(threads: int | None = None) -> dict[str, str]:
-    """This process's variables for a contender: no GPU, no log lines, `threads` OpenMP threads."""
+    """Return this process's variables for a contender: no GPU, no log lines, `threads` OpenMP threads."""
     bound = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} if threads else {}
     return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3", **bound}
 
 
 def answer(job: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """The main program of a contender."""
+    """Run a contender's main program: `job` on the JSON of the command line; print its answer."""
     print(json.dumps(job(json.loads(sys.argv[1]))))
 
 
-def imports(module: str, python: str | None = None) -> bool:
-    """Whether an interpreter (this one, where None) can import a module. Raises ResflowError where it cannot start."""
+def can_import(module: str, python: str | None = None) -> bool:
+    """Return True where an interpreter, or this one, can import a module. Raises ResflowError if it cannot start."""
     try:
         done = subprocess.run([python or sys.executable, "-c", f"import {module}"], capture_output=True)
     except OSError as error:

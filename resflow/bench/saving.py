@@ -21,35 +21,36 @@ MARK = "<!-- `resflow bench` writes everything below this line. What stands abov
 
 
 def complete(result: Mapping[str, Any], command: str) -> dict[str, Any]:
-    """A result with its command, machine and versions."""
-    known = provenance.environment()
-    versions = {**known["versions"], **result.get("versions", {})}
-    where = {**known, "versions": versions, "finished": provenance.now(), "usable_cores": provenance.count_processors()}
-    return {"schema_version": SCHEMA_VERSION, "command": command, **result, "provenance": where}
+    """Return a result with its command, machine and versions."""
+    environment = provenance.environment()
+    versions = {**environment["versions"], **result.get("versions", {})}
+    environment |= {"versions": versions, "finished": provenance.now()}
+    environment |= {"usable_cores": provenance.count_processors()}
+    return {"schema_version": SCHEMA_VERSION, "command": command, **result, "provenance": environment}
 
 
-def name(result: Mapping[str, Any]) -> str:
-    """The file's name: what was measured, without what a repetition may differ in."""
-    asked = result["settings"]
+def name_file(result: Mapping[str, Any]) -> str:
+    """Return the file's name: the thing that was measured, without anything that a repetition may differ in."""
+    settings = result["settings"]
     if result["benchmark"] == "study":
-        return f"study-{asked['study']}"
+        return f"study-{settings['study']}"
     if result["benchmark"] == "frozen":
-        return f"frozen-resnet{asked['network']['depth']}-{asked['data']['image_size']}px"
+        return f"frozen-resnet{settings['network']['depth']}-{settings['data']['image_size']}px"
     if result["benchmark"] == "input":
-        return f"input-{asked['image_size']}px"
+        return f"input-{settings['image_size']}px"
     if result["benchmark"] == "convolution":
-        return f"convolution-{asked['threads']}threads"
+        return f"convolution-{settings['threads']}threads"
     if result["benchmark"] in ("worker", "scale", "chaos", "coverage"):
         return str(result["benchmark"])
-    net, precision = asked["network"], asked["execution"]["precision"]
-    parts = [f"step-resnet{net['depth']}", f"{asked['image_size']}px", f"batch{asked['batch_size']}"]
+    net, precision = settings["network"], settings["execution"]["precision"]
+    parts = [f"step-resnet{net['depth']}", f"{settings['image_size']}px", f"batch{settings['batch_size']}"]
     parts += [f"width{net['width']:g}"] if net["width"] != 1 else []
-    return "-".join([*parts, f"{asked['threads']}threads", *([precision] if precision != "float32" else [])])
+    return "-".join([*parts, f"{settings['threads']}threads", *([precision] if precision != "float32" else [])])
 
 
 def write(folder: Path, result: Mapping[str, Any]) -> Path:
     """Write a completed result and the folder's README.md, each whole or not at all. Raises RecordError."""
-    path = folder / f"{name(result)}.json"
+    path = folder / f"{name_file(result)}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write(path, (json.dumps(result, indent=1) + "\n").encode())

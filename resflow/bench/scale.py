@@ -1,4 +1,4 @@
-"""What the bookkeeping of thousands of trials costs: planning, reporting, scheduling."""
+"""The time and the memory that the bookkeeping of thousands of trials takes: planning, reporting, scheduling."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def run(trials: int, epochs: int, idle: int, rounds: int, say: Say) -> dict[str,
         plans, reports = [], []
         for number in range(1, rounds + 1):
             say(f"round {number}/{rounds}: a plan")
-            plans.append(process.ask("scale_jobs", {**spec, "job": "plan"}))
+            plans.append(process.ask("resflow_bookkeeping", {**spec, "job": "plan"}))
         say(f"making {plans[0]['trials']:,} records")
-        process.ask("scale_jobs", {**spec, "job": "records"})
+        process.ask("resflow_bookkeeping", {**spec, "job": "records"})
         for number in range(1, rounds + 1):
             say(f"round {number}/{rounds}: a report")
-            reports.append(process.ask("scale_jobs", {**spec, "job": "report"}))
+            reports.append(process.ask("resflow_bookkeeping", {**spec, "job": "report"}))
         say(f"scheduling {idle:,} trials that do nothing")
-        scheduled = process.ask("scale_jobs", {**spec, "job": "idle", "run": f"{folder}/idle", "trials": idle})
-    return {"benchmark": "scale", **figures(plans, reports, scheduled), **_settings(spec, plans, idle, rounds)}
+        schedule = process.ask("resflow_bookkeeping", {**spec, "job": "idle", "run": f"{folder}/idle", "trials": idle})
+    return {"benchmark": "scale", **summarise(plans, reports, schedule), **_settings(spec, plans, idle, rounds)}
 
 
 def _settings(spec: dict[str, Any], plans: list[dict[str, Any]], idle: int, rounds: int) -> dict[str, Any]:
@@ -51,11 +51,11 @@ def _settings(spec: dict[str, Any], plans: list[dict[str, Any]], idle: int, roun
     }
 
 
-def figures(
-    plans: list[dict[str, Any]], reports: list[dict[str, Any]], scheduled: dict[str, Any]
+def summarise(
+    plans: list[dict[str, Any]], reports: list[dict[str, Any]], schedule: dict[str, Any]
 ) -> dict[str, float | int]:
-    """Medians over rounds; of scheduling, the start apart from what each further trial takes."""
-    ends, memory = scheduled["ends"], scheduled["rss_mb"]
+    """Return medians over rounds; of scheduling, the time to the first end apart from that of each further trial."""
+    ends, memory = schedule["ends"], schedule["rss_mb"]
     warm = max(0, int(WARM * len(memory)) - 1)
     return {
         "plan_s": round(statistics.median(p["seconds"] for p in plans), 3),
@@ -66,5 +66,5 @@ def figures(
         "first_trial_s": round(ends[0], 2),
         "driver_rss_mb": round(memory[-1]),
         "driver_rss_growth_mb": round(memory[-1] - memory[warm], 1),
-        "records": scheduled["records"],
+        "records": schedule["records"],
     }

@@ -46,7 +46,7 @@ def step(
     out: Save = None,
 ) -> None:
     """Training steps: images a second, and the part of the machine's matrix product that they reach."""
-    from resflow.bench import contest
+    from resflow.bench.step import run
 
     _require()
     settings = {
@@ -57,7 +57,7 @@ def step(
         "execution.threads": threads or _cores(),
         "execution.precision": precision,
     }
-    result = contest.step(settings, seconds, rounds, every, torch_python, _say)
+    result = run(settings, seconds, rounds, every, torch_python, _say)
     options: dict[str, Any] = {"--depth": depth, "--width": f"{width:g}"} if width != 1 else {"--depth": depth}
     options |= {"--image-size": image_size, "--batch-size": batch_size, "--threads": settings["execution.threads"]}
     options |= {"--precision": precision} if precision != "float32" else {}
@@ -77,11 +77,11 @@ def input_(
     out: Save = None,
 ) -> None:
     """Augmented batches: images a second from the decoded cache, beside Keras' ImageDataGenerator."""
-    from resflow.bench import contest
+    from resflow.bench.input import run
 
     _require()
     cores = threads or _cores()
-    result = contest.feed(image_size, batch_size, cores, seconds, rounds, _say)
+    result = run(image_size, batch_size, cores, seconds, rounds, _say)
     options = {"--image-size": image_size, "--batch-size": batch_size, "--threads": cores, "--rounds": rounds}
     _show(result, _command("input", {**options, "--seconds": f"{seconds:g}"}), as_json, out)
 
@@ -91,11 +91,11 @@ def convolution(
     threads: Threads = None, rounds: Rounds = 3, seconds: Seconds = 0.2, as_json: Json = False, out: Save = None
 ) -> None:
     """Each way of computing each kind of convolution: what the table of lowerings rests on."""
-    from resflow.bench import contest
+    from resflow.bench.convolution import run
 
     _require()
     cores = threads or _cores()
-    result = contest.convolutions(cores, seconds, rounds, _say)
+    result = run(cores, seconds, rounds, _say)
     command = _command("convolution", {"--threads": cores, "--rounds": rounds, "--seconds": f"{seconds:g}"})
     _show(result, command, as_json, out)
 
@@ -107,10 +107,10 @@ def worker(
     out: Save = None,
 ) -> None:
     """One process that runs many trials: its memory after each, and what a graph that is used again saves."""
-    from resflow.bench import contest
+    from resflow.bench.worker import run
 
     _require()
-    _show(contest.worker(trials, _say), _command("worker", {"--trials": trials}), as_json, out)
+    _show(run(trials, _say), _command("worker", {"--trials": trials}), as_json, out)
 
 
 @app.command(epilog="Example: resflow bench study --set seeds=1 --set epochs=2")
@@ -122,12 +122,12 @@ def study(
     out: Save = None,
 ) -> None:
     """A small depth study, beside a plain script that loops over arms and seeds; resflow's own overhead."""
-    from resflow.bench import study_contest
+    from resflow.bench.study import STUDY, run
     from resflow.study.yaml_source import parse_settings as parsed
 
     _require()
     settings = parsed(set_)
-    result = study_contest.run(file or study_contest.STUDY, settings, rounds, _say)
+    result = run(file or STUDY, settings, rounds, _say)
     words = [file.name] if file else []
     words += [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     _show(result, _command("study", {"--rounds": rounds}, words), as_json, out)
@@ -143,12 +143,12 @@ def frozen(
     out: Save = None,
 ) -> None:
     """Six heads on a frozen ResNet-50, beside a script that computes the whole network in every epoch."""
-    from resflow.bench import frozen_contest
+    from resflow.bench.frozen import run
     from resflow.study.yaml_source import parse_settings as parsed
 
     _require()
     settings = parsed(set_)
-    result = frozen_contest.run(settings, rounds, trials, epochs, _say)
+    result = run(settings, rounds, trials, epochs, _say)
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     _show(result, _command("frozen", {"--trials": trials, "--epochs": epochs, "--rounds": rounds}, words), as_json, out)
 
@@ -163,11 +163,11 @@ def scale(
     out: Save = None,
 ) -> None:
     """The bookkeeping of thousands of trials: a plan, a report, and the scheduling of trials that do nothing."""
-    from resflow.bench import scale as scaling
+    from resflow.bench.scale import run
 
     _require()
     options = {"--trials": trials, "--epochs": epochs, "--idle": idle, "--rounds": rounds}
-    _show(scaling.run(trials, epochs, idle, rounds, _say), _command("scale", options), as_json, out)
+    _show(run(trials, epochs, idle, rounds, _say), _command("scale", options), as_json, out)
 
 
 @app.command(epilog="Example: resflow bench chaos --interruptions 50 --out results/reliability")
@@ -178,12 +178,12 @@ def chaos(
     out: Save = None,
 ) -> None:
     """A small study that is disturbed again and again: what is lost, made twice or different afterwards."""
-    from resflow.bench import chaos as disturbing
+    from resflow.bench.chaos import run
     from resflow.bench.disturbances import KINDS
 
     _require()
     options = {"--interruptions": interruptions, "--seed": seed}
-    _show(disturbing.run(interruptions, seed, KINDS, _say), _command("chaos", options), as_json, out)
+    _show(run(interruptions, seed, KINDS, _say), _command("chaos", options), as_json, out)
 
 
 @app.command(epilog="Example: resflow bench coverage --draws 2000")
@@ -193,19 +193,16 @@ def coverage(
     out: Save = None,
 ) -> None:
     """Simulate how often intervals cover and tests are wrong: on normal seeds, and where seeds are not."""
-    from resflow.bench import coverage as simulated
+    from resflow.bench.coverage import run
 
-    _show(simulated.run(draws, _say), _command("coverage", {"--draws": draws}), as_json, out)
+    _show(run(draws, _say), _command("coverage", {"--draws": draws}), as_json, out)
 
 
 def _require() -> None:
-
     provenance.require_training()
 
 
 def _cores() -> int:
-    from resflow import provenance
-
     return provenance.count_processors()
 
 

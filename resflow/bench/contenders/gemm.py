@@ -14,7 +14,7 @@ REPEATS = 5
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
-    """`threads` -> the best of all repeats and sides, in GFLOP/s."""
+    """Measure the best of all repeats and sides on `threads` threads, in GFLOP/s."""
     tf.config.threading.set_intra_op_parallelism_threads(spec["threads"])
     return {"gflops": max(_gflops(side) for side in SIDES), "tensorflow": tf.__version__}
 

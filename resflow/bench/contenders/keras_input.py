@@ -1,4 +1,7 @@
-"""Opponent: the article's ImageDataGenerator, fed from memory (its folders of JPEG files would cost it more)."""
+"""The opponent of resflow's input: the article's ImageDataGenerator, fed from memory.
+
+Its own folders of JPEG files would cost it more.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from resflow.bench import process
-from resflow.bench.clock import timed
+from resflow.bench.clock import time_training
 from resflow.data.dataset import load_dataset
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
-    """Whole epochs of the training images of `folder`, augmented by `augmentation` (the generator's own words)."""
+    """Time whole epochs of the training images of `folder`, augmented by `augmentation` (the generator's own words)."""
     dataset = load_dataset(Path(spec["folder"]))
     images, labels = dataset.images[dataset.train].astype(np.float32), dataset.labels[dataset.train]
     generator = tf.keras.preprocessing.image.ImageDataGenerator(**spec["augmentation"])
@@ -24,7 +27,7 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
         for _ in range(steps):
             next(batches)
 
-    return timed(train, spec["batch_size"], spec["seconds"], len(images) // spec["batch_size"])
+    return time_training(train, spec["batch_size"], spec["seconds"], len(images) // spec["batch_size"])
 
 
 if __name__ == "__main__":

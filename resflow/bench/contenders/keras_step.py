@@ -1,4 +1,4 @@
-"""Opponent: the same network of stock Keras layers, trained by `fit` on images in memory."""
+"""An opponent of resflow's step: the same network of stock Keras layers, trained by `fit` on images in memory."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import tensorflow as tf
 
 from resflow.architectures import Architecture, Block, Conv, blocks, stem_conv
 from resflow.bench import process
-from resflow.bench.clock import BATCHES, timed
+from resflow.bench.clock import BATCHES, time_training
 
 layers = keras.layers
 AHEAD = 2  # batches
 
 
-def network(arch: Architecture, image_size: int, classes: int, l2: float = 0.0) -> keras.Model:
-    """The tables of `architectures` in stock layers, under resflow's layer names.
+def build_network(arch: Architecture, image_size: int, classes: int, l2: float = 0.0) -> keras.Model:
+    """Build the tables of `architectures` of stock layers, under resflow's layer names.
 
-    Computes what `models.build` computes. `l2` > 0 adds l2 |w|^2 of every kernel to the loss.
+    It computes what `models.build.build_network` computes. `l2` > 0 adds l2 |w|^2 of every kernel to the loss.
     """
     penalty = keras.regularizers.L2(l2) if l2 else None
-    net = backbone(arch, image_size, penalty)
+    net = build_backbone(arch, image_size, penalty)
     head = layers.Dense(classes, dtype="float32", kernel_regularizer=penalty, name="head")
     return keras.Model(net.input, head(layers.GlobalAveragePooling2D()(net.output)))
 
 
-def backbone(arch: Architecture, image_size: int, penalty: Any = None) -> keras.Model:
-    """All before the head; its output is the last map. Variants v1 and v1.5.
+def build_backbone(arch: Architecture, image_size: int, penalty: Any = None) -> keras.Model:
+    """Build all layers before the head; the output is the last map. Variants v1 and v1.5.
 
-    Explicit padding only where Keras' `same` would be lopsided, as in keras.applications.
+    Padding is explicit only where Keras' `same` would be lopsided, as in keras.applications.
     """
 
     def convolved(x: Any, conv: Conv) -> Any:
@@ -57,8 +57,8 @@ def backbone(arch: Architecture, image_size: int, penalty: Any = None) -> keras.
             shortcut = convolved(shortcut, table.shortcut)
         elif table.shortcut == "zero_pad":
             extra = table.convs[-1].outputs - shortcut.shape[-1]
-            kept = shortcut[:, :: table.stride, :: table.stride]
-            shortcut = keras.ops.pad(kept, [[0, 0], [0, 0], [0, 0], [extra // 2, extra - extra // 2]])
+            thinned = shortcut[:, :: table.stride, :: table.stride]
+            shortcut = keras.ops.pad(thinned, [[0, 0], [0, 0], [0, 0], [extra // 2, extra - extra // 2]])
         if table.shortcut != "none":
             x = layers.Add()([x, shortcut])
         return layers.ReLU()(x)
@@ -72,11 +72,11 @@ def backbone(arch: Architecture, image_size: int, penalty: Any = None) -> keras.
     return keras.Model(inputs, x)
 
 
-def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """Arrays as batches in their order, for `fit` and `evaluate`; what does not fill a last batch makes a smaller one.
+def make_batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Return arrays as batches in their order, for `fit` and `evaluate`; the last one may be smaller.
 
-    What Keras makes of arrays itself runs tf.data's autotuning, with which a short `fit` took 1.1 to 1.4 times as long
-    under TensorFlow 2.21: `resflow bench step --all` measures both.
+    Keras itself feeds arrays through tf.data's autotuning, with which a short `fit` took 1.1 to 1.4 times as long under
+    TensorFlow 2.21: `resflow bench step --all` measures both.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -90,7 +90,7 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
     tf.config.threading.set_inter_op_parallelism_threads(spec["threads"])
     keras.mixed_precision.set_global_policy(spec["precision"])
     arch, size, batch_size, classes = Architecture(**spec["arch"]), spec["size"], spec["batch_size"], spec["classes"]
-    model = network(arch, size, classes)
+    model = build_network(arch, size, classes)
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -103,12 +103,12 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
     def train(steps: int) -> None:
         part = slice(steps * batch_size)
         if spec.get("dataset"):
-            model.fit(batches(images[part], labels[part], batch_size), shuffle=False, verbose=0)
+            model.fit(make_batches(images[part], labels[part], batch_size), shuffle=False, verbose=0)
         else:
             model.fit(images[part], labels[part], batch_size, epochs=1, verbose=0)
 
     parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    return {**timed(train, batch_size, spec["seconds"]), "parameters": parameters, "keras": keras.__version__}
+    return {**time_training(train, batch_size, spec["seconds"]), "parameters": parameters, "keras": keras.__version__}
 
 
 if __name__ == "__main__":

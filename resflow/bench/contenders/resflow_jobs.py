@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from resflow.bench import process
-from resflow.bench.clock import BATCHES, timed
+from resflow.bench.clock import BATCHES, time_training
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load_dataset
 from resflow.study import costs
@@ -26,43 +27,43 @@ from resflow.workflow.plan import make_plan
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
-    return {"step": step, "input": feed, "trial": trial, "bare": bare, "worker": worker}[spec["job"]](spec)
+    return {"step": step, "input": feed, "trial": run_trial, "bare": run_bare, "worker": run_worker}[spec["job"]](spec)
 
 
 def step(spec: dict[str, Any]) -> dict[str, Any]:
     """Train as a trial does, its pipeline included, on images in memory."""
-    asked = make_plan(load_study(spec["study"], settings=spec["settings"]), prepare=False).trials[0]
-    train.configure(asked.execution)
-    learner = prepare_learner(asked, np.full(3, 128, np.float32), np.full(3, 64, np.float32))
-    batch_size, rate = asked.recipe.batch_size, tf.constant(0.01)
-    images = _noise(asked, BATCHES * batch_size)
+    trial = make_plan(load_study(spec["study"], settings=spec["settings"]), prepare=False).trials[0]
+    train.configure(trial.execution)
+    learner = prepare_learner(trial, np.full(3, 128, np.float32), np.full(3, 64, np.float32))
+    batch_size, rate = trial.recipe.batch_size, tf.constant(0.01)
+    images = _make_noise(trial, BATCHES * batch_size)
     epochs = itertools.count(1)
 
-    def passing(steps: int) -> None:
-        part = _first(images, steps * batch_size)
-        batches = pipeline.training_batches(part, Augmentation(), 1, next(epochs), batch_size, asked.execution.threads)
+    def run_steps(steps: int) -> None:
+        part = _take(images, steps * batch_size)
+        batches = pipeline.training_batches(part, Augmentation(), 1, next(epochs), batch_size, trial.execution.threads)
         losses = [learner.step(x, y, rate) for x, y in batches]
         float(np.mean([loss.numpy() for loss in losses]))
 
     parameters = sum(int(np.prod(v.shape)) for v in learner.model.trainable_variables)
     return {
-        **timed(passing, batch_size, spec["seconds"]),
+        **time_training(run_steps, batch_size, spec["seconds"]),
         "parameters": parameters,
-        "execution": asked.execution.model_dump(),
+        "execution": trial.execution.model_dump(),
     }
 
 
-def _noise(asked: Trial, count: int) -> Dataset:
+def _make_noise(trial: Trial, count: int) -> Dataset:
     draw = np.random.default_rng(0)
-    size, none = asked.data.image_size, np.arange(0)
+    size, none = trial.data.image_size, np.arange(0)
     return Dataset(
         source="noise",
         identity="",
         image_size=size,
         images=draw.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
-        labels=draw.integers(0, asked.classes, count),
+        labels=draw.integers(0, trial.classes, count),
         names=(),
-        class_names=("",) * asked.classes,
+        class_names=("",) * trial.classes,
         split="",
         split_hash="",
         train=np.arange(count),
@@ -71,32 +72,30 @@ def _noise(asked: Trial, count: int) -> Dataset:
     )
 
 
-def _first(dataset: Dataset, count: int) -> Dataset:
-    from dataclasses import replace
-
+def _take(dataset: Dataset, count: int) -> Dataset:
     return replace(dataset, train=dataset.train[:count])
 
 
 def feed(spec: dict[str, Any]) -> dict[str, Any]:
-    """Whole epochs of augmented batches, from the decoded cache to the device, with nothing that consumes them."""
+    """Time whole epochs of augmented batches, from the decoded cache to the device, with nothing that consumes them."""
     tf.config.threading.set_intra_op_parallelism_threads(spec["threads"])
     dataset, batch_size = load_dataset(Path(spec["folder"])), spec["batch_size"]
     augmentation, epochs = Augmentation(**spec["augmentation"]), itertools.count(1)
 
-    def passing(steps: int) -> None:
-        part = _first(dataset, steps * batch_size)
+    def run_steps(steps: int) -> None:
+        part = _take(dataset, steps * batch_size)
         for images, _ in pipeline.training_batches(part, augmentation, 1, next(epochs), batch_size, spec["threads"]):
             images.numpy()
 
-    return timed(passing, batch_size, spec["seconds"], len(dataset.train) // batch_size)
+    return time_training(run_steps, batch_size, spec["seconds"], len(dataset.train) // batch_size)
 
 
-def trial(spec: dict[str, Any]) -> dict[str, Any]:
-    """The first trial of a study through resflow's harness; wall seconds of `train.run`."""
-    asked, folder = _first_trial(spec)
-    train.configure(asked.execution)
+def run_trial(spec: dict[str, Any]) -> dict[str, Any]:
+    """Run the first trial of a study through resflow's harness; measure the wall seconds of `train.train_trial`."""
+    trial, folder = _first_trial(spec)
+    train.configure(trial.execution)
     start = time.perf_counter()
-    record = train.train_trial(asked, folder).record
+    record = train.train_trial(trial, folder).record
     if record.status != "completed":
         raise RuntimeError(f"the trial {record.status}: {record.reason}")
     return {"seconds": time.perf_counter() - start}
@@ -107,17 +106,17 @@ def _first_trial(spec: dict[str, Any]) -> tuple[Trial, Path]:
     return plan.trials[0], plan.folders[plan.trials[0].id]
 
 
-def bare(spec: dict[str, Any]) -> dict[str, Any]:
-    """The same trial without a harness: all batches lie ready, nothing is recorded.
+def run_bare(spec: dict[str, Any]) -> dict[str, Any]:
+    """Run the same trial without a harness: all batches lie ready, nothing is recorded.
 
     Returns wall seconds in all, of building the network, of each epoch's steps and of each evaluation.
     """
-    asked, folder = _first_trial(spec)
-    train.configure(asked.execution)
-    dataset, recipe = load_dataset(folder, asked.data.split, asked.split_seed), asked.recipe
+    trial, folder = _first_trial(spec)
+    train.configure(trial.execution)
+    dataset, recipe = load_dataset(folder, trial.data.split, trial.split_seed), trial.recipe
     steps = len(dataset.train) // recipe.batch_size
     epochs = [
-        list(pipeline.training_batches(dataset, recipe.augmentation, asked.seed, e, recipe.batch_size))
+        list(pipeline.training_batches(dataset, recipe.augmentation, trial.seed, e, recipe.batch_size))
         for e in range(1, recipe.epochs + 1)
     ]
     parts = {
@@ -127,7 +126,7 @@ def bare(spec: dict[str, Any]) -> dict[str, Any]:
     statistics = pipeline.channel_statistics(dataset)
     seconds: dict[str, list[float]] = {"steps": [], "evaluation": []}
     start = time.perf_counter()
-    learner = prepare_learner(asked, *statistics)
+    learner = prepare_learner(trial, *statistics)
     building = time.perf_counter() - start
 
     def evaluate(part: str) -> None:
@@ -149,18 +148,18 @@ def bare(spec: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "building": building, **seconds, "steps_an_epoch": steps}
 
 
-def worker(spec: dict[str, Any]) -> dict[str, Any]:
-    """Run a study's trials in turn, over and over, as a worker of Ray does; resident memory (MB) after each."""
+def run_worker(spec: dict[str, Any]) -> dict[str, Any]:
+    """Run a study's trials in turn, over and over, as a worker of Ray does; measure resident memory (MB) after each."""
     plan = make_plan(load_study(spec["study"], settings=spec["settings"]))
     longest_first = costs.sort_trials(plan.trials)
     train.configure(longest_first[0].execution)
-    memory, seconds, used = [], [], []
-    for asked in itertools.islice(itertools.cycle(longest_first), spec["trials"]):
-        used.append(graph_key(asked) in graphs)
-        seconds.append(round(train.train_trial(asked, plan.folders[asked.id]).record.seconds, 2))
+    memory, seconds, reused = [], [], []
+    for trial in itertools.islice(itertools.cycle(longest_first), spec["trials"]):
+        reused.append(graph_key(trial) in graphs)
+        seconds.append(round(train.train_trial(trial, plan.folders[trial.id]).record.seconds, 2))
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         memory.append(round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
-    return {"rss_mb": memory, "seconds": seconds, "used_graph": used, "arms": len(plan.study.arms)}
+    return {"rss_mb": memory, "seconds": seconds, "used_graph": reused, "arms": len(plan.study.arms)}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Opponent: the same network in PyTorch, trained eagerly on tensors in memory.
+"""An opponent of resflow's step: the same network in PyTorch, trained eagerly on tensors in memory.
 
-Runs in any Python that has PyTorch: of resflow it needs what is pure Python.
+It runs in any Python that has PyTorch: the modules of resflow that it imports are pure Python.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from torch import nn
 
 from resflow.architectures import Architecture, Block, Conv, blocks, feature_channels, stem_conv
 from resflow.bench import process
-from resflow.bench.clock import BATCHES, timed
+from resflow.bench.clock import BATCHES, time_training
 
 
-def _convolved(conv: Conv) -> nn.Sequential:
+def _conv_bn(conv: Conv) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(conv.inputs, conv.outputs, conv.kernel, conv.stride, conv.kernel // 2, bias=False),
         nn.BatchNorm2d(conv.outputs),
@@ -27,28 +27,28 @@ class _Residual(nn.Module):
 
     def __init__(self, table: Block) -> None:
         super().__init__()
-        parts: list[nn.Module] = [_convolved(table.convs[0])]
+        parts: list[nn.Module] = [_conv_bn(table.convs[0])]
         for conv in table.convs[1:]:
-            parts += [nn.ReLU(inplace=True), _convolved(conv)]
+            parts += [nn.ReLU(inplace=True), _conv_bn(conv)]
         self.body = nn.Sequential(*parts)
         self.kind, self.stride = table.shortcut, table.stride
-        self.shortcut = _convolved(table.shortcut) if isinstance(table.shortcut, Conv) else nn.Identity()
+        self.shortcut = _conv_bn(table.shortcut) if isinstance(table.shortcut, Conv) else nn.Identity()
         self.extra = table.convs[-1].outputs - table.convs[0].inputs
 
     def forward(self, x: Any) -> Any:
         y = self.body(x)
         if self.kind == "zero_pad":
             front = self.extra // 2
-            kept = x[:, :, :: self.stride, :: self.stride]
-            y = y + nn.functional.pad(kept, (0, 0, 0, 0, front, self.extra - front))
+            thinned = x[:, :, :: self.stride, :: self.stride]
+            y = y + nn.functional.pad(thinned, (0, 0, 0, 0, front, self.extra - front))
         elif self.kind != "none":
             y = y + self.shortcut(x)
         return nn.functional.relu(y, inplace=True)
 
 
-def network(arch: Architecture, classes: int) -> nn.Module:
-    """The tables of `architectures` over (n, 3, size, size); logits (n, classes)."""
-    stem: list[nn.Module] = [_convolved(stem_conv(arch)), nn.ReLU(inplace=True)]
+def build_network(arch: Architecture, classes: int) -> nn.Module:
+    """Build the tables of `architectures`: images (n, 3, size, size) to logits (n, classes)."""
+    stem: list[nn.Module] = [_conv_bn(stem_conv(arch)), nn.ReLU(inplace=True)]
     if arch.stem == "imagenet":
         stem.append(nn.MaxPool2d(3, 2, 1))
     body = [_Residual(table) for table in blocks(arch)]
@@ -62,7 +62,7 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(0)
     layout = torch.channels_last if spec.get("channels_last") else torch.contiguous_format
     batch_size, size, classes = spec["batch_size"], spec["size"], spec["classes"]
-    model = network(Architecture(**spec["arch"]), classes).to(memory_format=layout)
+    model = build_network(Architecture(**spec["arch"]), classes).to(memory_format=layout)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     batches = [
         (torch.randn(batch_size, 3, size, size).to(memory_format=layout), torch.randint(0, classes, (batch_size,)))
@@ -79,7 +79,7 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
             optimizer.step()
 
     parameters = sum(p.numel() for p in model.parameters())
-    return {**timed(train, batch_size, spec["seconds"]), "parameters": parameters, "torch": torch.__version__}
+    return {**time_training(train, batch_size, spec["seconds"]), "parameters": parameters, "torch": torch.__version__}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from support import tiny
 from typer.testing import CliRunner
 
-from resflow.bench import frozen_contest, page, process, saving
+from resflow.bench import frozen, page, process, saving
 from resflow.bench.contenders import frozen_script
 from resflow.cli import main
 from resflow.data import pipeline
@@ -33,8 +33,8 @@ SMALL = {"network.depth": 18, "network.width": 0.0625, "data.image_size": 16, "r
 AUGMENTATION = {"flip": True, "rotation": 20.0, "zoom": 0.2}
 
 
-def head(hidden: tuple[int, ...] = (), **asked: Any) -> dict[str, Any]:
-    return {"hidden": hidden, "activation": "elu", **asked}
+def head(hidden: tuple[int, ...] = (), **settings: Any) -> dict[str, Any]:
+    return {"hidden": hidden, "activation": "elu", **settings}
 
 
 HEADS = [head(), head((6,), pooling="flatten"), head((6, 5), pooling="flatten", dropout=0.4)]
@@ -42,8 +42,8 @@ HEADS = [head(), head((6,), pooling="flatten"), head((6, 5), pooling="flatten", 
 
 def frozen_trial(folder: Path, file: Path, **settings: Any) -> Trial:
     """A tiny trial on a frozen backbone whose random weights are written into `file`."""
-    given = {"optimizer": "adam", "learning_rate": 0.01, "schedule": "constant", "weight_decay": 0.0, **settings}
-    trial = tiny.trial(folder, finetune="frozen", **given)
+    recipe = {"optimizer": "adam", "learning_rate": 0.01, "schedule": "constant", "weight_decay": 0.0, **settings}
+    trial = tiny.trial(folder, finetune="frozen", **recipe)
     net = build_network(trial.architecture, trial.data.image_size, trial.classes)
     initialise(net, seed=5)
     pixels = choose_normalisation(trial, load_dataset(folder))
@@ -56,20 +56,20 @@ def frozen_trial(folder: Path, file: Path, **settings: Any) -> Trial:
 
 @pytest.mark.usefixtures("tensorflow_on_one_thread")
 @pytest.mark.parametrize(
-    ("asked", "augmentation"), [(HEADS[0], {}), *((asked, AUGMENTATION) for asked in HEADS[1:])], ids=str
+    ("settings", "augmentation"), [(HEADS[0], {}), *((settings, AUGMENTATION) for settings in HEADS[1:])], ids=str
 )
-def test_the_script_trains_as_resflow_does(asked: Any, augmentation: Any, tmp_path: Path) -> None:
+def test_the_script_trains_as_resflow_does(settings: Any, augmentation: Any, tmp_path: Path) -> None:
     """Every epoch's losses: so also weights, views, order, masks, rates and the optimiser."""
     folder = tiny.prepare()
-    trial = frozen_trial(folder, tmp_path / "net.safetensors", head=asked, augmentation=augmentation)
+    trial = frozen_trial(folder, tmp_path / "net.safetensors", head=settings, augmentation=augmentation)
     assert trial.shares_features
     outcome = train.train_trial(trial, folder)
     assert outcome.record.status == "completed", outcome.record.reason
-    theirs = frozen_script.Script(trial, load_dataset(folder)).run(trial, trial.recipe.epochs, keyed=True)
-    for mine, other in zip(outcome.history.to_dict("records"), theirs["history"], strict=True):
+    script = frozen_script.Script(trial, load_dataset(folder)).run(trial, trial.recipe.epochs, keyed=True)
+    for row, script_row in zip(outcome.history.to_dict("records"), script["history"], strict=True):
         for key in ("batch_loss", "train_loss", "validation_loss"):
-            assert other[key] == pytest.approx(mine[key], abs=1e-3), key
-    assert theirs["test_top1"] == pytest.approx(outcome.record.metrics["test_top1"], abs=0.06)  # one of 18 images
+            assert script_row[key] == pytest.approx(row[key], abs=1e-3), key
+    assert script["test_top1"] == pytest.approx(outcome.record.metrics["test_top1"], abs=0.06)  # one of 18 images
 
 
 @pytest.mark.usefixtures("tensorflow_on_one_thread")
@@ -77,7 +77,7 @@ def test_no_gradient_passes_the_scripts_backbone_and_its_statistics_stay(tmp_pat
     folder = tiny.prepare()
     trial = frozen_trial(folder, tmp_path / "net.safetensors", head=head((6,)))
     script = frozen_script.Script(trial, load_dataset(folder))
-    assert [v.path for v in script.network(trial, keyed=False).trainable_variables] == [
+    assert [v.path for v in script.build_network(trial, keyed=False).trainable_variables] == [
         "head_hidden1/kernel",
         "head_hidden1/bias",
         "head/kernel",
@@ -94,7 +94,8 @@ def test_the_timed_script_has_keras_own_dropout(tmp_path: Path) -> None:
     folder = tiny.prepare()
     trial = frozen_trial(folder, tmp_path / "net.safetensors", head=HEADS[2])
     kinds = {
-        keyed: {type(layer) for layer in frozen_script._head((2, 2, 8), trial, keyed).layers} for keyed in (False, True)
+        keyed: {type(layer) for layer in frozen_script._build_head((2, 2, 8), trial, keyed).layers}
+        for keyed in (False, True)
     }
     assert keras.layers.Dropout in kinds[False]
     assert not {keras.layers.Dropout} & kinds[True]
@@ -104,12 +105,12 @@ def test_the_timed_script_has_keras_own_dropout(tmp_path: Path) -> None:
 def test_the_backbones_random_weights_keep_features_in_bounds(tmp_path: Path) -> None:
     """Means and variances of the batch norms are those of images, so that 18 layers neither blow up nor vanish."""
     file = tmp_path / "net.safetensors"
-    spec = {"study": str(frozen_contest.STUDY), "profile": "clean"}
+    spec = {"study": str(frozen.STUDY), "profile": "clean"}
     process.ask(
-        "contenders.frozen_script",
+        "frozen_script",
         {**spec, "settings": {**SMALL, **UNLOADED}, "job": "random_weights", "file": str(file)},
     )
-    plan = make_plan(load_study(spec["study"], spec["profile"], settings={**SMALL, "network.weights": str(file)}))
+    plan = make_plan(load_study(spec["study"], spec["profile"], {**SMALL, "network.weights": str(file)}))
     trial = plan.trials[0]
     dataset = load_dataset(plan.folders[trial.id], trial.data.split, trial.split_seed)
     net = build_backbone(trial.architecture, dataset.image_size)
@@ -134,7 +135,7 @@ def timed_trial(building: float = 2.0, first: float = 7.0) -> dict[str, Any]:
 def test_the_scripts_parts_are_scaled_each_by_what_it_happens_for() -> None:
     timed = [timed_trial(), timed_trial(building=4.0, first=1.0)]
     wall = 11.0 + sum(trial["seconds"] for trial in timed)
-    assert frozen_contest.scaled(wall, timed, trials=18, epochs=20) == {
+    assert frozen.scale(wall, timed, trials=18, epochs=20) == {
         "start": 11.0,  # once
         "building_and_compiling": 18 * (9 + 5) / 2,  # once a trial
         "steps": 18 * 20 * 3.0,  # the median leaves the odd epoch out
@@ -148,13 +149,13 @@ def test_a_script_that_was_timed_whole_is_not_scaled() -> None:
     trial = timed_trial()
     trial["history"] = trial["history"][:2]
     trial["seconds"] = 2 + 4 + 13 + 6
-    assert sum(frozen_contest.scaled(30.0, [trial], trials=1, epochs=2).values()) == 30.0
+    assert sum(frozen.scale(30.0, [trial], trials=1, epochs=2).values()) == 30.0
 
 
 def test_the_causes_multiply_to_the_ratio() -> None:
     script = {"start": 10.0, "building_and_compiling": 40.0, "steps": 600.0, "test": 350.0}
-    ours = {"start_and_end": 12.0, "building_and_compiling": 6.0, "heads": 8.0, "features": 24.0}
-    causes = frozen_contest.causes_of(script, ours, {"resflow": 100, "script": 1000}, slots=2.0)
+    resflow = {"start_and_end": 12.0, "building_and_compiling": 6.0, "heads": 8.0, "features": 24.0}
+    causes = frozen.split_causes(script, resflow, {"resflow": 100, "script": 1000}, slots=2.0)
     assert math.prod(causes.values()) == pytest.approx(1000 / 50, rel=0.01)
     # 950 s of forward passes become 95; one process of resflow would take 48 s for them
     assert causes["sharing_features"] == round(1000 / 145, 3)
@@ -164,14 +165,14 @@ def test_the_causes_multiply_to_the_ratio() -> None:
 
 @pytest.mark.parametrize(("count", "names"), [(1, "a"), (2, "af"), (3, "acf"), (6, "abcdef"), (9, "abcdef")])
 def test_the_timed_heads_are_spread_over_all(count: int, names: str) -> None:
-    assert frozen_contest.spread("abcdef", count) == list(names)
+    assert frozen.choose_spread("abcdef", count) == list(names)
 
 
 def test_the_chosen_round_is_that_of_the_median_ratio() -> None:
     rounds = [{"ratio_vs_script": value} for value in (3.0, 1.0, 2.0, 9.0)]
-    assert frozen_contest.median_round(rounds[:3])["ratio_vs_script"] == 2.0
-    assert frozen_contest.median_round(rounds)["ratio_vs_script"] == 2.0
-    assert frozen_contest.median_round(rounds[3:])["ratio_vs_script"] == 9.0
+    assert frozen.median_round(rounds[:3])["ratio_vs_script"] == 2.0
+    assert frozen.median_round(rounds)["ratio_vs_script"] == 2.0
+    assert frozen.median_round(rounds[3:])["ratio_vs_script"] == 9.0
 
 
 def test_passes_are_counted_as_the_two_make_them() -> None:
@@ -179,19 +180,19 @@ def test_passes_are_counted_as_the_two_make_them() -> None:
     heads = {"a": {"hidden": []}, "b": {"hidden": [4], "pooling": "flatten"}}
     settings = {**SMALL, **UNLOADED, "seeds": 2, "factors.head": heads, "baseline": "a"}
     for profile, resflow in (("augmented", 2 * 2 * 800 + 1700), ("clean", 1700)):
-        plan = make_plan(load_study(str(frozen_contest.STUDY), profile, settings=settings), prepare=False)
-        frozen = [replace(t, recipe=t.recipe.model_copy(update={"finetune": "frozen"})) for t in plan.trials]
+        plan = make_plan(load_study(frozen.STUDY, profile, settings), prepare=False)
+        trials = [replace(t, recipe=t.recipe.model_copy(update={"finetune": "frozen"})) for t in plan.trials]
         script = 4 * (2 * (800 + 800 + 300) + 600)
-        assert frozen_contest.passes_of(frozen) == {"resflow": resflow, "script": script}
+        assert frozen.count_passes(trials) == {"resflow": resflow, "script": script}
 
 
 def test_losses_are_compared_trial_by_trial() -> None:
-    ours = {
+    resflow = {
         name: {"history": [{"batch_loss": loss, "validation_loss": loss}, {"batch_loss": 9, "validation_loss": 9}]}
         for name, loss in (("one", 2.0), ("two", 1.0), ("not asked for", 7.0))
     }
-    theirs = {"one": {"batch_loss": 2.25, "validation_loss": 2.0}, "two": {"batch_loss": 1.0, "validation_loss": 0.5}}
-    assert frozen_contest.losses_apart(ours, theirs) == {"batch_loss": 0.25, "validation_loss": 0.5}
+    script = {"one": {"batch_loss": 2.25, "validation_loss": 2.0}, "two": {"batch_loss": 1.0, "validation_loss": 0.5}}
+    assert frozen.compare_losses(resflow, script) == {"batch_loss": 0.25, "validation_loss": 0.5}
 
 
 # What is refused, shown and kept
@@ -204,9 +205,9 @@ def test_losses_are_compared_trial_by_trial() -> None:
 def test_a_study_that_the_script_cannot_run_is_refused(
     setting: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "ask", lambda *asked: pytest.fail("a process was started"))
+    monkeypatch.setattr(process, "ask", lambda *arguments: pytest.fail("a process was started"))
     with pytest.raises(ResflowError, match=f"sets {setting}, which the script"):
-        frozen_contest.run({**SMALL, setting: value}, 1, 1, 2, lambda said: None)
+        frozen.run({**SMALL, setting: value}, 1, 1, 2, lambda text: None)
 
 
 def result() -> dict[str, Any]:
@@ -233,22 +234,22 @@ def result() -> dict[str, Any]:
 
 
 def test_the_page_shows_ratios_causes_and_what_was_timed(tmp_path: Path) -> None:
-    kept = saving.write(tmp_path, saving.complete(result(), "resflow bench frozen"))
-    assert kept.name == "frozen-resnet50-64px.json"
-    shown = (tmp_path / "README.md").read_text()
-    assert "Head study: 2 heads × 2 seeds, 20 epochs, on a frozen ResNet-50 at 64×64" in shown
-    assert "| with augmentation: resflow study against the script | 100.0 s against 1,250 s |" in shown
-    assert "| timed of the script | 2 of 18 trials, 3 of 20 epochs; the rest is scaled |" in shown
+    path = saving.write(tmp_path, saving.complete(result(), "resflow bench frozen"))
+    assert path.name == "frozen-resnet50-64px.json"
+    text = (tmp_path / "README.md").read_text()
+    assert "Head study: 2 heads × 2 seeds, 20 epochs, on a frozen ResNet-50 at 64×64" in text
+    assert "| with augmentation: resflow study against the script | 100.0 s against 1,250 s |" in text
+    assert "| timed of the script | 2 of 18 trials, 3 of 20 epochs; the rest is scaled |" in text
     for cause in page.CAUSES.values():
-        assert shown.count(f"|   of it {cause} | 1.50 × |") == 2
+        assert text.count(f"|   of it {cause} | 1.50 × |") == 2
 
 
 def test_every_cause_has_a_name() -> None:
-    script, ours = (
+    script, resflow = (
         {"start": 1.0, "building_and_compiling": 1.0, "steps": 1.0},
         dict.fromkeys(("start_and_end", "building_and_compiling", "heads", "features"), 1.0),
     )
-    assert set(frozen_contest.causes_of(script, ours, {"resflow": 1, "script": 2}, 1.0)) == set(page.CAUSES)
+    assert set(frozen.split_causes(script, resflow, {"resflow": 1, "script": 2}, 1.0)) == set(page.CAUSES)
 
 
 # From end to end, tiny
@@ -263,12 +264,12 @@ def test_frozen_end_to_end(tmp_path: Path) -> None:
     words += ["--trials", "1", "--epochs", "2", "--rounds", "1", "--out", str(tmp_path), "--json"]
     done = CliRunner().invoke(main.app, ["bench", "frozen", *words])
     assert done.exit_code == 0, (done.output, done.exception)
-    said = json.loads(done.stdout)
+    answer = json.loads(done.stdout)
     assert (tmp_path / "frozen-resnet18-16px.json").is_file()
     assert not {str(tmp_path), str(feature_cache.root())} & set(done.stdout.split('"'))
-    for variant in frozen_contest.VARIANTS:
-        assert max(said["first_epoch_loss_difference"][variant].values()) < 1e-3
-        ratio = said["ratio_vs_script"][variant]
-        assert math.prod(said["causes"][variant].values()) == pytest.approx(ratio, rel=0.05)
-        for side, parts in said["parts_s"][variant].items():
-            assert sum(parts.values()) == pytest.approx(said["wall_s"][variant][side], abs=0.1)
+    for variant in frozen.VARIANTS:
+        assert max(answer["first_epoch_loss_difference"][variant].values()) < 1e-3
+        ratio = answer["ratio_vs_script"][variant]
+        assert math.prod(answer["causes"][variant].values()) == pytest.approx(ratio, rel=0.05)
+        for side, parts in answer["parts_s"][variant].items():
+            assert sum(parts.values()) == pytest.approx(answer["wall_s"][variant][side], abs=0.1)

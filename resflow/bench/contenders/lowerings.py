@@ -1,4 +1,4 @@
-"""What the table of lowerings in `models.layers` rests on: both ways of computing each kind of convolution."""
+"""Both ways of computing each kind of convolution: the table of lowerings in `models.layers` rests on them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ SHAPES = [
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
-    """`threads`, least `seconds` a measurement -> GFLOP/s of forward and backward pass by shape and lowering."""
+    """Measure GFLOP/s of forward and backward pass by shape and lowering, for `seconds` each at least."""
     train.configure(Execution(device="cpu", threads=spec["threads"]))
-    return {"shapes": [_shape(*shape, spec["seconds"]) for shape in SHAPES], "batch_size": BATCH}
+    return {"shapes": [_measure(*shape, spec["seconds"]) for shape in SHAPES], "batch_size": BATCH}
 
 
-def _shape(kernel: int, stride: int, channels: int, filters: int, side: int, seconds: float) -> dict[str, Any]:
+def _measure(kernel: int, stride: int, channels: int, filters: int, side: int, seconds: float) -> dict[str, Any]:
     size = ceil(side / stride)
     draw = np.random.default_rng(0)
     inputs, weights, slope = (
@@ -70,12 +70,12 @@ def _seconds(way: Callable[..., Any], inputs: Any, weights: Any, slope: Any, str
 
     for _ in range(3):
         both(inputs, weights, slope)
-    taken: list[float] = []
-    while len(taken) < LEAST_RUNS or sum(taken) < least:
+    times: list[float] = []
+    while len(times) < LEAST_RUNS or sum(times) < least:
         start = time.perf_counter()
         both(inputs, weights, slope)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Outcomes of trials that nobody trained: what bookkeeping is measured on. Never a result."""
+"""Outcomes of trials that nobody trained, for measuring bookkeeping. Never a result."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SCORES = ("train_top1", "validation_top1")
 TEST_IMAGES = 300
 
 
-def outcome(trial: Trial, epochs: int) -> Outcome:
-    """A completed trial whose curves rise to a level that depends on its arm, with noise that depends on its seed."""
+def make_outcome(trial: Trial, epochs: int) -> Outcome:
+    """Return a completed trial whose curves rise to a level of its arm's, with noise of its seed's."""
     draw = np.random.default_rng([trial.seed, *trial.arm.encode()])
     level = np.random.default_rng(list(trial.arm.encode())).uniform(0.3, 0.8)
     epoch = np.arange(1, epochs + 1)
     curves = {name: _curve(level, epoch / epochs, draw) for name in SCORES}
     losses = {name.replace("top1", "loss"): -np.log(curve) for name, curve in curves.items()}
     rate = np.full(epochs, trial.recipe.learning_rate)
-    shown = {"epoch": epoch, "learning_rate": rate, "batch_loss": losses["train_loss"], **curves, **losses}
-    history = pd.DataFrame({**shown, "seconds": np.ones(epochs)})[list(HISTORY_COLUMNS)]
+    columns = {"epoch": epoch, "learning_rate": rate, "batch_loss": losses["train_loss"], **curves, **losses}
+    history = pd.DataFrame({**columns, "seconds": np.ones(epochs)})[list(HISTORY_COLUMNS)]
     last: dict[str, float] = {name: float(history[name].iloc[-1]) for name in (*curves, *losses)}
     test = round(last["validation_top1"] * TEST_IMAGES) / TEST_IMAGES
     record = make_record(
@@ -60,21 +60,21 @@ def _curve(level: float, part: np.ndarray, draw: np.random.Generator) -> np.ndar
     return np.clip(level * (1 - np.exp(-4 * part)) + draw.normal(0, 0.01, len(part)), 0.01, 0.99)
 
 
-def write(run: Path, trials: list[Trial], epochs: int) -> None:
-    """Write the records of these trials as `records.write` does, but for the disk's leave: thousands in seconds.
+def write_records(run: Path, trials: list[Trial], epochs: int) -> None:
+    """Write the records of some trials as `write_record` does, but without waiting for the disk: thousands in seconds.
 
     All have the predictions of the first; no report reads more than one.
     """
-    first = write_record(run, outcome(trials[0], epochs))
+    first = write_record(run, make_outcome(trials[0], epochs))
     predictions = (first / "predictions.parquet").read_bytes()
     for trial in trials[1:]:
-        made, folder = outcome(trial, epochs), trial_folder(run, trial.id)
+        outcome, folder = make_outcome(trial, epochs), trial_folder(run, trial.id)
         folder.mkdir()
-        made.history.to_csv(folder / "history.csv", index=False)
+        outcome.history.to_csv(folder / "history.csv", index=False)
         (folder / "predictions.parquet").write_bytes(predictions)
-        (folder / "record.json").write_text(json.dumps(made.record.model_dump(), indent=1) + "\n", encoding="utf-8")
+        (folder / "record.json").write_text(json.dumps(outcome.record.model_dump(), indent=1) + "\n", encoding="utf-8")
 
 
-def idle(trial: Trial, *given: Any) -> Outcome:
-    """What a worker does in place of training: nothing."""
-    return outcome(trial, 1)
+def do_nothing(trial: Trial, *arguments: Any) -> Outcome:
+    """Do nothing, in place of training in a worker, and return an outcome."""
+    return make_outcome(trial, 1)

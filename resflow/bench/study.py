@@ -1,4 +1,4 @@
-"""A small study by `resflow study` and by script.py: wall seconds, the same numbers, and where the time goes."""
+"""The time of a small study by `resflow study` and by study_script.py, its causes, and the agreement of the numbers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from resflow.bench import process
-from resflow.bench.contest import Contender, Say, in_turn, median, ratio
+from resflow.bench.contest import Contender, Say, ask_in_turn, median, ratio
 from resflow.errors import ResflowError
 from resflow.records.run import Run, load_run
 from resflow.study.load import load_study
 from resflow.study.trial import Trial
 from resflow.workflow.plan import make_plan
 
-STUDY = Path(__file__).with_name("depth.yaml")
+STUDY = Path(__file__).with_name("study.yaml")
 EARLY_STEPS = 2
 MAIN = "from resflow.cli.main import main; main()"
 
@@ -32,23 +32,23 @@ def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict
     Raises StudyError for a bad study, ResflowError for one that the script cannot run or where a trial fails.
     """
     study = study.absolute()
-    plan = make_plan(load_study(str(study), settings=settings))  # decodes the images: neither of the two has to
-    for trial in plan.trials:
+    for trial in make_plan(load_study(study, settings=settings), prepare=False).trials:
         _check(trial)
+    plan = make_plan(load_study(study, settings=settings))  # decodes the images: neither of the two has to
     spec = {"study": str(study), "settings": dict(settings)}
-    ours, scripts = [], []
+    studies, scripts = [], []
     for number in range(1, rounds + 1):
         say(f"round {number}/{rounds}: script")
-        scripts.append(_script(spec))
+        scripts.append(_run_script(spec))
         say(f"round {number}/{rounds}: resflow study")
-        ours.append(resflow_study(study, settings))
-    loops = in_turn(
-        [Contender(job, "contenders.resflow_jobs", {**spec, "job": job}) for job in ("bare", "trial")],
+        studies.append(run_resflow_study(study, settings))
+    loops = ask_in_turn(
+        [Contender(job, "resflow_jobs", {**spec, "job": job}) for job in ("bare", "trial")],
         max(rounds, 2),
         say,
     )
     say("losses step by step")
-    wall, script_wall = median(ours, "wall_s"), median(scripts, "wall_s")
+    wall, script_wall = median(studies, "wall_s"), median(scripts, "wall_s")
     bare = median(loops["bare"], "seconds")
     first = plan.trials[0]
     return {
@@ -58,17 +58,17 @@ def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict
         "harness_overhead": round(median(loops["trial"], "seconds") / bare - 1, 4),
         "harness_s": {"trial": round(median(loops["trial"], "seconds"), 3), "bare": round(bare, 3)},
         "causes_s": {
-            cause: {"resflow": round(median(ours, cause), 2), "script": round(median(scripts, cause), 2)}
+            cause: {"resflow": round(median(studies, cause), 2), "script": round(median(scripts, cause), 2)}
             for cause in ("start_and_end", "building_and_compiling", "epochs")
         },
-        "trials_at_a_time": round(median(ours, "at_a_time"), 2),
+        "trials_at_a_time": round(median(studies, "at_a_time"), 2),
         "one_trial": _one_trial(scripts[-1]["trials"][0], loops["bare"][-1]),
-        **steps_apart(process.ask("agree", spec)),
-        **agreement(plan.trials, ours[-1]["trials"], {t["id"]: t for t in scripts[-1]["trials"]}),
+        **compare_steps(process.ask("step_losses", spec)),
+        **compare_trials(plan.trials, studies[-1]["trials"], {t["id"]: t for t in scripts[-1]["trials"]}),
         "rounds": {
-            "resflow_s": [round(a["wall_s"], 2) for a in ours],
+            "resflow_s": [round(a["wall_s"], 2) for a in studies],
             "script_s": [round(a["wall_s"], 2) for a in scripts],
-            **{f"{name}_s": [round(a["seconds"], 3) for a in given] for name, given in loops.items()},
+            **{f"{name}_s": [round(a["seconds"], 3) for a in answers] for name, answers in loops.items()},
         },
         "settings": {
             "study": plan.study.name,
@@ -86,9 +86,9 @@ def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict
 
 def _check(trial: Trial) -> None:
     """Raise ResflowError for a trial that the script's few lines do not cover."""
-    recipe, wanted = trial.recipe, {"optimizer": "sgd", "label_smoothing": 0.0, "early_stopping": None}
-    wanted |= {"test_weights": "last", "augmentation": type(recipe.augmentation)()}
-    odd = [name for name, value in wanted.items() if getattr(recipe, name) != value]
+    recipe, expected = trial.recipe, {"optimizer": "sgd", "label_smoothing": 0.0, "early_stopping": None}
+    expected |= {"test_weights": "last", "augmentation": type(recipe.augmentation)()}
+    odd = [name for name, value in expected.items() if getattr(recipe, name) != value]
     odd += ["schedule"] if recipe.schedule == "plateau" else []
     odd += ["precision"] if trial.execution.precision != "float32" else []
     if odd:
@@ -98,37 +98,42 @@ def _check(trial: Trial) -> None:
         )
 
 
-def _script(spec: dict[str, Any]) -> dict[str, Any]:
-    """The script's wall seconds, without those of reading the study: a plain script has its settings at hand."""
+def _run_script(spec: dict[str, Any]) -> dict[str, Any]:
+    """Measure the script's wall seconds without those of reading the study: a script has its settings at hand."""
     start = time.perf_counter()
-    answer = process.ask("contenders.script", spec)
+    answer = process.ask("study_script", spec)
     wall = time.perf_counter() - start - answer["preparing"]
     trials = answer["trials"]
     epochs = [[e["steps"] + e["evaluation"] for e in t["history"]] for t in trials]
-    return {"wall_s": wall, **causes(wall, wall, [t["seconds"] for t in trials], epochs, slots=1), "trials": trials}
+    return {
+        "wall_s": wall,
+        **split_causes(wall, wall, [t["seconds"] for t in trials], epochs, slots=1),
+        "trials": trials,
+    }
 
 
-def resflow_study(
+def run_resflow_study(
     study: Path,
     settings: Mapping[str, Any],
     profile: str | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """`resflow study` as a user types it, in a folder of its own; wall seconds of the whole process."""
+    """Run `resflow study` as a user types it, in a folder of its own, and measure the wall seconds of the process."""
     words = ["--profile", profile] if profile else []
     words += [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", MAIN, "study", str(study), *words, "--out", f"{folder}/run"]
         environment = {**process.environment(), **(variables or {})}
-        began, start = datetime.now(UTC), time.perf_counter()
+        begin, start = datetime.now(UTC), time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
         wall = time.perf_counter() - start
         if done.returncode:
             raise ResflowError(f"benchmark: resflow study failed: {process.last_line(done.stderr or done.stdout)}")
-        return {"wall_s": wall, **_measured(load_run(Path(folder) / "run"), wall, began)}
+        return {"wall_s": wall, **_measure(load_run(Path(folder) / "run"), wall, begin)}
 
 
-def _measured(run: Run, wall: float, began: datetime) -> dict[str, Any]:
+def _measure(run: Run, wall: float, begin: datetime) -> dict[str, Any]:
+    """Return a finished run's trials and the causes of its wall seconds. Raises ResflowError where a trial failed."""
     bad = [record for record in run.records if record.status != "completed"]
     if bad or not run.records:
         raise ResflowError(f"benchmark: {bad[0].reason if bad else 'no trial ran'}. Nothing was compared.")
@@ -137,13 +142,13 @@ def _measured(run: Run, wall: float, began: datetime) -> dict[str, Any]:
     # Records tell the time to the second: good enough for a span of minutes.
     first = min(datetime.fromisoformat(record.provenance["started"]) for record in run.records)
     last = max(datetime.fromisoformat(record.provenance["finished"]) for record in run.records)
-    span = min(wall, max(1.0, (last - max(first, began)).total_seconds()))
+    span = min(wall, max(1.0, (last - max(first, begin)).total_seconds()))
     seconds = [record.seconds for record in run.records]
     at_a_time = max(1.0, sum(seconds) / span)
     epochs = [list(frame["seconds"]) for frame in by_trial.values()]
     return {
         "at_a_time": at_a_time,
-        **causes(wall, span, seconds, epochs, at_a_time),
+        **split_causes(wall, span, seconds, epochs, at_a_time),
         "trials": {
             record.id: {"test_top1": record.metrics["test_top1"], "history": by_trial[record.id].to_dict("records")}
             for record in run.records
@@ -151,21 +156,21 @@ def _measured(run: Run, wall: float, began: datetime) -> dict[str, Any]:
     }
 
 
-def causes(
+def split_causes(
     wall: float, span: float, trials: Sequence[float], epochs: Sequence[Sequence[float]], slots: float
 ) -> dict[str, float]:
     """Split wall seconds by cause; the three parts add up to `wall`.
 
-    `trials` and `epochs` are seconds of each trial and of its epochs, `slots` how many ran at a time. What a
-    first epoch takes beyond the median of its later ones is tracing and compiling, as is what no epoch covers.
+    `trials` and `epochs` are seconds of each trial and of its epochs, `slots` how many ran at a time. The seconds of
+    a first epoch beyond the median of the later ones are tracing and compiling, as are those that no epoch covers.
     """
-    spent = sum(sum(own) - max(0.0, own[0] - statistics.median(own[1:] or own)) for own in epochs) / slots
+    training = sum(sum(own) - max(0.0, own[0] - statistics.median(own[1:] or own)) for own in epochs) / slots
     inside = min(sum(trials) / slots, span)
-    return {"start_and_end": wall - inside, "building_and_compiling": inside - spent, "epochs": spent}
+    return {"start_and_end": wall - inside, "building_and_compiling": inside - training, "epochs": training}
 
 
 def _one_trial(script: Mapping[str, Any], bare: Mapping[str, Any]) -> dict[str, Any]:
-    """Seconds of one later epoch's steps and evaluations of the first trial: the script with all cores to itself."""
+    """Return the seconds of the first trial's steps and evaluations in a later epoch: the script has all cores."""
     later = script["history"][1:] or script["history"]
     return {
         part: {
@@ -176,10 +181,11 @@ def _one_trial(script: Mapping[str, Any], bare: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def steps_apart(arms: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
-    """Largest |difference| of cross-entropy over arms (see agree.py): early steps, and the first epoch's mean.
+def compare_steps(arms: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    """Return the largest |difference| of cross-entropy (nats) over arms: of early steps, and of the first epoch's mean.
 
-    The second step follows one update, so that gradients, rates and L2 show in it; later, rounding grows by itself.
+    `arms` are the answer of contenders/step_losses.py. The second step follows one update, so that gradients, rates
+    and L2 show in it; later, rounding grows by itself.
     first_epoch_loss_noise is resflow against itself, its initial weights changed in their last bit.
     """
     early = [max(abs(a["resflow"][i] - a["script"][i]) for a in arms.values()) for i in range(EARLY_STEPS)]
@@ -187,26 +193,28 @@ def steps_apart(arms: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, 
     return {"first_steps_loss_difference": early, "first_epoch_loss_noise": noise}
 
 
-def agreement(
-    trials: Sequence[Trial], ours: Mapping[str, Mapping[str, Any]], theirs: Mapping[str, Mapping[str, Any]]
+def compare_trials(
+    trials: Sequence[Trial], resflow: Mapping[str, Mapping[str, Any]], script: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """How far the two are apart: losses of the first epoch, and final accuracy of each arm beside its seeds' spread.
+    """Compare losses of the first epoch, and the final accuracy of each arm beside its seeds' spread.
 
     first_epoch_loss_difference is the largest |difference| over trials of the mean training cross-entropy
     (nats) over the first epoch's batches. `within_spread` says that each arm's mean top-1 differs by no more
     than the range over its seeds, the wider of the two.
     """
-    apart = [abs(ours[t.id]["history"][0]["batch_loss"] - theirs[t.id]["history"][0]["batch_loss"]) for t in trials]
+    differences = [
+        abs(resflow[t.id]["history"][0]["batch_loss"] - script[t.id]["history"][0]["batch_loss"]) for t in trials
+    ]
     arms: dict[str, dict[str, float]] = {}
     for arm in dict.fromkeys(t.arm for t in trials):
-        mine, other = ([side[t.id]["test_top1"] for t in trials if t.arm == arm] for side in (ours, theirs))
+        ours, theirs = ([side[t.id]["test_top1"] for t in trials if t.arm == arm] for side in (resflow, script))
         arms[arm] = {
-            "resflow": round(statistics.mean(mine), 4),
-            "script": round(statistics.mean(other), 4),
-            "spread": round(max(max(mine) - min(mine), max(other) - min(other)), 4),
+            "resflow": round(statistics.mean(ours), 4),
+            "script": round(statistics.mean(theirs), 4),
+            "spread": round(max(max(ours) - min(ours), max(theirs) - min(theirs)), 4),
         }
     return {
-        "first_epoch_loss_difference": max(apart),
+        "first_epoch_loss_difference": max(differences),
         "final_test_top1": arms,
         "within_spread": all(abs(a["resflow"] - a["script"]) <= a["spread"] for a in arms.values()),
     }

@@ -1,4 +1,4 @@
-"""The bookkeeping of thousands of trials, a job a process: what it costs in seconds and in memory."""
+"""resflow's bookkeeping of thousands of trials: the seconds and the memory that each job takes in a process."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ import time
 from pathlib import Path
 from typing import Any
 
-from resflow.bench import process, stand_in
+from resflow.bench import process, stand_ins
 from resflow.study.load import load_study
 
 MEGABYTE = 1e6
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
-    return {"plan": plan, "records": records, "report": report, "idle": idle}[spec["job"]](spec)
+    return {"plan": plan, "records": write_records, "report": report, "idle": run_idle}[spec["job"]](spec)
 
 
-def _plan(spec: dict[str, Any]) -> Any:
+def _make_plan(spec: dict[str, Any]) -> Any:
     from resflow.workflow.plan import make_plan
 
-    return make_plan(load_study(spec["study"], settings={"seeds": spec["seeds"]}), out=Path(spec["run"]), prepare=False)
+    study = load_study(spec["study"], settings={"seeds": spec["seeds"]})
+    return make_plan(study, out=spec["run"], prepare=False)
 
 
 def plan(spec: dict[str, Any]) -> dict[str, Any]:
-    """Expand a study into trials; seconds without importing."""
+    """Expand a study into trials; its seconds are without those of imports."""
     from resflow.workflow.plan import make_plan, write_plan  # noqa: F401
 
     start = time.perf_counter()
-    return {"trials": len(_plan(spec).trials), "seconds": time.perf_counter() - start}
+    return {"trials": len(_make_plan(spec).trials), "seconds": time.perf_counter() - start}
 
 
-def records(spec: dict[str, Any]) -> dict[str, Any]:
-    """Make a run to report on."""
+def write_records(spec: dict[str, Any]) -> dict[str, Any]:
+    """Write a run to report on."""
     from resflow.workflow.plan import write_plan
 
-    made = _plan(spec)
-    write_plan(made)
-    stand_in.write(made.run, made.trials, spec["epochs"])
-    return {"records": len(made.trials)}
+    run_plan = _make_plan(spec)
+    write_plan(run_plan)
+    stand_ins.write_records(run_plan.run, run_plan.trials, spec["epochs"])
+    return {"records": len(run_plan.trials)}
 
 
 def report(spec: dict[str, Any]) -> dict[str, Any]:
-    """Read, analyse and report; seconds and the most memory of this process, its imports included."""
+    """Read, analyse and report; measure this process's seconds and its most memory, imports included."""
     start = time.perf_counter()
     from resflow.report.write import write_report
 
@@ -56,12 +57,12 @@ def report(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def idle(spec: dict[str, Any]) -> dict[str, Any]:
-    """Run trials that do nothing through Ray: when each ended, and this process's memory then."""
+def run_idle(spec: dict[str, Any]) -> dict[str, Any]:
+    """Run trials that do nothing through Ray; measure the second in which each ends, and this process's memory then."""
     from resflow.runner import execute
 
-    made = _plan(spec)
-    trials = made.trials[: spec["trials"]]
+    run_plan = _make_plan(spec)
+    trials = run_plan.trials[: spec["trials"]]
     ends: list[float] = []
     memory: list[float] = []
 
@@ -73,10 +74,11 @@ def idle(spec: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         folders = {trial.id: Path(place) for trial in trials}
-        done = execute.execute(execute.RunPlace(made.run, Path(place)), trials, folders, show, work=stand_in.idle)
-    if any(record.provenance.get("tensorflow") for record in done):
+        run_place = execute.RunPlace(run_plan.run, Path(place))
+        records = execute.execute(run_place, trials, folders, show, work=stand_ins.do_nothing)
+    if any(record.provenance.get("tensorflow") for record in records):
         raise RuntimeError("a worker imported TensorFlow for a trial that does nothing")
-    return {"ends": ends, "rss_mb": memory, "wall_s": time.perf_counter() - start, "records": len(done)}
+    return {"ends": ends, "rss_mb": memory, "wall_s": time.perf_counter() - start, "records": len(records)}
 
 
 def _resident() -> float:

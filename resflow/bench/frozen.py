@@ -1,5 +1,7 @@
-"""The head study by `resflow study`, which computes a frozen backbone once a view, and by frozen_script.py: wall
-seconds, the same numbers, and where the ratio comes from."""
+"""The time of the head study by `resflow study`, which computes a frozen backbone once a view, and by frozen_script.py.
+
+The ratio is split into its causes, and the numbers of the two are compared.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from typing import Any
 from resflow import workspace
 from resflow.bench import process
 from resflow.bench.contest import Say, ratio
-from resflow.bench.study_contest import resflow_study
+from resflow.bench.study import run_resflow_study
 from resflow.data import cache
 from resflow.errors import ResflowError
 from resflow.study import costs
@@ -42,33 +44,34 @@ SCALING = (
 
 
 def run(settings: Mapping[str, Any], rounds: int, trials: int, epochs: int, say: Say) -> dict[str, Any]:
-    """Measure both, in turn, with augmentation and without; figures are those of the round of the median ratio.
+    """Measure both, in turn, with augmentation and without; the figures are those of the round of the median ratio.
 
     `trials` and `epochs` are how many of the script's are timed; the rest is scaled. resflow starts with no features
     on disk, then once more with all of them there: the difference is what computing them took.
     Raises StudyError for a bad setting, ResflowError for one that the script cannot do or where a trial fails.
     """
     with tempfile.TemporaryDirectory() as folder:
-        file = _random_weights(settings, folder, say)
+        file = _make_weights(settings, folder, say)
         spec = {"study": str(STUDY), "settings": {**settings, "network.weights": file}}
         specs = {variant: {**spec, "profile": variant} for variant in VARIANTS}
-        plans = {variant: _checked(asked) for variant, asked in specs.items()}
-        arms = spread([arm.name for arm in plans[VARIANTS[0]].study.arms], trials)
-        measured: dict[str, list[dict[str, Any]]] = {variant: [] for variant in VARIANTS}
+        plans = {variant: _check(_plan(spec)) for variant, spec in specs.items()}
+        arms = choose_spread([arm.name for arm in plans[VARIANTS[0]].study.arms], trials)
+        answers: dict[str, list[dict[str, Any]]] = {variant: [] for variant in VARIANTS}
         for number, variant in itertools.product(range(1, rounds + 1), VARIANTS):
-            asked = {**specs[variant], "arms": arms, "epochs": epochs}
-            measured[variant].append(_round(asked, plans[variant].trials, f"round {number}/{rounds}, {variant}", say))
-        apart = {}
+            timed_spec = {**specs[variant], "arms": arms, "epochs": epochs}
+            title = f"round {number}/{rounds}, {variant}"
+            answers[variant].append(_run_round(timed_spec, plans[variant].trials, title, say))
+        differences = {}
         for variant in VARIANTS:
             say(f"{variant}: the first epoch's losses of every head")
-            theirs = process.ask("contenders.frozen_script", {**specs[variant], "job": "same"})
-            apart[variant] = losses_apart(measured[variant][-1]["trials"], theirs)
+            losses = process.ask("frozen_script", {**specs[variant], "job": "same"})
+            differences[variant] = compare_losses(answers[variant][-1]["trials"], losses)
     plan = plans[VARIANTS[0]]
-    chosen = {variant: median_round(given) for variant, given in measured.items()}
+    medians = {variant: median_round(rounds_) for variant, rounds_ in answers.items()}
     return {
         "benchmark": "frozen",
-        **{key: {variant: answer[key] for variant, answer in chosen.items()} for key in SUMMARY},
-        "first_epoch_loss_difference": apart,
+        **{key: {variant: answer[key] for variant, answer in medians.items()} for key in SUMMARY},
+        "first_epoch_loss_difference": differences,
         "script_timed": {
             "trials": len(arms),
             "of_trials": len(plan.trials),
@@ -76,24 +79,24 @@ def run(settings: Mapping[str, Any], rounds: int, trials: int, epochs: int, say:
             "of_epochs": plan.trials[0].recipe.epochs,
             "arms": arms,
             "scaling": SCALING,
-            "wall_s": {variant: answer["script_timed_s"] for variant, answer in chosen.items()},
+            "wall_s": {variant: answer["script_timed_s"] for variant, answer in medians.items()},
         },
         "rounds": {
-            key: {variant: [answer[key] for answer in given] for variant, given in measured.items()}
+            key: {variant: [answer[key] for answer in rounds_] for variant, rounds_ in answers.items()}
             for key in ("ratio_vs_script", "wall_s")
         },
         "settings": {**_settings(plan), "rounds": rounds},
     }
 
 
-def _random_weights(settings: Mapping[str, Any], folder: str, say: Say) -> str:
-    """Make weights for the study's backbone, and return their file."""
+def _make_weights(settings: Mapping[str, Any], folder: str, say: Say) -> str:
+    """Make random weights for the study's backbone, and return their file."""
     unloaded = {**settings, "network.weights": "none", "recipe.finetune": "scratch"}
     spec = {"study": str(STUDY), "profile": VARIANTS[0], "settings": unloaded}
-    _checked(spec, but="finetune")
+    _check(_plan(spec, prepare=False), but="finetune")
     say("random weights for the backbone")
     file = str(Path(folder) / "random.safetensors")
-    process.ask("contenders.frozen_script", {**spec, "job": "random_weights", "file": file})
+    process.ask("frozen_script", {**spec, "job": "random_weights", "file": file})
     return file
 
 
@@ -111,14 +114,17 @@ def _settings(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _checked(spec: Mapping[str, Any], but: str = "") -> Plan:
-    """The plan, its images decoded. Raises ResflowError for a study that the script's few lines do not cover."""
-    plan = make_plan(load_study(spec["study"], spec["profile"], settings=spec["settings"]))
+def _plan(spec: Mapping[str, Any], prepare: bool = True) -> Plan:
+    return make_plan(load_study(spec["study"], spec["profile"], spec["settings"]), prepare=prepare)
+
+
+def _check(plan: Plan, but: str = "") -> Plan:
+    """Return a plan. Raises ResflowError for a setting, `but` aside, that the script's few lines do not cover."""
     for trial in plan.trials:
         recipe = trial.recipe
-        wanted = {"finetune": "frozen", "bn": "inference", "weight_decay": 0.0, "label_smoothing": 0.0}
-        wanted |= {"early_stopping": None, "test_weights": "last", "validation_views": "clean", "head_epochs": 0}
-        odd = [name for name, value in wanted.items() if name != but and getattr(recipe, name) != value]
+        expected = {"finetune": "frozen", "bn": "inference", "weight_decay": 0.0, "label_smoothing": 0.0}
+        expected |= {"early_stopping": None, "test_weights": "last", "validation_views": "clean", "head_epochs": 0}
+        odd = [name for name, value in expected.items() if name != but and getattr(recipe, name) != value]
         odd += ["optimizer"] if recipe.optimizer not in ("sgd", "adam") else []
         odd += ["schedule"] if recipe.schedule == "plateau" else []
         odd += ["variant"] if trial.network.variant == "v2" else []
@@ -135,47 +141,47 @@ def _checked(spec: Mapping[str, Any], but: str = "") -> Plan:
 
 
 def median_round(rounds: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The round whose ratio is the median; of an even number, the lower one."""
+    """Return the round whose ratio is the median; of an even number of rounds, the lower one."""
     return sorted(rounds, key=lambda answer: answer["ratio_vs_script"])[(len(rounds) - 1) // 2]
 
 
-def spread(names: Sequence[str], count: int) -> list[str]:
-    """So many of some names, the first and the last among them where there are two."""
+def choose_spread(names: Sequence[str], count: int) -> list[str]:
+    """Return so many of the names, evenly spaced; the first and the last are among them where there are two."""
     count = min(count, len(names))
     return [names[round(place * (len(names) - 1) / max(1, count - 1))] for place in range(count)]
 
 
-def _round(spec: dict[str, Any], trials: Sequence[Trial], said: str, say: Say) -> dict[str, Any]:
-    say(f"{said}: script")
+def _run_round(spec: dict[str, Any], trials: Sequence[Trial], title: str, say: Say) -> dict[str, Any]:
+    say(f"{title}: script")
     start = time.perf_counter()
-    answer = process.ask("contenders.frozen_script", {**spec, "job": "timed"})
+    answer = process.ask("frozen_script", {**spec, "job": "timed"})
     wall = time.perf_counter() - start - answer["preparing"]
-    script = scaled(wall, answer["trials"], len(trials), trials[0].recipe.epochs)
+    script = scale(wall, answer["trials"], len(trials), trials[0].recipe.epochs)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "data").symlink_to(workspace.cache(workspace.IMAGES))  # the images are there, features are not
-        ours = []
-        for what in ("no features yet", "all features there"):
-            say(f"{said}: resflow study, {what}")
-            ours.append(resflow_study(STUDY, spec["settings"], spec["profile"], {"RESFLOW_CACHE": folder}))
-    cold, warm = ours
-    mine = {
+        studies = []
+        for state in ("no features yet", "all features there"):
+            say(f"{title}: resflow study, {state}")
+            studies.append(run_resflow_study(STUDY, spec["settings"], spec["profile"], {"RESFLOW_CACHE": folder}))
+    cold, warm = studies
+    resflow = {
         **{part: warm[part] for part in ("start_and_end", "building_and_compiling")},
         "heads": warm["epochs"],
         "features": cold["wall_s"] - warm["wall_s"],
     }
-    passes = passes_of(trials)
-    theirs = sum(script.values())
+    passes = count_passes(trials)
+    script_wall = sum(script.values())
     return {
-        "ratio_vs_script": ratio(theirs, cold["wall_s"]),
-        "ratio_without_training_evaluation": ratio(theirs - script["training_evaluation"], cold["wall_s"]),
+        "ratio_vs_script": ratio(script_wall, cold["wall_s"]),
+        "ratio_without_training_evaluation": ratio(script_wall - script["training_evaluation"], cold["wall_s"]),
         "wall_s": {
             "resflow": round(cold["wall_s"], 2),
             "resflow_again": round(warm["wall_s"], 2),
-            "script": round(theirs, 2),
+            "script": round(script_wall, 2),
         },
         "script_timed_s": round(wall, 2),
-        "causes": causes_of(script, mine, passes, cold["at_a_time"]),
-        "parts_s": {"resflow": _rounded(mine), "script": _rounded(script)},
+        "causes": split_causes(script, resflow, passes, cold["at_a_time"]),
+        "parts_s": {"resflow": _rounded(resflow), "script": _rounded(script)},
         "images_through_the_backbone": passes,
         "trials_at_a_time": round(cold["at_a_time"], 2),
         "trials": cold["trials"],
@@ -186,8 +192,8 @@ def _rounded(parts: Mapping[str, float]) -> dict[str, float]:
     return {part: round(seconds, 2) for part, seconds in parts.items()}
 
 
-def scaled(wall: float, timed: Sequence[Mapping[str, Any]], trials: int, epochs: int) -> dict[str, float]:
-    """The script's wall seconds for all trials and epochs by part, from those of a process that ran some (SCALING)."""
+def scale(wall: float, timed: Sequence[Mapping[str, Any]], trials: int, epochs: int) -> dict[str, float]:
+    """Return the script's wall seconds of all trials and epochs by part, from a process that ran some (SCALING)."""
     later = [trial["history"][1:] or trial["history"] for trial in timed]
     each = {part: [statistics.median(epoch[part] for epoch in own) for own in later] for part in TIMED}
     first = [sum(trial["history"][0][part] for part in TIMED) for trial in timed]
@@ -202,8 +208,8 @@ def scaled(wall: float, timed: Sequence[Mapping[str, Any]], trials: int, epochs:
     }
 
 
-def passes_of(trials: Sequence[Trial]) -> dict[str, int]:
-    """Images that go through the backbone: by resflow each view once, by the script whenever a trial needs one."""
+def count_passes(trials: Sequence[Trial]) -> dict[str, int]:
+    """Count images through the backbone: by resflow each view once, by the script whenever a trial needs one."""
     views: dict[tuple[Any, ...], int] = {}
     script = 0
     for trial in trials:
@@ -214,8 +220,8 @@ def passes_of(trials: Sequence[Trial]) -> dict[str, int]:
     return {"resflow": sum(views.values()), "script": script}
 
 
-def causes_of(
-    script: Mapping[str, float], ours: Mapping[str, float], passes: Mapping[str, int], slots: float
+def split_causes(
+    script: Mapping[str, float], resflow: Mapping[str, float], passes: Mapping[str, int], slots: float
 ) -> dict[str, float]:
     """Split the ratio of wall seconds into factors, whose product it is; above 1 is what resflow gains by.
 
@@ -226,21 +232,23 @@ def causes_of(
     fixed = script["start"] + script["building_and_compiling"]
     forward = sum(script.values()) - fixed
     shared = forward * passes["resflow"] / passes["script"]
-    heads, building = ours["heads"] * slots, ours["building_and_compiling"] * slots
+    heads, building = resflow["heads"] * slots, resflow["building_and_compiling"] * slots
     steps = {
         "script": sum(script.values()),
         "sharing_features": fixed + shared,
         "training_heads": fixed + shared + heads,
-        "start_and_building": ours["start_and_end"] + building + shared + heads,
-        "forward_pass": ours["start_and_end"] + building + ours["features"] * slots + heads,
-        "trials_at_a_time": sum(ours.values()),
+        "start_and_building": resflow["start_and_end"] + building + shared + heads,
+        "forward_pass": resflow["start_and_end"] + building + resflow["features"] * slots + heads,
+        "trials_at_a_time": sum(resflow.values()),
     }
     return {cause: round(steps[before] / steps[cause], 3) for before, cause in itertools.pairwise(steps)}
 
 
-def losses_apart(ours: Mapping[str, Mapping[str, Any]], theirs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Largest |difference| over the script's trials of first epochs' losses: mean of the batches, and validation."""
+def compare_losses(
+    resflow: Mapping[str, Mapping[str, Any]], script: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """Return the largest |difference| of first epochs' losses over the script's trials: batches' mean, validation."""
     return {
-        key: max(abs(ours[trial]["history"][0][key] - losses[key]) for trial, losses in theirs.items())
+        key: max(abs(resflow[trial]["history"][0][key] - losses[key]) for trial, losses in script.items())
         for key in LOSSES
     }

@@ -1,7 +1,7 @@
-"""Opponent of a study: the script that one would write, a loop over arms and seeds with stock Keras in one process.
+"""The opponent of a study: the script that one would write, a loop over arms and seeds with stock Keras.
 
-It is no strawman. Its images lie in memory as normalised float32; each model is compiled once and its graph
-serves all epochs; TensorFlow takes all cores; rates are a schedule inside the graph; it keeps no records.
+It is no strawman. It is one process, whose images lie in memory as normalised float32; each model is compiled once and
+its graph serves all epochs; TensorFlow takes all cores; rates are a schedule inside the graph; it keeps no records.
 It has resflow's initial values, batches, steps, L2 and evaluations, so that its numbers can be compared.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from resflow.bench import process
-from resflow.bench.contenders.keras_step import batches, network
+from resflow.bench.contenders.keras_step import build_network, make_batches
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load_dataset
 from resflow.models.build import initialise
@@ -28,7 +28,7 @@ EVALUATION_BATCH = 256
 
 
 class Rates(keras.optimizers.schedules.LearningRateSchedule):
-    """A table of learning rates, one a step."""
+    """Schedule by a table of learning rates, one a step."""
 
     def __init__(self, rates: list[float]) -> None:
         self.rates = tf.constant(rates, tf.float32)
@@ -38,7 +38,7 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
-    """Run every trial of a study one after the other. Reading the study and the images is `preparing` seconds."""
+    """Run every trial of a study one after the other. Reading the study and the images takes `preparing` seconds."""
     start = time.perf_counter()
     plan = make_plan(load_study(spec["study"], settings=spec["settings"]))
     datasets = {
@@ -50,7 +50,7 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(trial: Trial, dataset: Dataset) -> dict[str, Any]:
-    """Train one network; returns its metrics, and wall seconds in all, of building and of each epoch's parts."""
+    """Train one network; return its metrics, and wall seconds in all, of building and of each epoch's parts."""
     start, recipe = time.perf_counter(), trial.recipe
     keras.backend.clear_session()
     mean, deviation = pipeline.channel_statistics(dataset)
@@ -61,7 +61,7 @@ def run(trial: Trial, dataset: Dataset) -> dict[str, Any]:
     images, labels = parts["train"]
     steps = len(images) // recipe.batch_size
     # resflow's decay is the gradient's: decay / 2 |w|^2 in the loss, which the metric below leaves out.
-    model = network(trial.architecture, dataset.image_size, dataset.classes, recipe.weight_decay / 2)
+    model = build_network(trial.architecture, dataset.image_size, dataset.classes, recipe.weight_decay / 2)
     initialise(model, trial.seed)
     rates = [learning_rate(recipe, step, steps) for step in range(recipe.epochs * steps)]
     model.compile(
@@ -72,30 +72,30 @@ def run(trial: Trial, dataset: Dataset) -> dict[str, Any]:
             keras.metrics.SparseCategoricalAccuracy(name="top1"),
         ],
     )
-    evaluated_on = {part: batches(*arrays, EVALUATION_BATCH) for part, arrays in parts.items()}
+    evaluated_on = {part: make_batches(*arrays, EVALUATION_BATCH) for part, arrays in parts.items()}
     building = time.perf_counter() - start
 
-    def evaluated(part: str) -> dict[str, float]:
+    def evaluate(part: str) -> dict[str, float]:
         return dict(model.evaluate(evaluated_on[part], verbose=0, return_dict=True))
 
     history = []
     for epoch in range(1, recipe.epochs + 1):
         clock = time.perf_counter()
         order = pipeline.order(trial.seed, epoch, len(images))[: steps * recipe.batch_size]
-        epoch_of = batches(images[order], labels[order], recipe.batch_size)
-        fitted = model.fit(epoch_of, epochs=1, shuffle=False, verbose=0).history
+        batches = make_batches(images[order], labels[order], recipe.batch_size)
+        losses = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
         trained = time.perf_counter()
-        clean, validation = evaluated("train"), evaluated("validation")
+        clean, validation = evaluate("train"), evaluate("validation")
         history.append(
             {
-                "batch_loss": fitted["entropy"][0],
+                "batch_loss": losses["entropy"][0],
                 "train_loss": clean["entropy"],
                 "validation_loss": validation["entropy"],
                 "steps": trained - clock,
                 "evaluation": time.perf_counter() - trained,
             }
         )
-    top1 = evaluated("test")["top1"]
+    top1 = evaluate("test")["top1"]
     return {
         "id": trial.id,
         "history": history,
