@@ -1,4 +1,4 @@
-"""What every test shares: a cache of its own, and TensorFlow set up once for the process."""
+"""Fixtures of every test: a cache of its own, and TensorFlow set up once for the process."""
 
 from __future__ import annotations
 

@@ -74,7 +74,6 @@ def run(
     start, draw = time.monotonic(), random.Random(seed)
     study = ["study", str(STUDY), *(word for setting in settings for word in ("--set", setting))]
     with tempfile.TemporaryDirectory() as base, _mount_disk(Path(base)) as place:
-        os.environ["RESFLOW_CACHE"] = f"{base}/cache"
         say("the undisturbed run")
         campaign = Campaign(place, study, draw, say)
         campaign.run_undisturbed()
@@ -205,6 +204,7 @@ class Campaign:
         mark = uuid.uuid4().hex
         command = [sys.executable, "-c", MAIN, *words, *(["--out", name] if words[0] == "study" else [])]
         variables = {**process.environment(), MARK: mark, "RESFLOW_PATIENCE_S": str(PATIENCE_S)}
+        variables |= {"RESFLOW_CACHE": str(self.place.parent / "cache")}
         if faked:
             (self.place / "clock").write_text("+0d\n")
             variables |= {"FAKETIME_TIMESTAMP_FILE": str(self.place / "clock"), "FAKETIME_NO_CACHE": "1"}

@@ -21,8 +21,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="processes are found by Linux' /proc")
-def test_a_run_that_is_disturbed_ends_as_one_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RESFLOW_CACHE", "restored by monkeypatch")
+def test_a_run_that_is_disturbed_ends_as_one_that_is_not() -> None:
     kinds = {kind: disturbances.KINDS[kind] for kind in ("record cut",)}  # kills the driver, and spoils what it left
     one_at_a_time = (
         f"threads={min(2, provenance.count_processors())}"  # a worker takes longer to start than both trials
@@ -35,8 +34,7 @@ def test_a_run_that_is_disturbed_ends_as_one_that_is_not(monkeypatch: pytest.Mon
 
 
 @pytest.mark.long
-def test_workers_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RESFLOW_CACHE", "restored by monkeypatch")
+def test_workers_too() -> None:
     kinds = {
         kind: disturbances.KINDS[kind] for kind in ("worker killed", "checkpoint cut", "worker hangs", "disk full")
     }

@@ -1,4 +1,4 @@
-"""What ends a run early, and who may run it: signals, budgets, failures, locks."""
+"""The early end of a run by signals, budgets and failures, and its lock."""
 
 from __future__ import annotations
 
