@@ -1,4 +1,7 @@
-"""Run trials on Ray Tune: those of a plan, or the candidates of a search. The records are the state of a run."""
+"""The execution of trials on Ray Tune: those of a plan, or the candidates of a search.
+
+The records are the state of a run.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class RunPlace:
 
     @property
     def name(self) -> str:
-        """The run's name; that of a search has the name of the run that it is for."""
+        """The run's name; a search's begins with that of the run that it is for."""
         return f"{self.run.parent.name}-{self.run.name}" if self.run.name == workspace.TUNING else self.run.name
 
     @property
@@ -132,8 +135,7 @@ class Candidates:
     searches: Searches
 
     def __call__(self, config: dict[str, Any]) -> Trial:
-        told = {name: config[name] for name in ("arm", "number", "values", "epochs", "seed")}
-        return self.searches.candidate(**told)
+        return self.searches.candidate(**{name: config[name] for name in ("arm", "number", "values", "epochs", "seed")})
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class Schedule:
     """The trials that run, and their order.
 
     `like` are trials of the same data, weights and resources as those that `source` hands out; `make` makes a trial
-    again in a worker, of what `source.config` says of it; `scheduler` is Tune's, which may end trials early.
+    again in a worker, of `source.config`; `scheduler` is Tune's, which may end trials early.
     """
 
     source: TrialSource
@@ -158,13 +160,13 @@ def _run(
     stop: Stop,
     work: Work,
 ) -> list[Record]:
-    """Have Tune run what a schedule hands out."""
+    """Have Tune run the trials that a schedule hands out."""
     source, like = schedule.source, schedule.like
     run, state, address = place.run, place.state, place.address
     progress = Progress(source.trials, source.total)
     watcher = tune_adapters.Watcher(run, progress, show, stop, Storage(place.checkpoints).remove)
-    needs = TrialResources.from_trial(like[0])
-    with ray_session.connect(needs, address), stop.on_signals():
+    resources = TrialResources.from_trial(like[0])
+    with ray_session.connect(resources, address), stop.on_signals():
         job = worker.Job(
             make=schedule.make,
             folders={trial.fingerprint: str(folders[trial.id].absolute()) for trial in like},
@@ -180,9 +182,9 @@ def _run(
             work=work,
         )
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(worker.train_one, job=job), needs.as_ray()),
+            tune.with_resources(tune.with_parameters(worker.train_one, job=job), resources.as_ray()),
             tune_config=tune.TuneConfig(
-                search_alg=tune_adapters.TrialSearcher(source, needs, cluster=address is not None),
+                search_alg=tune_adapters.TrialSearcher(source, resources, cluster=address is not None),
                 scheduler=schedule.scheduler,
                 num_samples=-1,
                 reuse_actors=True,

@@ -25,17 +25,17 @@ UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 def parse_duration(text: str) -> float:
     """Read a time such as 90, 30m, 1.5h or 2d. Raises StudyError."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    if found is None or found[2] not in UNITS or not float(found[1]):
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if match is None or match[2] not in UNITS or not float(match[1]):
         raise StudyError(
             f"'{text}' is no time budget: expected seconds, or a number with its unit such as 30m, 1.5h, 2d."
         )
-    return float(found[1]) * UNITS[found[2]]
+    return float(match[1]) * UNITS[match[2]]
 
 
 @dataclass
 class Stop:
-    """Says when to stop, and why. `reason` is empty for as long as trials may go on."""
+    """The moment to stop, and its reason. `reason` is empty for as long as trials may go on."""
 
     time_budget: float | None = None  # seconds
     max_failures: int | None = None  # trials that failed or diverged, after which no other starts
@@ -88,8 +88,8 @@ def exclusive_run(run: Path) -> Iterator[None]:
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-        said = {"host": provenance.environment()["host"], "pid": os.getpid(), "since": provenance.now()}
-        note.write_text(json.dumps(said) + "\n", encoding="utf-8")
+        owner = {"host": provenance.environment()["host"], "pid": os.getpid(), "since": provenance.now()}
+        note.write_text(json.dumps(owner) + "\n", encoding="utf-8")
     except Timeout as error:
         raise RecordError(
             f"{run} is being run by {_driver(note)}. Wait for it, stop it, or choose another --out."
@@ -107,7 +107,7 @@ def exclusive_run(run: Path) -> Iterator[None]:
 
 def _driver(note: Path) -> str:
     try:
-        said = json.loads(note.read_text(encoding="utf-8"))
-        return f"process {said['pid']} on {said['host']} since {said['since']}"
+        owner = json.loads(note.read_text(encoding="utf-8"))
+        return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
     except (OSError, ValueError, KeyError, TypeError):  # between its lock and its note
         return "another process"
