@@ -1,4 +1,4 @@
-"""What of the surroundings a process of resflow may see: variables that libraries read when they are imported."""
+"""The surroundings that a process of resflow may see: variables that libraries read when they are imported."""
 
 from __future__ import annotations
 

@@ -36,32 +36,32 @@ PIXELS, LABELS, META = "images.npy", "labels.npy", "meta.json"  # of one source 
 
 
 def run_folder(run: str | Path) -> Path:
-    """The folder of a run by its name below results/, or by its path."""
+    """Return the folder of a run, given its name below results/ or its path."""
     return RESULTS / run if (RESULTS / run).is_dir() else Path(run)
 
 
 def state_folder(run: Path) -> Path:
-    """The ignored folder of a run: logs, checkpoints, kept networks and Ray's files."""
+    """Return the ignored folder of a run: logs, checkpoints, kept networks and Ray's files."""
     return STATE / run.resolve().name
 
 
 def trial_folder(run: Path, trial_id: str) -> Path:
-    """Where the record of a trial lies."""
+    """Return the folder of a trial's record."""
     return run / TRIALS / trial_id
 
 
 def log_path(state: Path, trial_id: str) -> Path:
-    """Where the log of a trial lies."""
+    """Return the path of a trial's log."""
     return state / LOGS / f"{trial_id}.log"
 
 
 def network_path(state: Path, trial_id: str) -> Path:
-    """Where the network of a trial is kept."""
+    """Return the path under which the network of a trial is kept."""
     return state / NETWORKS / f"{trial_id}{SAFETENSORS}"
 
 
 def cache(*parts: str) -> Path:
-    """A place in the user's cache: RESFLOW_CACHE, or what the system has for caches."""
+    """Return a place in the user's cache: below RESFLOW_CACHE, or where the system keeps caches."""
     given = os.environ.get("RESFLOW_CACHE")
     if not given:
         import platformdirs

@@ -17,7 +17,7 @@ Lowering = Literal["table", "native"]
 
 
 class Mark(Enum):
-    """What the compiled graph of a trial knows of a setting. Of a setting without a mark it knows the value."""
+    """A setting's mark: the part of it that the compiled graph of a trial knows. Without a mark it knows the value."""
 
     NUMBER = "nothing: its value is in a variable, or is used outside the graph"
     SWITCH = "whether it is on"
