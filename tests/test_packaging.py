@@ -72,3 +72,35 @@ def test_reports_need_no_training_stack(
     said = resflow("report", str(run))
     assert said.returncode == 0, said.stderr
     assert (run / "report.html").stat().st_size > 10_000
+
+
+LINES = """
+import resflow
+
+study = resflow.load_study("depth", profile="demo", seeds=2, settings={"epochs": 6, "factors.depth": [18, 34]})
+plan = resflow.plan(study, data="synthetic")
+print(plan.frame().to_string())
+run = resflow.run(plan, reporter=None, options=resflow.RunOptions(time_budget="2h"))
+run = resflow.load_run(run.folder)
+frames = run.trials, run.epochs, run.predictions, run.diagnostics
+assert all({"arm", "shortcut", "depth", "seed"} <= set(frame.columns) and len(frame) for frame in frames)
+result = resflow.analyse(run)
+print(result.arms, result.effects, result.labels, result.answer)
+result.figure("accuracy").savefig("accuracy.png")
+print(resflow.write_report(run), resflow.__file__)
+"""
+
+
+def test_the_python_door_opens_from_a_wheel_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+    """The training stack is this environment's; resflow itself is the wheel's alone."""
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    zipfile.ZipFile(wheel).extractall(site)
+    environment = {**os.environ, "PYTHONPATH": str(site), "RESFLOW_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-W", "ignore", "-c", LINES]
+    done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page, home = done.stdout.split()[-2:]
+    assert (empty / page).is_file()
+    assert (empty / "accuracy.png").is_file()
+    assert Path(home).is_relative_to(site)
