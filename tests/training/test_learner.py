@@ -15,6 +15,7 @@ from support import tiny
 
 from resflow.errors import StudyError
 from resflow.records.record import Outcome
+from resflow.study.pretrained import Pretrained
 from resflow.study.schema import StudyFile
 from resflow.study.settings import BACKBONE, NUMBER, SWITCH, Execution, Head, Mark, Section
 from resflow.study.trial import Trial
@@ -46,12 +47,13 @@ def section(trial: Trial, path: str) -> Section:
 
 
 def put(trial: Trial, path: str, changed: Section) -> Trial:
-    """The trial with another section, its stem resolved. Raises StudyError where that is no network."""
+    """The trial with another section. Raises StudyError where that is no network."""
     outer, _, inner = path.partition(".")
     if inner:
         changed = getattr(trial, outer).model_copy(update={inner: changed})
-    changed_trial = replace(trial, **{outer: changed})
-    return replace(changed_trial, architecture=changed_trial.network.architecture(changed_trial.data.image_size))
+    twin = replace(trial, **{outer: changed})
+    assert twin.architecture
+    return twin
 
 
 def literals(annotation: Any) -> Iterator[Any]:
@@ -112,11 +114,13 @@ def test_of_a_switch_only_whether_it_is_on_counts(folder: Path) -> None:
 def test_what_is_resolved_is_compared_as_it_was_resolved(folder: Path) -> None:
     trial = tiny.trial(folder)
     assert graph_key(trial) == graph_key(tiny.trial(folder, stem="low_resolution"))
-    same_padding = replace(trial, architecture=replace(trial.architecture, stem_pool="same"))
+    weights = Pretrained(Path("net.npz"), "0" * 64, "file:net.npz", None, "both", None)
+    assert graph_key(replace(trial, pretrained=weights)) == graph_key(trial)
+    same_padding = replace(trial, pretrained=replace(weights, stem_pool="same"))
     assert graph_key(same_padding) != graph_key(trial)
     assert graph_key(same_padding, POOLED) == graph_key(trial, POOLED)
     assert graph_key(trial, (9,)) != graph_key(trial, POOLED) != graph_key(trial)
-    assert graph_key(replace(trial, classes=4)) != graph_key(trial)
+    assert graph_key(replace(trial, facts=replace(trial.facts, classes=4))) != graph_key(trial)
 
 
 @pytest.mark.parametrize("path", SECTIONS)
