@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 import typer
 from ruamel.yaml import YAML
 
 import resflow
 from resflow.cli import main
+from resflow.records.record import DIAGNOSTIC_COLUMNS, PREDICTION_COLUMNS
+from resflow.study.contrast_families import with_tuning
 from resflow.study.load import load_study
 from resflow.study.schema import StudyFile
+from resflow.training.scoring import score
 from resflow.workflow import api
 
 ROOT = Path(__file__).parents[1]
@@ -250,6 +254,24 @@ def _names(schema: Any) -> Iterator[str]:
         yield from (level for level in schema.get("enum", ()) if isinstance(level, str))
     for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
         yield from _names(inner)
+
+
+def test_the_data_dictionary_names_every_column() -> None:
+    page = text_of(ROOT / "results/README.md").partition("## What lies in a run's folder")[2]
+    parts = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    metrics = set(INLINE.findall(parts["record.json"]))
+    for run in (file.parent for file in _tracked("results/*/study.yaml")):
+        factors = with_tuning(YAML(typ="safe").load((run / "study.yaml").read_text(encoding="utf-8")))["factors"]
+        levels = {prefix + factor for factor in factors for prefix in ("", "factor_", "arm_", "reference_")}
+        history = next((run / "trials").glob("*/history.csv"))
+        for table in [history, *(run / name for name in parts if name.endswith(".csv") and (run / name).exists())]:
+            columns = set(table.read_text(encoding="utf-8").partition("\n")[0].split(","))
+            named = set(INLINE.findall(parts[table.name])) | (metrics if table.name == "trials.csv" else set())
+            assert columns <= named | levels, f"{NAME[run / 'README.md']}: {table.name}"
+    predictions, diagnostics = (parts[f"{name}.parquet"] for name in ("predictions", "diagnostics"))
+    assert set(PREDICTION_COLUMNS) <= set(INLINE.findall(predictions))
+    assert set(DIAGNOSTIC_COLUMNS) <= set(INLINE.findall(diagnostics))
+    assert {f"test_{name}" for name in score(np.eye(6), np.arange(6))} <= metrics
 
 
 @each_written
