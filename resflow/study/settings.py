@@ -108,9 +108,6 @@ class Recipe(Section):
     )
     epochs: Annotated[PositiveInt, NUMBER] = 90
     batch_size: Annotated[PositiveInt, NUMBER] = 32
-    clip_norm: float | None = Field(
-        None, gt=0, description="gradients of a step are scaled down to this L2 norm over all kernels, where it is more"
-    )
     label_smoothing: Annotated[float, NUMBER] = Field(0.0, ge=0, lt=1)
     early_stopping: Annotated[PositiveInt | None, NUMBER] = Field(
         None, description="epochs without a lower validation loss before the end"

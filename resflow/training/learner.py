@@ -52,7 +52,6 @@ class Learner:
             ALL: [layer for layer in self.model.layers if unfrozen(stage_of(layer.name))],
         }
         self.decays = trial.recipe.weight_decay > 0
-        self.clip_norm = trial.recipe.clip_norm
         self.frozen_bn_learns = trial.recipe.bn == "train"
         variables = _variables(self.trained[ALL])
         self.slower = self._slower(trial)
@@ -148,8 +147,6 @@ class Learner:
                 g + coefficient * v.value if v.name == "kernel" else g
                 for g, v in zip(gradients, variables, strict=True)
             ]
-        if self.clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.optimizer.scale_loss(tf.constant(self.clip_norm)))
         self.optimizer.apply(gradients, variables)
         return loss
 
