@@ -44,7 +44,6 @@ METRICS = {
         _accuracy("validation_top1", "validation top-1"),
         _accuracy("train_top1", "training top-1"),
         _loss("test_loss", "test loss"),
-        Metric("test_brier", "test Brier score", higher_is_better=False, judged_by="test_top1"),
         _loss("validation_loss", "validation loss"),
         _loss("train_loss", "training loss"),
     )

@@ -9,15 +9,13 @@ from resflow.data.dataset import Dataset
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return cross-entropy (nats), Brier score, top-1, top-5 and mean per-class accuracy of logits (n, classes)."""
-    log_probabilities = log_softmax(logits)
-    log_probability = log_probabilities[np.arange(len(labels)), labels]
+    """Return cross-entropy (nats), top-1, top-5 and mean per-class accuracy of logits (n, classes)."""
+    log_probability = log_softmax(logits)[np.arange(len(labels)), labels]
     ranks = rank(logits, labels)
     right = ranks == 0
     per_class = [right[labels == c].mean() for c in np.unique(labels)]
     return {
         "loss": float(-log_probability.mean()),
-        "brier": float(((np.exp(log_probabilities) - np.eye(logits.shape[1])[labels]) ** 2).sum(axis=1).mean()),
         "top1": float(right.mean()),
         "top5": float((ranks < 5).mean()),
         "mean_class_accuracy": float(np.mean(per_class)),

@@ -253,11 +253,9 @@ def test_a_tiny_net_learns_its_tiny_data(folder: Path) -> None:
 
 
 def naive(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    n, right, near, loss, brier = len(labels), [], [], 0.0, 0.0
+    n, right, near, loss = len(labels), [], [], 0.0
     for row, label in zip(logits.astype(np.float64), labels, strict=True):
         loss += -np.log(np.exp(row[label] - row.max()) / sum(np.exp(value - row.max()) for value in row))
-        share = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
-        brier += sum((p - (index == label)) ** 2 for index, p in enumerate(share))
         ahead = sum(value >= row[label] for index, value in enumerate(row) if index != label)
         right.append(ahead == 0)
         near.append(ahead < 5)
@@ -265,7 +263,6 @@ def naive(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     per_class = [sum(answers) / len(answers) for answers in classes]
     return {
         "loss": loss / n,
-        "brier": brier / n,
         "top1": sum(right) / n,
         "top5": sum(near) / n,
         "mean_class_accuracy": sum(per_class) / len(per_class),
