@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from resflow.analysis import tuning_curves
 from resflow.analysis.analyse import Analysis
 from resflow.analysis.design import MANY
-from resflow.figures import accuracy, confusion, costs, curves, diagnostics, forest, gap, landscape, tuning
+from resflow.figures import accuracy, confusion, costs, curves, diagnostics, forest, landscape, tuning
 from resflow.figures.confusion import MOST_CLASSES
 from resflow.figures.style import NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
 from resflow.report import test_images
@@ -260,22 +260,10 @@ def _file_name(factor: str) -> str:
     return re.sub(r"\W+", "", factor, flags=re.ASCII)[:40] or "factor"
 
 
-def _gap(analysis: Analysis) -> Iterator[Entry]:
-    if not {"train_top1", "test_top1"} <= {*analysis.trials.columns} or not analysis.completed:
-        return
-    yield Entry(
-        "gap",
-        "Training against test top-1",
-        "Each mark is a trial. On the dashed line a network is as good on new images as on those it has seen.",
-        partial(gap.gap, analysis.trials, analysis.design),
-    )
-
-
 KINDS = (  # in the order in which they are drawn and exported
     Kind("answer", "accuracy", _accuracy),
     Kind("effects", "effects", _effects),
     Kind("curves", r"(training|validation)(_by_\w+)?", _curves),
-    Kind("curves", "gap", _gap),
     Kind("inside", r"inside_\w+", _inside),
     Kind("inside", r"landscape_\w+", _landscape),
     Kind("costs", "cost", _cost),
