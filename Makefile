@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all chaos check audit format lock clean
+.PHONY: help demo quick test test-all chaos check audit format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ setup: $(READY) ## make .venv and install resflow with all it needs, from the lo
 
 demo: $(READY) ## run the depth study on drawn flowers and write its report: minutes on two cores
 	$(BIN)/resflow study depth --profile demo
+
+quick: $(READY) ## run the tests that take no longer than a minute together on two cores
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --quick --durations 5 --durations-min 5
 
 test: $(READY) ## run the tests: under ten minutes on two cores
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder

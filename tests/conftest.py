@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,18 +18,60 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Each test that reads a table sets its width; pytest-xdist sets one for all, which a console keeps for good.
 os.environ.pop("COLUMNS", None)
 
-# Files whose tests wait for processes of Ray for minutes: begun last, they would run alone at the end.
-FIRST = ("bench/test_chaos", "runner/test_execute", "runner/test_cluster", "tuning/test_phase", "report/test_browser")
+TESTS = Path(__file__).parent
+
+# Files that take more than a few seconds, the longest first. They are begun first, since the last ones would run alone
+# at the end; `--quick` (make quick) leaves them out.
+SLOW = (
+    "bench/test_chaos",
+    "runner/test_execute",
+    "runner/test_cluster",
+    "tuning/test_phase",
+    "workflow/test_api",
+    "report/test_browser",
+    "models/test_build",
+    "cli/test_study",
+    "inspection/test_network",
+    "training/test_finetune",
+    "weights/test_saved",
+    "training/test_train",
+    "inspection/test_inspect_run",
+    "training/test_checkpoints",
+    "cli/test_main",
+    "report/test_write",
+    "cli/test_report",
+    "training/test_diagnostics",
+    "weights/test_load",
+    "figures/test_figures",
+    "bench/test_frozen",
+    "bench/test_contests",
+    "bench/test_study",
+    "tuning/test_oracle_searcher",
+    "report/test_published",
+    "analysis/test_levels_in_frames",
+    "weights/test_files",
+)
+assert all((TESTS / f"{name}.py").is_file() for name in SLOW), "SLOW names a file that is gone"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out the files that take long (tests/conftest.py)")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --quick leave the slow files out, before they import anything."""
+    return True if config.getoption("quick") and _name(collection_path) in SLOW else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take long (the Makefile's --no-loadscope-reorder keeps this order)."""
+    """Begin with the slow files (the Makefile's --no-loadscope-reorder keeps this order)."""
+    places = {name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(_name(item.path), len(SLOW)))
 
-    def place(item: pytest.Item) -> int:
-        name = f"{item.path.parent.name}/{item.path.stem}"
-        return FIRST.index(name) if name in FIRST else len(FIRST)
 
-    items.sort(key=place)
+def _name(path: Path) -> str:
+    """Return a file's name in SLOW."""
+    return f"{path.parent.name}/{path.stem}"
 
 
 # Time limits are the run's (pytest-timeout): on a shared machine one slow example is no failure.
