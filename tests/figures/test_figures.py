@@ -148,6 +148,16 @@ def test_the_same_frames_give_the_same_bytes(tmp_path):
     assert all(is_figure_file(f"{figure.name}.{kind}") for figure in first.values() for kind in figure.files)
 
 
+def test_a_layout_repeats_wherever_its_variables_lie_in_memory(depth):
+    layouts, heap = set(), []
+    for size in range(12):
+        heap.append([bytearray(1 + 97 * size) for _ in range(150 * size)])
+        figure = forest.effect_forest(depth.effects, depth.design)
+        settle(figure)
+        layouts.add(tuple(tuple(axes.get_position(original=True).bounds) for axes in figure.axes))
+    assert len(layouts) == 1
+
+
 def test_png_is_on_white(depth):
     png = to_png(costs.cost(depth.trials, depth.arms, depth.design))
     assert png.startswith(b"\x89PNG")
