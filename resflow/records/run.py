@@ -17,6 +17,7 @@ from resflow import workspace
 from resflow.errors import RecordError
 from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, Record, read_record
 from resflow.study.contrast_families import with_tuning
+from resflow.study.level_columns import column_names, with_levels
 from resflow.workspace import trial_folder
 
 PLAN_KEYS = ("id", "arm", "seed")
@@ -112,6 +113,11 @@ class Run:
         frame = self.frame()
         recorded = {record.id for record in self.records}
         planned = self.plan[~self.plan["id"].isin(recorded)] if len(self.plan) else self.plan
+        names = column_names(self.factors, (*PLAN_KEYS, *PLAN_NUMBERS))
+        planned = planned.drop(
+            columns=[factor for factor, name in names.items() if factor != name and factor in planned]
+        )
+        planned = planned.rename(columns={name: factor for factor, name in names.items()})
         keys = [name for name in (*PLAN_KEYS, *self.factors, "parameters", "multiply_adds") if name in planned.columns]
         status = [("unreadable" if trial in self.broken else "not run") for trial in planned.get("id", ())]
         rest = planned[keys].assign(
@@ -127,9 +133,9 @@ class Run:
     def epochs(self) -> pd.DataFrame:
         """A row an epoch of each trial: id, arm, the factors, seed, HISTORY_COLUMNS.
 
-        A column of the history that is called like a factor, `learning_rate` say, begins with `epoch_`.
+        A factor that is called like a column of the history is `factor_learning_rate`, say, by `level_columns`.
         """
-        return self._with_levels(self.histories(), "epoch")
+        return self._with_levels(self.histories())
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -140,21 +146,20 @@ class Run:
             if (trial_folder(self.folder, record.id) / workspace.PREDICTIONS).is_file()
         ]
         columns = ["id", "arm", "seed", *PREDICTION_COLUMNS]
-        return self._with_levels(pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=columns), "image")
+        return self._with_levels(pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=columns))
 
     @cached_property
     def diagnostics(self) -> pd.DataFrame:
         """A row a layer and kind of figure of each trial that looked inside: id, arm, the factors, seed,
         DIAGNOSTIC_COLUMNS."""
-        return self._with_levels(self.diagnostics_of(record.id for record in self.records), "layer")
+        return self._with_levels(self.diagnostics_of(record.id for record in self.records))
 
-    def _with_levels(self, frame: pd.DataFrame, prefix: str) -> pd.DataFrame:
-        clashing = {name: f"{prefix}_{name}" for name in frame.columns if name in self.factors}
-        labels = pd.DataFrame(
-            [{"id": record.id, **record.levels} for record in self.records], columns=["id", *self.factors]
+    def _with_levels(self, frame: pd.DataFrame) -> pd.DataFrame:
+        labels = {record.arm: record.levels for record in self.records}
+        names = column_names(self.factors, frame.columns)
+        return with_factor_values(
+            with_levels(frame, labels), {names[factor]: levels for factor, levels in self.factors.items()}
         )
-        joined = frame.rename(columns=clashing).merge(labels, on="id", how="left", sort=False)
-        return with_factor_values(joined, self.factors)
 
     def _repr_html_(self) -> str:
         """Show the run in a notebook as its trials."""
@@ -163,9 +168,9 @@ class Run:
 
 
 def with_factor_values(frame: pd.DataFrame, factors: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """A frame with `id`, `arm`, factors' labels and `seed` in that order, each factor with values of its own type.
+    """Return a frame with `id`, `arm`, the factors and `seed` first, each factor with values of its own type.
 
-    `factors` maps a factor to label -> value. A value that is no number, text, true or false is shown by its label.
+    `factors` maps a factor's column to label -> value. A value that is no number, text, true or false stays its label.
     """
     frame = frame.copy()
     for name, levels in factors.items():

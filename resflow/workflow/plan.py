@@ -21,8 +21,9 @@ from resflow import atomic, workspace
 from resflow.data.dataset import data_fingerprint, load_dataset, resolve_split
 from resflow.data.sources.open import open_source
 from resflow.errors import RecordError
-from resflow.records.run import PLAN_KEYS, load_run, with_factor_values
+from resflow.records.run import PLAN_KEYS, PLAN_NUMBERS, load_run, with_factor_values
 from resflow.study import trial
+from resflow.study.level_columns import column_names
 from resflow.study.load import Origin, Study, load_study
 from resflow.study.settings import Data
 from resflow.study.trial import DataFacts, Trial
@@ -55,7 +56,8 @@ class Plan:
         """Return a row a trial: id, arm, a column for each factor with values of its own type, seed, parameters,
         multiply_adds (of one forward pass of one image), epochs."""
         rows = pd.DataFrame(trial.plan_rows(self.trials)) if self.trials else pd.DataFrame(columns=list(PLAN_KEYS))
-        return with_factor_values(rows, self.study.factors)
+        names = column_names(self.study.factors, (*PLAN_KEYS, *PLAN_NUMBERS))
+        return with_factor_values(rows, {names[factor]: levels for factor, levels in self.study.factors.items()})
 
     def _repr_html_(self) -> str:
         """Show the plan in a notebook as its trials."""

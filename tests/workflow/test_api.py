@@ -19,6 +19,7 @@ import resflow
 from resflow.errors import RecordError, ResflowError, StudyError
 from resflow.runner import execute
 from resflow.study.settings import section_of
+from resflow.workflow.plan import write_plan
 
 STUDY: dict[str, Any] = {
     "name": "rates",
@@ -131,7 +132,9 @@ def test_run_trains_what_is_missing_and_tells_its_reporter(trained: tuple[Any, A
 
 def test_every_frame_has_each_factor_with_its_own_type(trained: tuple[Any, Any]) -> None:
     run, _ = trained
-    for frame in (run.trials, run.epochs, run.predictions, run.diagnostics):
+    assert run.epochs["learning_rate"].max() <= 0.1  # the history's own column, which a factor is called like
+    epochs = run.epochs.drop(columns="learning_rate").rename(columns={"factor_learning_rate": "learning_rate"})
+    for frame in (run.trials, epochs, run.predictions, run.diagnostics):
         assert list(frame.columns)[:6] == ["id", "arm", "depth", "learning_rate", "head", "seed"]
         assert frame["depth"].dtype == "int64"
         assert frame["learning_rate"].dtype == "float64"
@@ -140,8 +143,20 @@ def test_every_frame_has_each_factor_with_its_own_type(trained: tuple[Any, Any])
         assert (parts[0].astype(int) == frame["depth"]).all()
         assert (parts[1].map({"slow": 1e-3, "fast": 0.1}) == frame["learning_rate"]).all()
     assert len(run.epochs) == 8 * 2
-    assert run.epochs["epoch_learning_rate"].max() <= 0.1  # of the history, which a factor is called like
     assert {"image", "label", "predicted"} <= set(run.predictions.columns)
+
+
+def test_a_factor_called_like_a_column_of_the_plan_has_its_own(tmp_path: Path) -> None:
+    factors = {"depth": [8], "epochs": {"short": 1, "long": 4}}
+    changed = {"baseline": "8-short", "factors": factors, "recipe": {"batch_size": 8}}
+    study = resflow.load_study({**STUDY, **changed})
+    plan = resflow.plan(study.with_data("synthetic"), out=tmp_path / "run", prepare=False)
+    frame = plan.frame()
+    assert list(frame["factor_epochs"]) == list(frame["epochs"]) == [1, 4, 1, 4]
+    write_plan(plan)
+    trials = resflow.load_run(tmp_path / "run").trials
+    assert list(trials["epochs"]) == [1, 4, 1, 4]
+    assert set(trials["status"]) == {"not run"}
 
 
 def test_a_run_that_is_read_again_is_the_same(trained: tuple[Any, Any]) -> None:
