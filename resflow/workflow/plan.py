@@ -23,7 +23,7 @@ from resflow.data.sources.open import open_source
 from resflow.errors import RecordError
 from resflow.records.run import PLAN_KEYS, PLAN_NUMBERS, load_run, with_factor_values
 from resflow.study import trial
-from resflow.study.level_columns import column_names
+from resflow.study.level_columns import column_names, with_levels
 from resflow.study.load import Origin, Study, load_study
 from resflow.study.settings import Data
 from resflow.study.trial import DataFacts, Trial
@@ -184,7 +184,9 @@ def write_plan(plan: Plan) -> None:
         rows = pd.DataFrame(trial.plan_rows(plan.trials)) if plan.trials else pd.DataFrame(columns=list(PLAN_KEYS))
         atomic.write(plan.run / workspace.PLAN, rows.to_csv(index=False))
         if plan.searches:
-            atomic.write(plan.run / workspace.TUNING / workspace.SEARCHES, plan.searches.table().to_csv(index=False))
+            levels = {arm.name: arm.levels for arm in plan.searches.study.arms}
+            table = with_levels(plan.searches.table(), levels)
+            atomic.write(plan.run / workspace.TUNING / workspace.SEARCHES, table.to_csv(index=False))
         atomic.write(plan.run / workspace.STUDY, text.getvalue())
     except OSError as error:
         raise RecordError(
