@@ -37,6 +37,7 @@ SLOW = (
     "training/test_train",
     "inspection/test_inspect_run",
     "training/test_checkpoints",
+    "training/test_learner",
     "cli/test_main",
     "report/test_write",
     "cli/test_report",
