@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import platform
@@ -85,15 +86,14 @@ def count_processors() -> int:
 
 @functools.cache
 def count_gpus() -> int:
-    """Count the NVIDIA GPUs of this machine, as the driver lists them; CUDA_VISIBLE_DEVICES narrows it."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() and device.strip() != "-1"])
+    """Count the NVIDIA GPUs that a process here may use, by CUDA's driver; CUDA_VISIBLE_DEVICES narrows them."""
+    count = ctypes.c_int()
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
+        cuda = ctypes.CDLL("libcuda.so.1")
+        failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
+    except (OSError, AttributeError):  # no driver
         return 0
-    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines()) if listing.returncode == 0 else 0
+    return 0 if failed else count.value
 
 
 def require_training() -> None:

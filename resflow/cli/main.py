@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from resflow import environment
 from resflow.architectures import FAMILIES
 from resflow.cli import bench, inspect, networks, plan, report, study
 from resflow.cli.options import SOURCE_HELP, DataDir, choice
@@ -34,6 +36,10 @@ app.add_typer(inspect.app)
 
 def main() -> None:
     """Run the command line; the user's errors end as one message and exit code 2."""
+    environment.settle_program()
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another: nothing fails for it
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except ResflowError as error:

@@ -92,7 +92,9 @@ def theme() -> Iterator[None]:
         "svg.fonttype": "none",
         "svg.hashsalt": "resflow",
     }
-    with mpl.rc_context(settings), warnings.catch_warnings():
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()  # a matplotlibrc of the user's, or of the folder, draws nothing here
+        mpl.rcParams.update(settings)
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")  # the reader's font may have it
         yield
 

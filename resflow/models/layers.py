@@ -9,6 +9,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# A file of the user's, keras.json, says otherwise where there is one.
+keras.config.set_floatx("float32")
+keras.config.set_image_data_format("channels_last")
+keras.config.set_epsilon(1e-7)
+
 
 def lowered(kernel: int, output_size: int) -> str:
     """Say how `lowering: table` computes a convolution on CPUs: `native` or `product`. Static shapes alone decide.

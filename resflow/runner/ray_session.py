@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +23,7 @@ OPTIONS: dict[str, Any] = {  # of every ray.init
     "log_to_driver": False,
     "logging_level": logging.ERROR,
     "configure_logging": True,
-    "runtime_env": {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0"}},
+    "runtime_env": {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0", "MPLBACKEND": "agg"}},
 }
 
 
@@ -83,7 +85,8 @@ def _report_shortage(resources: TrialResources, nodes: list[dict[str, float]], a
 def _local(cores: int) -> Iterator[None]:
     try:
         # address: never somebody's cluster that RAY_ADDRESS or `ray start` left to be found
-        ray.init(address="local", num_cpus=cores, include_dashboard=False, **OPTIONS)
+        with _elsewhere():
+            ray.init(address="local", num_cpus=cores, include_dashboard=False, **OPTIONS)
     except (RuntimeError, OSError) as error:
         raise TrainingError(
             f"Ray did not start: {_first_line(error)} A machine under heavy load, a full disk or a full /tmp does "
@@ -102,7 +105,8 @@ def _cluster(address: str) -> Iterator[None]:
         if address != "auto":  # Ray itself asks for minutes before it gives up, and then ends the process
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-        ray.init(address=address, **OPTIONS)
+        with _elsewhere():
+            ray.init(address=address, **OPTIONS)
     except (RuntimeError, OSError, OverflowError, ValueError) as error:
         raise TrainingError(
             f"no Ray cluster answers at {address}: {_first_line(error)} Start one with `ray start --head`, join this "
@@ -114,6 +118,16 @@ def _cluster(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Stand in an empty folder: Ray has every worker look for modules first in the one where it was started.
+
+    A file of the user's that is called like a package, `keras.py` say, would be imported in its place.
+    """
+    with tempfile.TemporaryDirectory(prefix="resflow-") as empty, contextlib.chdir(empty):
+        yield
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from resflow import provenance, workspace
+from resflow import environment, provenance, workspace
 from resflow.errors import ResflowError, TrainingError
 from resflow.records.record import Outcome
 from resflow.runner import file_transfer
@@ -60,6 +60,7 @@ class Job:
 
 def train_one(config: dict[str, Any], job: Job) -> None:
     """Run one trial and send its results to the writer: the outcome, the network to be kept, the log."""
+    environment.settle_program()  # in a cluster the variables are those of the machine's own raylet
     trial = job.make(config)
     forwarder, logger = LogForwarder(job.writer, trial.id), logging.getLogger("resflow")
     logger.setLevel(logging.INFO)

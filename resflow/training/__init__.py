@@ -1,5 +1,5 @@
 """One trial to one record: plain Keras on TensorFlow, which knows nothing of Ray."""
 
-from resflow.environment import prepare_tensorflow
+from resflow.environment import settle
 
-prepare_tensorflow()
+settle()

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from resflow import provenance, workspace
+from resflow.environment import overruled
 from resflow.errors import ResflowError, one_of
 
 # In a process of its own: TensorFlow keeps the GPUs that it has once looked at.
@@ -85,6 +86,8 @@ def examine(start_ray: bool = True) -> Iterator[str]:
                     "PROBLEM      TensorFlow and Ray see different numbers of GPUs: trials on the GPUs that "
                     "TensorFlow lacks would fail. Install the extra 'gpu' (pip install 'resflow[gpu]')."
                 )
+    for name, value in sorted(overruled.items()):
+        yield f"Overruled    {name}={value}: it could change numbers, or break trials"
     yield f"Cache        {workspace.cache()} (RESFLOW_CACHE moves it)"
     kept = [*removable_places(), *removable_places("kept")]
     for place in kept:
