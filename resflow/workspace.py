@@ -32,6 +32,7 @@ SAFETENSORS = ".safetensors"
 
 # In the cache
 IMAGES, DOWNLOADS, COMPILED, FEATURES, WEIGHTS = "data", "downloads", "compiled", "features", "weights"
+EMPTY = "empty"  # where Ray starts
 PIXELS, LABELS, META = "images.npy", "labels.npy", "meta.json"  # of one source at one size
 
 

@@ -32,7 +32,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 STUDY = """
 name: surrounded
 question: Does anything from outside reach a result?
-baseline: 8
+baseline: "8"
 factors: {depth: {"8": 8}}
 network: {family: cifar, width: 0.125}
 data: {source: "folder:photos", image_size: 16}
@@ -117,7 +117,7 @@ def test_a_study_among_files_that_are_called_like_packages(tmp_path: Path) -> No
         done = subprocess.run(command, cwd=here, env={**os.environ, **variables}, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         runs[name] = load_run(here / "results" / "surrounded-full-folder_photos")
-        figure = (runs[name].folder / "figures" / "training.svg").read_bytes()
+        figure = (runs[name].folder / "figures" / "accuracy.svg").read_bytes()
         runs[name, "figure"] = figure
     (clean,), (other,) = runs["clean"].records, runs["hostile"].records
     changing = {"seconds", "provenance"}

@@ -6,14 +6,13 @@ import contextlib
 import logging
 import re
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
-from resflow import provenance
+from resflow import provenance, workspace
 from resflow.errors import TrainingError
 from resflow.study.resources import TrialResources
 
@@ -126,7 +125,9 @@ def _elsewhere() -> Iterator[None]:
 
     A file of the user's that is called like a package, `keras.py` say, would be imported in its place.
     """
-    with tempfile.TemporaryDirectory(prefix="resflow-") as empty, contextlib.chdir(empty):
+    folder = workspace.cache(workspace.EMPTY)  # stays: Ray's processes stand in it
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.chdir(folder):
         yield
 
 
