@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 
 CLEARED = (  # prefixes of what can change a number
-    "AUTOGRAPH_", "CUBLAS_", "CUDNN_", "DNNL_", "EIGEN_", "KERAS_", "KMP_", "MKL_", "NVIDIA_TF32", "OMP_", "ONEDNN_",
-    "OPENCV_", "TF2_", "TF_", "TENSORFLOW_", "XLA_", "ZENDNN_",
+    "AUTOGRAPH_", "CUBLAS_", "CUDNN_", "DNNL_", "EIGEN_", "KERAS_", "KMP_", "MKL_", "NPY_", "NVIDIA_TF32", "OMP_",
+    "ONEDNN_", "OPENCV_", "TF2_", "TF_", "TENSORFLOW_", "XLA_", "ZENDNN_",
 )  # fmt: skip
 PASSING = (  # among those: logs, paths, memory, and where several machines take part
     "CUDNN_LOG", "KERAS_HOME", "ONEDNN_VERBOSE", "OPENCV_LOG_LEVEL", "TF_CPP_", "TF_DUMP_GRAPH", "TF_FORCE_GPU_ALLOW",
@@ -87,6 +87,11 @@ def settle_program() -> None:
         overruled.setdefault("MPLBACKEND", os.environ["MPLBACKEND"])
     os.environ["MPLBACKEND"] = "agg"
     leave_folder_out(Path.cwd())
+
+
+def too_late() -> list[str]:
+    """Return the variables that NumPy has followed already: a cluster's worker imports it before they are cleared."""
+    return sorted(name for name in overruled if name.startswith("NPY_") and "numpy" in sys.modules)
 
 
 def leave_folder_out(folder: Path) -> None:

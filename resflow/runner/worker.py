@@ -70,6 +70,11 @@ def train_one(config: dict[str, Any], job: Job) -> None:
         logger.info("trial %s: arm %s, seed %d, worker process %d", trial.id, trial.arm, trial.seed, os.getpid())
         tune.report({"started": 1})  # with it Tune says on which machine and in which process
         _check_versions(job.versions, node)
+        if names := environment.too_late():
+            raise TrainingError(
+                f"{node} sets {', '.join(names)}, which changes NumPy's last digits: unset it where the cluster's "
+                "processes are started, on every machine."
+            )
         trial, folder = file_transfer.fetch_files(trial, Path(job.folders[trial.fingerprint]), job.file_server)
         storage = job.storage()
         with tempfile.TemporaryDirectory(prefix="resflow-") as place:
