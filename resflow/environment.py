@@ -23,7 +23,8 @@ CLEARED = (  # prefixes of what can change a number
 )  # fmt: skip
 PASSING = (  # among those: logs, paths, memory, and where several machines take part
     "CUDNN_LOG", "KERAS_HOME", "ONEDNN_VERBOSE", "OPENCV_LOG_LEVEL", "TF_CPP_", "TF_DUMP_GRAPH", "TF_FORCE_GPU_ALLOW",
-    "TF_GPU_ALLOCATOR", "TF_LOG_XLA",
+    "TF_GPU_ALLOCATOR", "TF_LOG",
+    "TF_CLI_", "TF_DATA_DIR", "TF_PLUGIN", "TF_VAR_", "TF_WORKSPACE",  # Terraform's
 )  # fmt: skip
 FLAGS = {  # variables of many flags: those that say where files lie
     "TF_XLA_FLAGS": ("--tf_xla_persistent_cache_directory",),
