@@ -26,26 +26,7 @@ if TYPE_CHECKING:
         write_report,
     )
 
-_HOME = {
-    "OracleSearcher": "resflow.tuning.oracle_searcher",
-    "ResNetHyperModel": "resflow.models.hypermodel",
-    **dict.fromkeys(
-        (
-            "Plan",
-            "Reporter",
-            "Result",
-            "Run",
-            "RunOptions",
-            "analyse",
-            "load_run",
-            "load_study",
-            "plan",
-            "run",
-            "write_report",
-        ),
-        "resflow.workflow.api",
-    ),
-}
+_HOME = {"OracleSearcher": "resflow.tuning.oracle_searcher", "ResNetHyperModel": "resflow.models.hypermodel"}
 __all__ = [
     "OracleSearcher",
     "Plan",
@@ -65,12 +46,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what is public when it is asked for: it takes pandas, TensorFlow or Ray, and `import resflow` none."""
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module 'resflow' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_HOME.get(name, "resflow.workflow.api")), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *__all__})
