@@ -156,7 +156,11 @@ def _conclude_search(result: RunResult) -> None:
 
 
 def _conclude(result: RunResult) -> None:
-    """Say what came of a run. What waits for an interrupted command must not take it for done: exit code 1."""
+    """Say what came of a run, and end with what a script must know.
+
+    Exit code 1 where a trial failed or something is left to do, 2 where no trial completed. A trial that diverged has
+    ended with a result.
+    """
     from resflow import workspace
     from resflow.cli.console import console, say, status_text
     from resflow.workflow.run import many
@@ -178,5 +182,8 @@ def _conclude(result: RunResult) -> None:
         why = f"Stopped: {result.stopped}. " if result.stopped else ""
         say(f"{why}{many(result.missing, 'trial')} without a record yet. Go on with: {_same_command()}")
     say(f"Report: {result.report}")
-    if not result.complete:
+    statuses = {record.status for record in result.records}
+    if result.records and "completed" not in statuses and not result.missing:
+        raise typer.Exit(2)
+    if "failed" in statuses or not result.complete:
         raise typer.Exit(1)

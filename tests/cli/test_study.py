@@ -55,13 +55,13 @@ def finished() -> dict[str, Record]:
     return finished_records(the_run())
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, status: str, arm: str) -> None:
-    """Let the trials of an arm end with a status."""
+def failing(monkeypatch: pytest.MonkeyPatch, status: str, *arms: str) -> None:
+    """Let the trials of some arms end with a status."""
     real = train.train_trial
 
     def run(trial: Trial, *args: Any, **more: Any) -> Outcome:
         outcome = real(trial, *args, **more)
-        if trial.arm != arm:
+        if trial.arm not in arms:
             return outcome
         failed = outcome.record.model_copy(update={"status": status, "reason": "by the test", "metrics": {}})
         return replace(outcome, record=failed)
@@ -115,7 +115,7 @@ def test_fresh_on_a_new_run_is_a_study() -> None:
 def test_retry_runs_what_failed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         failing(patch, "failed", "fast")
-        shown = said("study", "./mine.yaml")
+        shown = said("study", "./mine.yaml", code=1)
     assert "fast seed 1 failed: by the test" in shown
     assert f"Run them again with: resflow retry {the_run()}" in shown
     before = finished()
@@ -131,6 +131,23 @@ def test_retry_runs_what_failed_and_nothing_else(monkeypatch: pytest.MonkeyPatch
     command = load_run(the_run()).study["command"]
     assert command == "resflow study ./mine.yaml"  # as it was first typed
     assert "2 of them done before" in said("retry", str(the_run()))
+
+
+@pytest.mark.parametrize(
+    ("status", "arms", "code"),
+    [
+        ("failed", ("fast",), 1),
+        ("failed", ("fast", "slow"), 2),
+        ("diverged", ("fast",), 0),
+        ("diverged", ("fast", "slow"), 2),
+    ],
+)
+def test_the_exit_code_tells_whether_all_some_or_none_completed(
+    status: str, arms: tuple[str, ...], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, status, *arms)
+    assert "Report: " in said("study", "./mine.yaml", code=code)
+    assert "2 of them done before" in said("study", "./mine.yaml", code=code)  # nothing is left to do: it still tells
 
 
 def test_retry_takes_diverged_trials_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
