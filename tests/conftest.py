@@ -29,6 +29,7 @@ SLOW = (
     "tuning/test_phase",
     "workflow/test_api",
     "report/test_browser",
+    "test_environment",
     "models/test_build",
     "cli/test_study",
     "inspection/test_network",
@@ -72,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _name(path: Path) -> str:
     """Return a file's name in SLOW."""
-    return f"{path.parent.name}/{path.stem}"
+    return Path(os.path.relpath(path, TESTS)).with_suffix("").as_posix()
 
 
 # Time limits are the run's (pytest-timeout): on a shared machine one slow example is no failure.
