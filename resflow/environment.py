@@ -92,7 +92,7 @@ def settle_program() -> None:
 
 def too_late() -> list[str]:
     """Return the variables that NumPy has followed already: a cluster's worker imports it before they are cleared."""
-    return sorted(name for name in overruled if name.startswith("NPY_") and "numpy" in sys.modules)
+    return sorted(name for name in overruled if name.endswith("_CPU_FEATURES") and "numpy" in sys.modules)
 
 
 def leave_folder_out(folder: Path) -> None:

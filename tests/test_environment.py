@@ -152,6 +152,14 @@ def test_what_says_nothing_of_numbers_passes(name: str, monkeypatch: pytest.Monk
     assert name not in environment.overruled
 
 
+def test_only_what_numpy_has_followed_already_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"NPY_DISABLE_CPU_FEATURES": "AVX2", "NPY_DISTUTILS_APPEND_FLAGS": "1", "KERAS_BACKEND": "jax"}
+    monkeypatch.setattr(environment, "overruled", found)
+    assert environment.too_late() == ["NPY_DISABLE_CPU_FEATURES"]
+    monkeypatch.delitem(sys.modules, "numpy")
+    assert environment.too_late() == []
+
+
 def test_of_many_flags_paths_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "overruled", {})
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_cuda_data_dir=/cuda --xla_cpu_enable_fast_math=true")
