@@ -114,10 +114,8 @@ class Run:
         recorded = {record.id for record in self.records}
         planned = self.plan[~self.plan["id"].isin(recorded)] if len(self.plan) else self.plan
         names = column_names(self.factors, (*PLAN_KEYS, *PLAN_NUMBERS))
-        planned = planned.drop(
-            columns=[factor for factor, name in names.items() if factor != name and factor in planned]
-        )
-        planned = planned.rename(columns={name: factor for factor, name in names.items()})
+        renamed = {name: factor for factor, name in names.items() if name != factor and name in planned}
+        planned = planned.drop(columns=list(renamed.values()), errors="ignore").rename(columns=renamed)
         keys = [name for name in (*PLAN_KEYS, *self.factors, "parameters", "multiply_adds") if name in planned.columns]
         status = [("unreadable" if trial in self.broken else "not run") for trial in planned.get("id", ())]
         rest = planned[keys].assign(

@@ -47,10 +47,10 @@ class NotebookReporter:
 
         def draw(progress: Progress) -> None:
             nonlocal last
-            latest, now = progress, time.monotonic()
-            if now - last >= PAUSE_S or len(latest.done) == total:
+            now = time.monotonic()
+            if now - last >= PAUSE_S or len(progress.done) == total:
                 last = now
-                handle.update(HTML(progress_page(latest, total)))
+                handle.update(HTML(progress_page(progress, total)))
 
         yield draw
 
