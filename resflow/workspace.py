@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from resflow.errors import RecordError
+
 RESULTS, STATE = Path("results"), Path(".resflow")
 
 # In a run's folder
@@ -69,3 +71,19 @@ def cache(*parts: str) -> Path:
 
         given = platformdirs.user_cache_dir("resflow")
     return Path(given).absolute().joinpath(*parts)
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Raise RecordError where a run's, cache's or state's folder holds a link that leads out of it.
+
+    Whoever made the folder would decide what is read, overwritten or removed elsewhere. The folder itself may be a
+    link: its user made that.
+    """
+    root = folder.resolve()
+    for place, folders, files in os.walk(root):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise RecordError(
+                    f"{path.relative_to(root)} in {folder} is a link to {path.readlink()}, out of that folder. resflow "
+                    "follows no link out of a folder of its own: remove the link, or put the file in its place."
+                )
