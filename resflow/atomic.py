@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from resflow.errors import ResflowError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,10 +67,28 @@ def folder(path: Path) -> Iterator[Path]:
 def write(path: Path, content: bytes | str) -> None:
     """Put a file in place whole; text is UTF-8. One that already holds these bytes is left alone."""
     data = content.encode() if isinstance(content, str) else content
-    if path.is_file() and path.read_bytes() == data:
-        return
-    with file(path) as draft:
-        draft.write_bytes(data)
+    if not holds(path, data):
+        with file(path) as draft:
+            draft.write_bytes(data)
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Tell whether a file holds these bytes."""
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
+def refuse_to_replace(paths: Iterable[Path], force: bool, ours: Callable[[Path], bool] = lambda path: False) -> None:
+    """Raise ResflowError where there is a file that resflow did not write, unless it is to be replaced.
+
+    `ours` tells of a file that is there whether resflow wrote it; what it cannot tell of is somebody's.
+    """
+    others = [path for path in paths if os.path.lexists(path) and not force and not ours(path)]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise ResflowError(
+            f"{', '.join(map(str, others[:3]))}{more} would be replaced: nothing was written. Choose another place, or "
+            "say --force."
+        )
 
 
 def sweep(place: Path, name: str = "*") -> None:

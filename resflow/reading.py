@@ -6,6 +6,7 @@ a run, a cache, a study or a folder of photos holds is opened here.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -16,7 +17,13 @@ TEXT = 64 * MEGABYTE  # a study, a plan, a record, a history: the largest that r
 
 
 class UnusableFileError(OSError):
-    """A file that is none, or has more in it than it may; its text says which, and names the file."""
+    """A file that is none, or has more in it than it may; `strerror` says which, its text names the file as well."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(errno.EINVAL, reason, str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
 
 
 def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
@@ -29,13 +36,12 @@ def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
     try:
         status = os.fstat(handle)
         if stat.S_ISDIR(status.st_mode):
-            raise UnusableFileError(f"{path} is a folder, not a file")
+            raise UnusableFileError(path, "it is a folder, not a file")
         if not stat.S_ISREG(status.st_mode):
-            raise UnusableFileError(f"{path} is no regular file but a pipe, a socket or a device")
+            raise UnusableFileError(path, "it is no regular file but a pipe, a socket or a device")
         if limit is not None and status.st_size > limit:
-            raise UnusableFileError(
-                f"{path} has {status.st_size / MEGABYTE:,.1f} MB, and at most {limit / MEGABYTE:,.1f} MB are read"
-            )
+            size, most = (f"{number / MEGABYTE:,.1f} MB" for number in (status.st_size, limit))
+            raise UnusableFileError(path, f"it has {size}, and at most {most} are read")
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
@@ -47,5 +53,5 @@ def read(path: Path, limit: int = TEXT) -> bytes:
     with open_regular(path, limit) as file:
         content = file.read(limit + 1)  # a file may grow, and those of /proc say that they are empty
     if len(content) > limit:
-        raise UnusableFileError(f"{path} has more than the {limit / MEGABYTE:,.1f} MB that are read")
+        raise UnusableFileError(path, f"it has more than the {limit / MEGABYTE:,.1f} MB that are read")
     return content

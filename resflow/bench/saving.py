@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from resflow import atomic, provenance
+from resflow import atomic, provenance, reading
 from resflow.bench import page
 from resflow.errors import RecordError
 
@@ -60,6 +60,26 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
             f"cannot write into {folder}: {error}. Choose a folder with --out that holds benchmarks only."
         ) from error
     return path
+
+
+def check_folder(folder: Path) -> None:
+    """Raise RecordError where a folder holds other files of the kinds that `write` puts there."""
+    try:
+        others = [path.name for path in (folder / "README.md", *folder.glob("*.json")) if not _is_ours(path)]
+    except OSError as error:
+        raise RecordError(f"cannot read {folder}: {error}. Choose another folder with --out.") from error
+    if others:
+        raise RecordError(
+            f"{folder} holds {', '.join(others[:3])}, of no benchmark: choose a folder with --out that holds "
+            "benchmarks only."
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    if not path.exists():
+        return True
+    text = reading.read(path).decode(errors="replace")
+    return MARK in text if path.suffix == ".md" else '"benchmark":' in text and '"schema_version":' in text
 
 
 def readme(folder: Path) -> str:

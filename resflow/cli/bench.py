@@ -14,8 +14,22 @@ from resflow import provenance
 app = typer.Typer(help="Measure resflow on this machine, beside stock Keras and PyTorch.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON on standard output, and nothing else")]
+
+
+def _check_folder(out: Path | None) -> Path | None:
+    """Refuse a folder of other files before anything is measured."""
+    if out is not None:
+        from resflow.bench.saving import check_folder
+
+        check_folder(out)
+    return out
+
+
 Save = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="DIR", help="keep the result there, such as results/bench")
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="keep the result there, such as results/bench", callback=_check_folder
+    ),
 ]
 Rounds = Annotated[int, typer.Option("--rounds", "-r", min=1, help="how often each contender runs, in turn")]
 Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="least seconds that a contender is measured for")]

@@ -8,11 +8,9 @@ from typing import Annotated
 import typer
 
 from resflow import provenance
+from resflow.cli.options import DataDir, Force
 
 app = typer.Typer()
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
-]
 Arms = Annotated[
     list[str] | None,
     typer.Option("--arm", "-a", help="an arm; repeatable [default: all that kept networks]"),
@@ -33,6 +31,7 @@ def maps(
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="[default: .resflow/RUN/maps, outside git]")
     ] = None,
     data_dir: DataDir = None,
+    force: Force = False,
 ) -> None:
     """Draw activation maps by stage and Grad-CAM, arm beneath arm, for some images."""
     from resflow.inspection.inspect_run import check_photos, choose_networks, draw_maps
@@ -41,7 +40,7 @@ def maps(
     provenance.require_training()
     chosen = choose_networks(run_folder(run), arms, seed)
     photos = check_photos(images) if images else None
-    for path in draw_maps(chosen, photos, count, out, data_dir):
+    for path in draw_maps(chosen, photos or count, out, data_dir, force):
         print(f"Wrote {path}")
 
 

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from resflow import environment
+from resflow import atomic, environment
 from resflow.architectures import FAMILIES
 from resflow.cli import bench, inspect, networks, plan, report, study
-from resflow.cli.options import SOURCE_HELP, DataDir, choice
+from resflow.cli.options import SOURCE_HELP, DataDir, Force, choice
 from resflow.errors import ResflowError, StudyError
+from resflow.workspace import CACHE_TAG
 
 app = typer.Typer(
     name="resflow",
@@ -97,16 +98,17 @@ def init(
     kind: Annotated[
         str, choice("--kind", "-k", of=("study", "ray-cluster", "rayjob"), what="kind of file", note=" (KubeRay)")
     ] = "study",
-    force: Annotated[bool, typer.Option("--force", help="replace the file if it exists")] = False,
+    force: Force = False,
 ) -> None:
     """Write a commented file to start from: a study, or what runs one on a cluster."""
     from importlib import resources
 
     path = path or Path(f"{kind}.yaml")
-    if path.exists() and not force:
-        raise StudyError(f"{path} exists already: choose another name, or replace it with --force.")
+    if path.is_dir() or not path.parent.is_dir():
+        raise StudyError(f"cannot write {path}: expected a file's name in a folder that is there.")
+    atomic.refuse_to_replace([path], force)
     try:
-        path.write_text((resources.files("resflow") / "templates" / f"{kind}.yaml").read_text(encoding="utf-8"))
+        atomic.write(path, (resources.files("resflow") / "templates" / f"{kind}.yaml").read_bytes())
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error}. Choose a folder that exists and can be written.") from error
     if kind == "study":
@@ -148,9 +150,11 @@ def clean(
     Kept networks go with `--what kept` alone: only training makes them again.
     """
     from resflow.report.formatting import count
-    from resflow.workflow.doctor import removable_places
+    from resflow.workflow.doctor import removable_places, unmarked_places
 
     places = removable_places(what)
+    for path in unmarked_places():
+        print(f"{path} stays: it has no mark of resflow ({CACHE_TAG}), which did not make that folder.")
     for place in places:
         print(f"{place.path}  {count(place.size)}B  {place.what}")
     if not places:
@@ -194,6 +198,7 @@ def info(
     contact_sheet: Annotated[
         Path | None, typer.Option("--contact-sheet", help="write some images of each class here")
     ] = None,
+    force: Force = False,
 ) -> None:
     """Show counts a class and a split, the split's hash, image sizes and copies."""
     from resflow.cli.console import console, data_page
@@ -201,6 +206,8 @@ def info(
     from resflow.data.dataset import load_dataset, resolve_split
     from resflow.data.sources.open import open_source
 
+    if contact_sheet is not None:
+        atomic.refuse_to_replace([contact_sheet], force)
     opened = open_source(source, data_dir)
     resolve_split(split, opened.splits, source)  # an unknown one is told before anything is decoded
     folder = opened.prepare(image_size)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from resflow import provenance
+from resflow import atomic, provenance
 from resflow.architectures import FAMILIES
-from resflow.cli.options import SOURCE_HELP, DataDir, Set, choice
+from resflow.cli.options import SOURCE_HELP, DataDir, Force, Set, choice
 
 app = typer.Typer()
 
@@ -19,23 +19,24 @@ ENDINGS = {"keras": [".keras"], "safetensors": [".safetensors"], "both": [".safe
 @app.command(epilog="Example: resflow pretrain --data synthetic --depth 18 --out backbone.safetensors --set epochs=5")
 def pretrain(
     data: Annotated[str, typer.Option("--data", "-d", help=SOURCE_HELP)],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="the .safetensors file to write, or to replace")
-    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="the .safetensors file to write")],
     family: Annotated[str | None, choice("--family", of=FAMILIES, note=" [default: imagenet]")] = None,
     depth: Annotated[int, typer.Option("--depth", min=1, help="imagenet 18, 34, 50, 101, 152; cifar 6n+2")] = 18,
     width: Annotated[float | None, typer.Option("--width", help="multiplier of every channel count")] = None,
     data_dir: DataDir = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="initial values, order, augmentation")] = 1,
     set_: Set = None,
+    force: Force = False,
 ) -> None:
     """Train one network for other studies to start from: `weights: FILE`."""
     from resflow.cli.console import console
     from resflow.cli.progress_view import TerminalReporter
     from resflow.study.yaml_source import parse_settings
+    from resflow.weights.saved import is_export
     from resflow.workflow.pretrain import plan_pretraining, run_pretraining
 
     provenance.require_training()
+    atomic.refuse_to_replace([out], force, ours=is_export)
     own = {"network.family": family, "network.width": width}
     settings = {**{key: value for key, value in own.items() if value is not None}, **parse_settings(set_)}
     plan = plan_pretraining(data, data_dir, depth, seed, settings, out)
@@ -58,6 +59,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="the folder to write [default: exported/TRIAL]")
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write a trained network as files, with class names and preprocessing."""
     kept = _kept(model)
@@ -65,7 +67,7 @@ def export(
         export_network,
     )
 
-    for path in export_network(kept, out or Path("exported") / kept.path.stem, ENDINGS[format_]):
+    for path in export_network(kept, out or Path("exported") / kept.path.stem, ENDINGS[format_], force):
         print(f"Wrote {path}")
 
 

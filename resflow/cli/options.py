@@ -38,6 +38,7 @@ Set = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="the run's folder [default: results/STUDY-PROFILE-DATA]")]
 
+Force = Annotated[bool, typer.Option("--force", help="replace files that are there already and not of resflow")]
 Storage = Annotated[
     str | None,
     typer.Option("--storage", help="a folder or a URL (s3://…) for checkpoints of running trials [default: .resflow]"),

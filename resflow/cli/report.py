@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from resflow import workspace
+from resflow.cli.options import Force
 from resflow.errors import RecordError
 
 app = typer.Typer()
@@ -67,6 +68,7 @@ def report(
     width: Annotated[
         float, typer.Option("--width", min=2, max=20, help="inches of figures by --format: 3.4 is a paper's column")
     ] = 3.4,
+    force: Force = False,
 ) -> None:
     """Turn records into reports; several runs get an index page."""
     from resflow.report import exports
@@ -77,12 +79,12 @@ def report(
     for folder in folders:
         if formats:
             place = out / folder.name if out and len(folders) > 1 else out
-            for path in exports.write_exports(folder, formats, place, width):
+            for path in exports.write_exports(folder, formats, place, width, force):
                 print(path)
         else:
-            print(f"Report: {write_report(folder)}")
+            print(f"Report: {write_report(folder, force)}")
     if len(folders) > 1 and not formats:
-        print(f"Index: {write_index(folders)}")
+        print(f"Index: {write_index(folders, force=force)}")
 
 
 @app.command(epilog="Example: resflow compare depth-cpu-oxford_flowers102 depth-paper-oxford_flowers102")

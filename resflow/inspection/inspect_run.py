@@ -88,31 +88,36 @@ def load_run_dataset(chosen: ChosenNetworks, data_dir: Path | None) -> Dataset:
 
 
 def draw_maps(
-    chosen: ChosenNetworks, photos: Sequence[Path] | None, count: int, out: Path | None, data_dir: Path | None
+    chosen: ChosenNetworks, photos: Sequence[Path] | int, out: Path | None, data_dir: Path | None, force: bool = False
 ) -> list[Path]:
-    """Write a picture an image, of `photos` or of `count` validation images; return the paths."""
+    """Write a picture an image, of photos or of so many validation images; return the paths.
+
+    They lie in `out`, where others are replaced with `force` alone, or among the run's own files.
+    """
     from resflow.figures.maps import maps as draw_image
     from resflow.figures.style import to_file
     from resflow.inspection.activation_maps import compute_maps
     from resflow.inspection.network import rebuild_network
 
     size = chosen.networks[0][1].network.image_size
-    decoded = _decode(photos, size) if photos else _pick(load_run_dataset(chosen, data_dir), count)
+    decoded = _pick(load_run_dataset(chosen, data_dir), photos) if isinstance(photos, int) else _decode(photos, size)
+    folder = out or chosen.state / workspace.MAPS
+    # photos of two folders may share a name
+    pictures = [folder / f"{place:02d}-{Path(photo.name).stem}.png" for place, photo in enumerate(decoded, start=1)]
+    if out is not None:
+        atomic.refuse_to_replace(pictures, force)
     images = np.stack([photo.pixels for photo in decoded])
     rows = {}
     for record, source in chosen.networks:
         network = rebuild_network(source)
         rows[record.arm] = (network.classes, compute_maps(network, images))
-    folder, pictures = out or chosen.state / workspace.MAPS, []
-    for place, photo in enumerate(decoded):
+    for place, (photo, path) in enumerate(zip(decoded, pictures, strict=True)):
         table = {}
         for arm, (classes, maps) in rows.items():
             answer = f"{classes[maps.answer[place]]} {100 * maps.probability[place]:.0f} %"
             stages = [(name, values[place]) for name, values in maps.stages.items()]
             table[chosen.analysis.design.display_name(arm)] = [*stages, (answer, maps.cam[place])]
-        path = folder / f"{place + 1:02d}-{Path(photo.name).stem}.png"  # photos of two folders may share a name
         atomic.write(path, to_file(draw_image(photo.pixels, table), "png"))
-        pictures.append(path)
     return pictures
 
 

@@ -14,10 +14,12 @@ import numpy as np
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
 
+from resflow import atomic
 from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.errors import WeightsError
 from resflow.models.build import build_network
 from resflow.training import scoring
+from resflow.weights import files
 from resflow.weights.description import TrainedNetwork
 from resflow.weights.load import find_weights, load_weights
 from resflow.weights.saved import (
@@ -26,6 +28,7 @@ from resflow.weights.saved import (
     KERAS,
     MODEL,
     SavedNetwork,
+    is_export,
     read_description,
     whole,
     write_network,
@@ -114,14 +117,17 @@ def _policy(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def export_network(source: SavedNetwork, folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def export_network(source: SavedNetwork, folder: Path, suffixes: Sequence[str], force: bool = False) -> list[Path]:
     """Write the network in each form, and last model.json: each file whole or not at all; return them all.
 
     A form that an export of another network left in the folder goes: a folder holds one network. Raises WeightsError
-    where the disk refuses, or where there is no more than a Keras file to start from.
+    where the disk refuses, or where there is no more than a Keras file to start from, and ResflowError where the folder
+    holds files of these names that are no export: with `force` they are replaced, or removed.
     """
     if source.path.suffix == KERAS:
         raise WeightsError(f"{source.path} is exported already: expected RUN/TRIAL or a {KEPT} file.")
+    names = [folder / f"{MODEL}{suffix}" for suffix in (KEPT, KERAS, ABOUT)]
+    atomic.refuse_to_replace(names, force, ours=is_export)
     model = rebuild_network(source).model
     _clear_other(folder, source.network)
     paths = [folder / f"{MODEL}{suffix}" for suffix in suffixes]
@@ -132,7 +138,9 @@ def export_network(source: SavedNetwork, folder: Path, suffixes: Sequence[str]) 
             with whole(path) as draft:
                 model.save(draft)
     rules = {"preprocessing": PREPROCESSING, "output": OUTPUT, "decode_version": DECODE_VERSION}
-    description = {"format": "resflow", **source.network.model_dump(mode="json"), **rules}
+    there = [path for path in names[:2] if path.is_file()]
+    digests = {"files": {path.name: files.sha256(path) for path in there}}  # by which `is_export` knows them
+    description = {"format": "resflow", **source.network.model_dump(mode="json"), **rules, **digests}
     text = json.dumps(description, indent=1, ensure_ascii=False)
     paths.append(folder / f"{MODEL}{ABOUT}")
     with whole(paths[-1]) as draft:

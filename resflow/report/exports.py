@@ -26,16 +26,22 @@ COLUMN = 3.4  # inches: one column of a two-column paper
 SUFFIXES = {"latex": "tex"}
 
 
-def write_exports(run: Path, formats: Sequence[str], out: Path | None = None, width: float = COLUMN) -> list[Path]:
+def write_exports(
+    run: Path, formats: Sequence[str], out: Path | None = None, width: float = COLUMN, force: bool = False
+) -> list[Path]:
     """Write a run in each of the `formats` into `out` (by default its folder exports/); returns the files.
 
-    `width` is of figures, in inches. Raises RecordError for an unknown format, or where nothing can be written.
+    `width` is of figures, in inches. Raises RecordError for an unknown format, or where nothing can be written, and
+    ResflowError where files of `out` would be replaced without `force`: exports carry no mark of resflow.
     """
     for name in formats:
         if name not in FORMATS:
             raise RecordError(f"--format: {one_of(name, FORMATS, 'format')}")
     analysis, folder = analyse(run), out or run / workspace.EXPORTS
     contents = {name: content for kind in formats for name, content in _files(analysis, kind, width)}
+    if out is not None:
+        others = (folder / name for name, content in contents.items() if not atomic.holds(folder / name, content))
+        atomic.refuse_to_replace(others, force)
     try:
         for name, content in contents.items():
             atomic.write(folder / name, content)

@@ -17,13 +17,19 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from resflow import atomic, workspace
+from resflow import atomic, reading, workspace
 from resflow.analysis.analyse import Analysis, analyse, labels
 from resflow.errors import RecordError
 from resflow.report import answer, markdown, paper_claims, published, run_details, tables, test_images, tuning
 from resflow.report.figure_list import SECTIONS, RenderedFigure, draw_figures, is_figure_file
 
 SCRIPT = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
+MARKS = (
+    b"resflow report</title>",
+    b"<title>resflow reports</title>",
+    b"The whole report is [report.html](report.html)",
+)
+MARKED_WITHIN = 4000  # bytes
 LIMITS = (
     "Intervals and tests are over seeds on one split of one data source: they say nothing about other data.",
     "The t interval assumes roughly normal differences; with few seeds it is wide: undecided is not equal.",
@@ -31,22 +37,25 @@ LIMITS = (
 )
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run_folder: Path, force: bool = False) -> Path:
     """Write the report of one results folder, finished or not, and return the path of its report.html.
 
-    Raises RecordError where the folder holds no run or cannot be written.
+    Raises RecordError where the folder holds no run or cannot be written, ResflowError where it holds files of a
+    report's names and no report: they are replaced with `force`.
     """
     analysis = analyse(run_folder)
     figures = draw_figures(analysis)
     page = _page(analysis, figures)
-    contents = {f"figures/{figure.name}.{kind}": data for figure in figures for kind, data in figure.files.items()}
-    contents |= {
+    contents = {
+        workspace.REPORT: _render("report.html.j2", **page),  # first: it marks the others as a report's
+        **{f"figures/{figure.name}.{kind}": data for figure in figures for kind, data in figure.files.items()},
         workspace.TRIALS_TABLE: atomic.csv(analysis.trials),
         workspace.EFFECTS: atomic.csv(analysis.effects),
         **({workspace.LEDGER: atomic.csv(analysis.ledger)} if analysis.ledger is not None else {}),
         workspace.README: _render("README.md.j2", **page),
-        workspace.REPORT: _render("report.html.j2", **page),
     }
+    if not any(map(_is_ours, (run_folder / workspace.REPORT, run_folder / workspace.README))):  # the first report
+        atomic.refuse_to_replace((run_folder / name for name in contents if name != workspace.LEDGER), force)
     try:
         for name, content in contents.items():
             atomic.write(run_folder / name, content)
@@ -61,8 +70,21 @@ def write_report(run_folder: Path) -> Path:
     return run_folder / workspace.REPORT
 
 
-def write_index(run_folders: Sequence[Path], root: Path | None = None) -> Path:
-    """Write index.html over several reported runs, by default into the folder that holds them all."""
+def _is_ours(path: Path) -> bool:
+    """Tell whether resflow wrote a page: a report, a run's README, or the index of some."""
+    try:
+        with reading.open_regular(path) as file:
+            head = file.read(MARKED_WITHIN)
+    except OSError:
+        return False
+    return any(mark in head for mark in MARKS)
+
+
+def write_index(run_folders: Sequence[Path], root: Path | None = None, force: bool = False) -> Path:
+    """Write index.html over several reported runs, by default into the folder that holds them all.
+
+    A page of that name which is no index of reports is replaced with `force` alone. Raises RecordError, ResflowError.
+    """
     if not run_folders:
         raise RecordError("no run to list: expected at least one results folder.")
     paths = [folder.resolve() for folder in run_folders]
@@ -71,6 +93,7 @@ def write_index(run_folders: Sequence[Path], root: Path | None = None) -> Path:
     for path in paths:
         link = os.path.relpath(path / workspace.REPORT, root).replace(os.sep, "/")
         runs.append({**_head(analyse(path)), "folder": path.name, "link": quote(link)})
+    atomic.refuse_to_replace([root / workspace.INDEX], force, ours=_is_ours)
     try:
         atomic.write(root / workspace.INDEX, _render("index.html.j2", runs=runs))
     except OSError as error:

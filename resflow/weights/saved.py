@@ -9,6 +9,7 @@ says it beside a .keras file. Nothing here imports TensorFlow.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -114,6 +115,24 @@ def _read_metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path} is no readable {KEPT} file: {error}. Export or train the network again.") from error
 
 
+def is_export(path: Path) -> bool:
+    """Tell whether resflow wrote a file: a network that it kept or exported, or the description of one."""
+    try:
+        if path.suffix == ABOUT:
+            read_description(path)
+        else:
+            read_network(path)
+        return path.suffix != KERAS or _listed(path)
+    except (WeightsError, OSError, ValueError):
+        return False
+
+
+def _listed(path: Path) -> bool:
+    """Tell whether the description beside a Keras file lists it as it is; one of before the list has none."""
+    listed = json.loads(path.with_suffix(ABOUT).read_bytes()).get("files")
+    return listed is None or listed.get(path.name) == files.sha256(path)
+
+
 def read_description(path: Path) -> TrainedNetwork:
     """Read model.json. Raises WeightsError."""
     try:
@@ -179,10 +198,10 @@ def locate_kept(name: str, results: Path, state: Path) -> Path:
             f"`resflow export`, or a {KEPT} file. `resflow status` lists runs and trials."
         )
     run_name = Path(run).name
-    path = network_path(state / run_name, trial)
+    folder = Path(run) if Path(run).is_dir() and not (results / run).is_dir() else results / run
+    path = network_path(state / workspace.state_folder(folder).name, trial)
     if path.is_file():
         return path
-    folder = results / run if (results / run).is_dir() else Path(run)
     if not folder.is_dir():
         runs = [other.name for place in (results, state) if place.is_dir() for other in place.iterdir()]
         raise RecordError(f"no run called '{run_name}'.{nearest(run_name, runs)} `resflow status` lists the runs.")

@@ -191,7 +191,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "an image size of nothing": ("data fetch synthetic --image-size 0", "image-size"),
     "a source that is not fetched": ("data fetch roses", "source"),
     "a split that a source lacks": ("data info synthetic --split official", "split"),
-    "a file that is there": ("init mine.yaml", "exists already"),
+    "a file that is there": ("init mine.yaml", "would be replaced"),
     "a folder that is not there": ("init nothing/mine.yaml", "cannot write"),
     "a kind of file nobody knows": ("init other.yaml --kind slurm", "kind of file"),
     "a depth nobody has": ("pretrain --data synthetic --out x.safetensors --depth 19", "depth"),

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 from support.direct import raised, said
 
-from resflow.errors import ResflowError, StudyError
+from resflow.errors import ResflowError
 from resflow.study.load import load_study
 from resflow.study.yaml_source import parse_settings
 
@@ -72,6 +72,6 @@ def test_wrong_kinds_and_files_that_are_there_are_told() -> None:
     with pytest.raises(ResflowError, match="unknown kind of file 'slurm'"):
         raised("init", "--kind", "slurm")
     written("rayjob")
-    with pytest.raises(StudyError, match=r"rayjob.yaml exists already"):
+    with pytest.raises(ResflowError, match=r"rayjob.yaml would be replaced"):
         raised("init", "--kind", "rayjob")
     assert not Path("study.yaml").exists()

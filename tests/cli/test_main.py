@@ -131,7 +131,7 @@ WRONG = {
     "study depth --dry-run --profile fast": "unknown profile 'fast'",
     "plan": "Missing argument",
     "plan .": "unknown study",
-    "plan ./": "directory",
+    "plan ./": "folder, not a file",
     "plan depth --profile nope": "demo",
     "plan depth --seeds 0": "--seeds",
     "plan depth --seeds many": "--seeds",
