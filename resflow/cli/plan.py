@@ -30,9 +30,12 @@ def plan(
     from resflow.study.load import load_study
     from resflow.study.yaml_source import parse_settings
     from resflow.workflow.plan import make_plan
+    from resflow.workflow.preflight import check_plan
 
     loaded = load_study(name, profile, parse_settings(set_), seeds=seeds)
-    show(make_plan(loaded, data, data_dir, out, prepare=False), format_)
+    made = make_plan(loaded, data, data_dir, out, prepare=False)
+    show(made, format_)
+    check_plan(made)
 
 
 def show(plan: Plan, format_: str = "table") -> None:

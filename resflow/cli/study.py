@@ -59,6 +59,7 @@ def study(
     from resflow.study.load import load_study
     from resflow.study.yaml_source import parse_settings
     from resflow.workflow.plan import make_plan
+    from resflow.workflow.preflight import check_plan
     from resflow.workflow.run import RunOptions, cluster_gpus, run_plan
 
     options = RunOptions(time_budget, max_failures, storage, address, fresh, prune, tuple(reuse or ()))
@@ -69,6 +70,7 @@ def study(
     plan = make_plan(loaded, data, data_dir, out, prepare=not dry_run, gpus=cluster_gpus(address))
     if dry_run:
         plan_command.show(plan)
+        check_plan(plan, storage, address)
     else:
         with _interruptible():
             _conclude(run_plan(plan, options, TerminalReporter()))

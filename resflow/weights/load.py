@@ -8,13 +8,16 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resflow import atomic, workspace
+from resflow import architectures, atomic, workspace
+from resflow.architectures import Architecture
 from resflow.errors import WeightsError, nearest
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.weights import files, hub, metadata, names
@@ -71,6 +74,41 @@ def _kept_path(setting: str, state: Path) -> Path:
 def _is_plain(name: str) -> bool:
     """Tell whether a name is one part of a path and no way out of a folder."""
     return name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
+
+
+def find_misfits(pretrained: Pretrained, arch: Architecture) -> str:
+    """Say by how many tensors a file's backbone differs from a network's, by their shapes alone; empty where none does.
+
+    Before a network is built this finds weights of another one; `load_weights` then looks at every name.
+    """
+    wanted = Counter(architectures.tensor_shapes(arch))
+    there = Counter(_backbone_shapes(pretrained.path, files.stamp(pretrained.path)))
+    missing, strange = wanted - there, there - wanted
+    if not missing and not strange:
+        return ""
+    parts = [
+        f"{shapes.total()} of {total.total()} tensors of the {what}, such as one of {max(shapes, key=math.prod)}"
+        for shapes, total, what in (
+            (missing, wanted, "network are not in the file"),
+            (strange, there, "file have no place in the network"),
+        )
+        if shapes
+    ]
+    return "; ".join(parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _backbone_shapes(path: Path, _stamp: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of a file's tensors that are not of its head, as Keras has their axes."""
+    tensors = files.read(path).tensors
+    naming = names.detect_naming(tensors)
+    return tuple(
+        tuple(values.shape[axis] for axis in naming.to_keras[values.ndim])
+        if values.ndim in naming.to_keras
+        else values.shape
+        for name, values in tensors.items()
+        if not naming.in_head(name)
+    )
 
 
 def load_weights(model: Any, pretrained: Pretrained, head: bool = False, partial: bool = False) -> None:

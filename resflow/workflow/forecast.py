@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from resflow import architectures, provenance
+from resflow import architectures, provenance, workspace
 from resflow.records.record import Record
 from resflow.records.run import finished_records
 from resflow.study import costs
@@ -44,7 +44,7 @@ class Forecast:
 
 def forecast(plan: Plan) -> Forecast:
     """Estimate what is still to be done for a plan, by the run's own finished trials where there are some."""
-    records = finished_records(plan.run) if plan.run.is_dir() else {}
+    records = finished_records(plan.run) if workspace.is_run(plan.run) else {}
     seconds, basis = estimate_seconds(plan.trials, records)
     waiting = trials_to_run(plan.trials, records, plan.state)
     templates = [] if plan.searches is None else list(plan.searches.templates.values())

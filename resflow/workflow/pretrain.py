@@ -19,6 +19,7 @@ from resflow.records.run import finished_records
 from resflow.study.load import load_study
 from resflow.weights.saved import KEPT, trials_to_run, trials_without_network, whole
 from resflow.workflow.plan import Plan, make_plan, write_plan
+from resflow.workflow.preflight import check_plan
 from resflow.workflow.run import Reporter
 from resflow.workspace import network_path, trial_folder
 
@@ -64,6 +65,7 @@ def run_pretraining(plan: Plan, out: Path, reporter: Reporter) -> Record:
     Raises TrainingError where the trial failed or diverged.
     """
     (trial,) = plan.trials
+    check_plan(plan)
     write_plan(plan)
     if trials_to_run(plan.trials, finished_records(plan.run), plan.state):
         from resflow.runner.execute import RunPlace, execute

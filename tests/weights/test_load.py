@@ -34,13 +34,14 @@ from support.weight_nets import (
     written,
 )
 
+from resflow import architectures
 from resflow.architectures import Architecture
 from resflow.data.sources import synthetic
 from resflow.errors import WeightsError
 from resflow.models.build import build_network, initialise
 from resflow.models.layers import ZeroPadShortcut
 from resflow.study.settings import Head
-from resflow.weights import load
+from resflow.weights import load, names
 from resflow.weights.load import Normalisation
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
@@ -478,3 +479,28 @@ def test_the_fixtures_are_halves_and_are_read_as_float32() -> None:
     model = thin(18)
     load.load_weights(model, found(fixture(18)), head=True)
     assert np.array_equal(values(model)["head/bias"], raw["fc.bias"].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        thin_architecture(18),
+        thin_architecture(18, variant="v2", shortcut="projection_all"),
+        thin_architecture(50, variant="v2"),
+        thin_architecture(34, shortcut="zero_pad"),
+        thin_architecture(50, variant="v1"),
+        thin_architecture(18, stem="low_resolution"),
+    ],
+    ids=str,
+)
+def test_the_shapes_that_are_known_before_a_network_is_built_are_its_own(arch: Architecture) -> None:
+    model = built(arch, THIN_SIZE, 3)
+    shapes = [tuple(w.shape) for layer in model.layers if not names.is_head(layer.name) for w in layer.weights]
+    assert sorted(shapes) == sorted(architectures.tensor_shapes(arch))
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50])
+def test_a_file_fits_its_own_network_and_no_other(depth: int) -> None:
+    misfits = {d: load.find_misfits(found(fixture(depth), depth), thin_architecture(d)) for d in (18, 34, 50)}
+    assert [d for d, said in misfits.items() if not said] == [depth]
+    assert "have no place in the network" in load.find_misfits(found(fixture(34), 34), thin_architecture(18))

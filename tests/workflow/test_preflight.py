@@ -1,0 +1,161 @@
+"""What would end every trial is told by `plan` and before anything trains."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import tiny
+from support.direct import raised, said
+from support.public_nets import FIXTURES, THIN
+
+from resflow import architectures, workspace
+from resflow.architectures import Architecture
+from resflow.errors import ResflowError, TrainingError
+from resflow.runner import execute
+from resflow.workflow import preflight
+from resflow.workflow.plan import Plan, make_plan
+from resflow.workflow.run import run_plan
+
+STUDY: dict[str, Any] = {
+    "name": "mine",
+    "question": "Does the rate matter?",
+    "baseline": "slow",
+    "factors": {"learning_rate": {"slow": 0.01, "fast": 0.05}},
+    "network": {"family": "cifar", "depth": 8, "width": 0.125},
+    "data": {"image_size": 16},
+    "recipe": {"epochs": 1, "batch_size": 8},
+    "execution": {"device": "cpu"},
+    "seeds": 1,
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    tiny.photos(tmp_path / "photos")
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a trial started")
+
+    monkeypatch.setattr(execute, "execute", never)
+    return tmp_path
+
+
+def plan(**changes: Any) -> Plan:
+    out = changes.pop("out", None)
+    merged = {**STUDY, **{key: {**STUDY.get(key, {}), **value} for key, value in changes.items()}}
+    return make_plan(merged, data="folder:photos", out=out)
+
+
+def problems(made: Plan, *given: Any) -> str:
+    return "\n".join(preflight.find_problems(made, *given))
+
+
+def test_a_plan_without_problems_has_none() -> None:
+    assert problems(plan()) == ""
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
+@given(st.integers(1, 60))
+def test_a_batch_must_not_be_larger_than_the_training_images(size: int) -> None:
+    made = plan(recipe={"batch_size": size})
+    told = f"batch_size {size} of slow is more than the {made.trials[0].counts[0]} training images" in problems(made)
+    assert told == (size > made.trials[0].counts[0])
+
+
+def test_so_must_no_batch_that_a_search_may_choose() -> None:
+    for space in ({"batch_size": {"choice": [8, 500]}}, {"batch_size": {"low": 8, "high": 500}}):
+        assert "batch_size 500 of the search" in problems(plan(tune={"space": space, "candidates": 2}))
+
+
+@pytest.mark.parametrize("out", ["file/run", "/proc/run", "/dev/null/run"])
+def test_a_run_that_cannot_be_written_is_told_before_it_starts(here: Path, out: str) -> None:
+    (here / "file").touch()
+    with pytest.raises(ResflowError, match=out.partition("/run")[0]):
+        run_plan(plan(out=out))
+
+
+def test_so_is_a_place_for_checkpoints() -> None:
+    assert "cannot write into /proc/there" in problems(plan(), "/proc/there")
+    assert problems(plan(), "s3://bucket/there") == ""
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_disk_without_room_is_told_with_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = replace(plan(), trials=[replace(trial, keep_weights="last") for trial in plan().trials])
+    need = 2 * 4 * made.trials[0].parameters
+    for free, expected in ((10**9, False), (need, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: Usage(10**12, 0, free))
+        assert ("of kept networks" in problems(made)) == expected
+
+
+def test_a_machine_that_lacks_what_a_trial_asks_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(resources={"memory": 1e6, "cpus": 4096})
+    told = problems(made)
+    assert "asks for 4096 CPUs" in told
+    assert "GB of memory, this machine has" in told
+    assert problems(made, None, "auto") == ""  # a cluster may have it
+    monkeypatch.setattr("resflow.provenance.count_gpus", lambda: 0)
+    assert "no GPU" in problems(plan(execution={"device": "gpu"}))
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_NOFILE"])
+def test_a_limit_that_is_too_low_is_named(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, number = resource.getrlimit, getattr(resource, limit)
+    monkeypatch.setattr(resource, "getrlimit", lambda asked: (16, 16) if asked == number else real(asked))
+    assert "ulimit" in problems(plan())
+
+
+def test_plan_shows_the_trials_and_then_the_problem(here: Path) -> None:
+    (here / "mine.yaml").write_text("""
+name: mine
+question: q
+baseline: 18
+factors: {depth: [18, 34]}
+data: {source: "folder:photos", image_size: 16}
+recipe: {epochs: 1, batch_size: 8}
+""")
+    assert "6 trials" in said("plan", "mine.yaml")
+    for command in (("plan", "./mine.yaml"), ("study", "./mine.yaml", "--dry-run"), ("study", "./mine.yaml")):
+        with pytest.raises(TrainingError, match="batch_size 400 of 18"):
+            raised(*command, "--set", "batch_size=400")
+    assert not workspace.RESULTS.exists()
+
+
+ARCHITECTURES = st.builds(
+    Architecture,
+    st.just("imagenet"),
+    st.sampled_from([18, 34, 50, 101]),
+    st.sampled_from(["none", "zero_pad", "projection", "projection_all"]),
+    st.sampled_from(["v1", "v1.5", "v2"]),
+    st.sampled_from([0.25, 0.5]),
+    st.just("imagenet"),
+)
+
+
+@given(ARCHITECTURES)
+def test_the_tensors_of_a_backbone_are_those_that_are_counted(arch: Architecture) -> None:
+    shapes = list(architectures.tensor_shapes(arch))
+    kernels = sum(rows * columns * inputs * outputs for rows, columns, inputs, outputs in (s for s in shapes if s[1:]))
+    norms = sum(shape[0] for shape in shapes if not shape[1:])
+    head = architectures.feature_channels(arch) * 10 + 10
+    assert kernels + norms // 2 + head == architectures.parameters(arch, 10)
+
+
+def test_weights_of_another_network_are_told_before_one_is_built() -> None:
+    weights = {"weights": str(FIXTURES / "thin_resnet18.safetensors"), "family": "imagenet", "width": 1 / THIN}
+    network = {**weights, "shortcut": "projection", "stem": "imagenet"}
+    data = {"image_size": 32, "normalisation": "raw"}
+    assert problems(plan(network={**network, "depth": 18}, data=data)) == ""
+    assert "are not of the network of slow" in problems(plan(network={**network, "depth": 34}, data=data))
+    assert problems(plan(network={**network, "depth": 34, "partial_weights": True}, data=data)) == ""
