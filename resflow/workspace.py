@@ -7,9 +7,11 @@ results/<run>/            RESULTS: the study as it ran, its plan, a folder a tri
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
+from resflow import reading
 from resflow.errors import RecordError
 
 RESULTS, STATE = Path("results"), Path(".resflow")
@@ -31,10 +33,15 @@ INDEX = "index.html"
 # In the ignored folder of a run
 LOGS, CHECKPOINTS, NETWORKS, RAY, SET_ASIDE, MAPS = "logs", "checkpoints", "weights", "ray", "set_aside", "maps"
 SAFETENSORS = ".safetensors"
+PATHS = "paths.json"  # where the photos and weights lie that the run's own files name without a path
 
 # In the cache
 IMAGES, DOWNLOADS, COMPILED, FEATURES, WEIGHTS = "data", "downloads", "compiled", "features", "weights"
 EMPTY = "empty"  # where Ray starts
+CACHE_TAG = "CACHEDIR.TAG"  # in each part of it: programs that make backups know it, and `clean` goes by it
+CACHE_MARK = b"""Signature: 8a477f597d28d172789f06886806bc55
+# This folder is a cache of resflow, which can make all of it again. See https://bford.info/cachedir/
+"""
 PIXELS, LABELS, META = "images.npy", "labels.npy", "meta.json"  # of one source at one size
 
 
@@ -44,8 +51,40 @@ def run_folder(run: str | Path) -> Path:
 
 
 def state_folder(run: Path) -> Path:
-    """Return the ignored folder of a run: logs, checkpoints, kept networks and Ray's files."""
-    return STATE / run.resolve().name
+    """Return the ignored folder of a run: logs, checkpoints, kept networks and Ray's files.
+
+    It has the name of a run below results/. That of another has some digits of its path behind its name, so that two
+    runs of one name share nothing; the path is seen from here where the run lies below, so that a project may move.
+    """
+    path, here = run.resolve(), Path.cwd()
+    if path.parent == RESULTS.resolve():
+        return STATE / path.name
+    seen = path.relative_to(here) if path.is_relative_to(here) else path
+    return STATE / f"{path.name}-{hashlib.sha256(os.fsencode(seen)).hexdigest()[:8]}"
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder holds a run: a study as it ran, a record, or a search for one."""
+    if any(True for _ in folder.glob(f"{TRIALS}/*/{RECORD}")) or (folder / TUNING / SEARCHES).is_file():
+        return True
+    study = folder / STUDY
+    return study.is_file() and b"\ncommand:" in reading.read(study)
+
+
+def claim_run(folder: Path) -> None:
+    """Raise RecordError where a run in this folder would be one among files that are no run's."""
+    if folder.exists() and not folder.is_dir():
+        raise RecordError(f"{folder} is a file: expected a folder for the run. Choose another with --out.")
+    try:
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        others = [name for name in names if not name.startswith(".")]
+        if others and not is_run(folder):
+            raise RecordError(
+                f"{folder} holds {', '.join(others[:3])}{' …' if len(others) > 3 else ''} and no run of resflow, whose "
+                "files would stand among those or in their place. Choose an empty or a new folder with --out."
+            )
+    except OSError as error:
+        raise RecordError(f"cannot read {folder}: {error}. Choose another folder with --out.") from error
 
 
 def trial_folder(run: Path, trial_id: str) -> Path:
@@ -71,6 +110,26 @@ def cache(*parts: str) -> Path:
 
         given = platformdirs.user_cache_dir("resflow")
     return Path(given).absolute().joinpath(*parts)
+
+
+def open_cache(part: str) -> Path:
+    """Return a part of the cache, made and marked where it is not there: `resflow clean` removes what carries the mark.
+
+    A folder that holds something and has no mark may be the user's own (RESFLOW_CACHE may name any folder): it is used
+    and never cleaned. Where the system keeps caches a part is resflow's by its name. Raises OSError.
+    """
+    folder = cache(part)
+    folder.mkdir(parents=True, exist_ok=True)
+    tag = folder / CACHE_TAG
+    if not tag.is_file() and (not os.environ.get("RESFLOW_CACHE") or not any(folder.iterdir())):
+        tag.write_bytes(CACHE_MARK)
+    return folder
+
+
+def is_marked(folder: Path) -> bool:
+    """Tell whether a folder is a part of a cache that resflow made."""
+    tag = folder / CACHE_TAG
+    return not folder.is_symlink() and tag.is_file() and reading.read(tag) == CACHE_MARK
 
 
 def refuse_links_out(folder: Path) -> None:

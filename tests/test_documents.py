@@ -241,7 +241,7 @@ def test_the_reference_names_every_key_of_a_study_and_no_setting_that_is_none() 
     page = text_of(ROOT / "studies/README.md")
     keys = page.partition("### The keys of a study")[2].partition("### ")[0]
     named = {name for row in re.findall(r"^\| (`.+?) \|", keys, re.MULTILINE) for name in INLINE.findall(row)}
-    assert named == set(StudyFile.model_fields) - {"profile", "command"}
+    assert named == set(StudyFile.model_fields) - {"profile", "command", "fingerprints"}
     settings = page.partition("### Settings")[2].partition("### ")[0]
     words = {code for row in settings.splitlines() if row.startswith("|") for code in re.findall(r"`(\w+)`", row)}
     assert words <= set(_names(StudyFile.model_json_schema()))

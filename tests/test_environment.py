@@ -116,7 +116,8 @@ def test_a_study_among_files_that_are_called_like_packages(tmp_path: Path) -> No
         command = [str(Path(sys.executable).with_name("resflow")), "study", "./s.yaml"]
         done = subprocess.run(command, cwd=here, env={**os.environ, **variables}, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        runs[name] = load_run(here / "results" / "surrounded-full-folder_photos")
+        (folder,) = (here / "results").iterdir()
+        runs[name] = load_run(folder)
         figure = (runs[name].folder / "figures" / "accuracy.svg").read_bytes()
         runs[name, "figure"] = figure
     (clean,), (other,) = runs["clean"].records, runs["hostile"].records

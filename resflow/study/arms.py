@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError, WithJsonSchema
 
 from resflow.architectures import Architecture, stages
 from resflow.errors import StudyError, one_of
@@ -18,6 +18,21 @@ from resflow.study.settings import SECTIONS, Data, Network, Recipe, section_of, 
 from resflow.study.yaml_source import Document
 
 Levels = dict[str, Any]  # factor -> a level as a study writes it: its label or its value
+
+
+def _check_entry(value: Any) -> Any:
+    if isinstance(value, str | bool | int | float | dict):
+        return value
+    shown = json.dumps(value, default=str, ensure_ascii=False)
+    raise ValueError(f"expected text or a mapping, got {shown[:60]}")
+
+
+# An arm as a study writes it: its name, its levels, or the level of the only factor, such as 18.
+Entry = Annotated[
+    str | bool | int | float | Levels,
+    BeforeValidator(_check_entry),
+    WithJsonSchema({"anyOf": [{"type": ["string", "number", "boolean"]}, {"type": "object"}]}),
+]
 
 
 @dataclass(frozen=True)
@@ -106,11 +121,13 @@ def levels_of(doc: Document, factor: str, levels: list[Any] | dict[str, Any]) ->
             "fixed as well. Remove one of the two."
         )
     labelled: dict[str, Any] = {}
+    seen: set[Any] = set()
     for key, value in levels.items() if isinstance(levels, dict) else enumerate(levels):
         where = doc.origin((*at, key))
         label = str(key) if isinstance(levels, dict) else label_of(value)
-        if label in labelled or any(_same(value, other) for other in labelled.values()):
+        if label in labelled or (plain := _plain(value)) in seen:
             raise StudyError(f"{where}: level {label} of {factor} stands there twice.")
+        seen.add(plain)
         if not re.fullmatch(r"[\w.+ ,\[\]-]{1,60}", label):
             raise StudyError(
                 f"{where}: level {label!r} of {factor} needs a label of at most 60 letters, digits or . _ + -, such as "
@@ -128,8 +145,9 @@ def _checked_level(section: str, factor: str, value: Any, where: str) -> Any:
     return checked.model_dump(mode="json") if isinstance(checked, BaseModel) else checked
 
 
-def _same(one: Any, other: Any) -> bool:
-    return (type(one) is type(other) and one == other) or json.dumps(one, default=str) == json.dumps(other, default=str)
+def _plain(value: Any) -> Any:
+    """Return what values that are the same have in common: 0.0 and -0.0 are, 1 and 1.0 or true are not."""
+    return (type(value), value) if isinstance(value, int | float) and value == value else json.dumps(value, default=str)
 
 
 class Picker:
@@ -138,7 +156,7 @@ class Picker:
     def __init__(self, doc: Document, factors: dict[str, dict[str, Any]], every: list[dict[str, str]]) -> None:
         self.doc, self.factors, self.every = doc, factors, every
 
-    def arms(self, choice: Any, baseline: str | Levels) -> list[dict[str, str]]:
+    def arms(self, choice: Any, baseline: Entry) -> list[dict[str, str]]:
         """Return the arms that a study's `arms` asks for, in its order. Raises StudyError."""
         if choice == "all":
             return list(self.every)
@@ -151,7 +169,7 @@ class Picker:
                 raise StudyError(f"{self.doc.origin(('arms', index))}: arm {_name(levels)} is listed twice.")
         return arms
 
-    def one(self, entry: str | Levels, at: tuple[Any, ...]) -> dict[str, str]:
+    def one(self, entry: Entry, at: tuple[Any, ...]) -> dict[str, str]:
         """Return the arm that the entry at a place of the study means. Raises StudyError where it fits several."""
         arms = self.matching(entry, at)
         if len(arms) > 1:
@@ -161,9 +179,11 @@ class Picker:
             )
         return arms[0]
 
-    def matching(self, entry: str | Levels, at: tuple[Any, ...]) -> list[dict[str, str]]:
+    def matching(self, entry: Entry, at: tuple[Any, ...]) -> list[dict[str, str]]:
         """Return the arms that an entry fits, one at least. Raises StudyError for an unknown name, factor or level."""
         where = self.doc.origin(at)
+        if not isinstance(entry, str | Mapping):  # 18, where depth is the only factor
+            entry = dict.fromkeys(self.factors, entry) if len(self.factors) == 1 else label_of(entry)
         if isinstance(entry, str):
             names = [_name(levels) for levels in self.every]
             if entry not in names:
@@ -180,7 +200,7 @@ class Picker:
             raise StudyError(f"{where}: {one_of(factor, self.factors, 'factor of this study')}")
         labels = self.factors[factor]
         for label, value in labels.items():
-            if label == str(level) or _same(value, level):
+            if label == str(level) or _plain(value) == _plain(level):
                 return label
         raise StudyError(f"{where}: {one_of(label_of(level), labels, f'level of {factor}')}")
 

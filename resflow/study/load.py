@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,12 +17,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from resflow import workspace
 from resflow.errors import StudyError, nearest, one_of
-from resflow.study import contrast_families, tuning_rules, validation
+from resflow.study import contrast_families, published, tuning_rules, validation
 from resflow.study.arms import Arm, Picker, levels_of
 from resflow.study.schema import PROFILE_KEYS, StudyFile
 from resflow.study.settings import SECTIONS, Augmentation, Execution, Resources, section_of, setting_names
 from resflow.study.yaml_source import Document, read_document
+
+MOST_ARMS, MOST_TRIALS = 5_000, 20_000  # what a machine's memory and a reader bear
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Study:
 
     def resolved(self) -> dict[str, Any]:
         """Return the study as it runs; itself a valid study file, but for paths and defaults spelled out."""
-        plain = self.file.model_dump(mode="json", exclude={"profiles", "exclude", "command", *SECTIONS})
+        plain = self.file.model_dump(mode="json", exclude={"profiles", "exclude", "command", "fingerprints", *SECTIONS})
         if self.file.tune is None:
             del plain["tune"]
         for section, model in SECTIONS.items():
@@ -101,7 +105,11 @@ def open_document(name: str) -> Document:
     if name in builtin_studies():
         return read_document(builtin_studies()[name], f"studies/{name}.yaml")
     if os.sep in name or name.endswith((".yaml", ".yml")):
-        return read_document(Path(name).expanduser(), name)
+        path = Path(name)
+        document = read_document(path, name)
+        if path.name != workspace.STUDY:
+            return document
+        return document.with_values(published.restore_paths(document.values, path.parent))
     raise StudyError(
         f"{one_of(name, builtin_studies(), 'study')} A file of your own is given by its path, such as ./{name}.yaml; "
         "`resflow init` writes one to start from."
@@ -158,6 +166,11 @@ def resolve_study(doc: Document, profile: str | None = None) -> Study:
     seeds = tuple(range(1, file.seeds + 1)) if isinstance(file.seeds, int) else tuple(file.seeds)
     if len(set(seeds)) < len(seeds):
         raise StudyError(f"{doc.origin(('seeds',))}: the same seed is listed twice in {list(seeds)}.")
+    if math.prod(map(len, factors.values())) > MOST_ARMS:
+        raise StudyError(
+            f"{doc.origin(('factors',))}: {' × '.join(str(len(levels)) for levels in factors.values())} levels are "
+            f"more than {MOST_ARMS:,} combinations: choose fewer."
+        )
     every = [dict(zip(factors, labels, strict=True)) for labels in itertools.product(*factors.values())]
     names = ["-".join(levels.values()) for levels in every]
     if len(set(names)) < len(names):
@@ -177,6 +190,11 @@ def resolve_study(doc: Document, profile: str | None = None) -> Study:
     for index, family in enumerate(file.contrasts or []):
         if family not in known:
             raise StudyError(f"{doc.origin(('contrasts', index))}: {one_of(family, known, 'comparison')}")
+    if len(kept) * len(seeds) > MOST_TRIALS:
+        raise StudyError(
+            f"{doc.origin(('seeds',))}: {len(kept):,} arms × {len(seeds):,} seeds are more than {MOST_TRIALS:,} "
+            "trials: choose fewer."
+        )
     arms = tuple(_arm(doc, file, factors, levels) for levels in kept)
     _no_two_arms_alike(doc, arms)
     if file.tune is not None:

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from resflow.study.arms import Levels
+from resflow.study.arms import Entry
 from resflow.study.search_space import Seed, Tune
 from resflow.study.settings import Data, Execution, Network, Recipe, Resources, Section
 
 # The study's own, whatever its size: no profile and no `--set` changes them.
-FIXED = ("name", "question", "metric", "published", "profiles", "profile", "command")
+FIXED = ("name", "question", "metric", "published", "profiles", "profile", "command", "fingerprints")
 
 
 class Published(Section):
@@ -34,14 +34,14 @@ class StudyFile(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="lower-case letters, digits, - and _")
     question: str = Field(min_length=1, description="what the study asks, in one sentence")
-    baseline: str | Levels = Field(description="the arm that others are compared with: its name, or its levels")
+    baseline: Entry = Field(description="the arm that others are compared with: its name, or its levels")
     factors: dict[str, Annotated[list[Any] | dict[str, Any], Field(min_length=1)]] = Field(
         min_length=1, description="a setting's name -> its levels, or label -> level"
     )
-    arms: Literal["all", "one_at_a_time"] | Annotated[list[str | Levels], Field(min_length=1)] = Field(
+    arms: Literal["all", "one_at_a_time"] | Annotated[list[Entry], Field(min_length=1)] = Field(
         "all", description="every combination, the baseline with one factor changed at a time, or a list"
     )
-    exclude: list[str | Levels] = Field([], description="arms to leave out: names, or levels that they share")
+    exclude: list[Entry] = Field([], description="arms to leave out: names, or levels that they share")
     network: Network = Network()
     recipe: Recipe = Recipe()
     data: Data = Data()
@@ -75,6 +75,8 @@ class StudyFile(Section):
     profiles: dict[str, dict[str, Any] | None] = Field({}, description="name -> keys that it overrides")
     profile: str | None = Field(None, description="written by resflow into a run's study.yaml: which profile ran")
     command: str | None = Field(None, description="written by resflow into a run's study.yaml: how to repeat it")
+
+    fingerprints: list[str] | None = Field(None, description="written by resflow into a run's study.yaml: of its data")
 
     @model_validator(mode="after")
     def _a_cpu_for_each_thread(self) -> StudyFile:

@@ -12,11 +12,13 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
+from resflow import reading
 from resflow.errors import StudyError
 
 Path_ = tuple[Any, ...]
 TAG = "tag:yaml.org,2002:"
 SCALARS = {f"{TAG}{kind}" for kind in ("str", "int", "float", "bool", "null")}
+LARGEST = 4 * reading.MEGABYTE
 DEEPEST, MOST_VALUES = 32, 100_000  # no study comes near; aliases that multiply like a bomb stop here
 
 
@@ -25,6 +27,10 @@ class Document:
 
     def __init__(self, values: dict[str, Any], origins: dict[Path_, str], source: str) -> None:
         self.values, self._origins, self.source = values, origins, source
+
+    def with_values(self, values: dict[str, Any]) -> Document:
+        """Return a copy with other values at the same places."""
+        return Document(values, self._origins, self.source)
 
     def origin(self, path: Path_) -> str:
         """Return where the value at `path`, or the nearest thing around it, was written."""
@@ -74,15 +80,17 @@ def read_document(path: Path, label: str | None = None) -> Document:
     """Read a YAML 1.2 file, `label` in messages. Raises StudyError with file and line where it cannot be read."""
     label = label or str(path)
     try:
-        content = path.read_bytes()
-        return parse_document(content.decode(), label)
+        content = reading.read(path.expanduser(), LARGEST)
     except FileNotFoundError as error:
         raise StudyError(
             f"{label}: there is no such file. `resflow init` writes one to start from, `resflow list` names the "
             "built-in studies."
         ) from error
-    except OSError as error:
-        raise StudyError(f"{label}: cannot be read: {error.strerror}. Expected a YAML file.") from error
+    except (OSError, ValueError, RuntimeError) as error:  # of a name with a NUL, or of the home of no such user
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
+        raise StudyError(f"{label[:200]}: cannot be read: {reason}. Expected a YAML file.") from error
+    try:
+        return parse_document(content.decode(), label)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise StudyError(f"{label}:{line}: this is no UTF-8 text ({error.reason}): save the file as UTF-8.") from error

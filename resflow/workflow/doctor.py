@@ -34,29 +34,47 @@ class Place:
             raise ResflowError(f"cannot remove {self.path}: {error}. Remove it by hand.") from error
 
 
+CACHED = {
+    "images": (workspace.IMAGES, "decoded images"),
+    "downloads": (workspace.DOWNLOADS, "downloaded archives"),
+    "compiled": (workspace.COMPILED, "XLA's compilations"),
+    "features": (workspace.FEATURES, "frozen backbones' features"),
+    "weights": (workspace.WEIGHTS, "downloaded weights"),
+}
+OF_RUNS = {"logs": {workspace.LOGS: "logs of trials", workspace.RAY: "Ray's files"}}
+KEPT = {"kept": {workspace.NETWORKS: "kept networks"}}
+
+
 def removable_places(what: str = "all") -> list[Place]:
     """Return what is there of a part of what resflow keeps, or of all of it. Raises ResflowError for an unknown one.
 
-    Kept networks are a part that goes when it is named, and never with `all`: only training makes them again.
+    Kept networks are a part that goes when it is named, and never with `all`: only training makes them again. A folder
+    that resflow has not marked as its cache, or that is reached by a link, is left to its owner.
     """
-    runs = sorted(workspace.STATE.iterdir()) if workspace.STATE.is_dir() else []
-    known = {
-        "images": [(workspace.cache(workspace.IMAGES), "decoded images")],
-        "downloads": [(workspace.cache(workspace.DOWNLOADS), "downloaded archives")],
-        "compiled": [(workspace.cache(workspace.COMPILED), "XLA's compilations")],
-        "features": [(workspace.cache(workspace.FEATURES), "frozen backbones' features")],
-        "weights": [(workspace.cache(workspace.WEIGHTS), "downloaded weights")],
-        "logs": [
-            (run / name, said)
-            for run in runs
-            for name, said in ((workspace.LOGS, "logs of trials"), (workspace.RAY, "Ray's files"))
-        ],
-        "kept": [(run / workspace.NETWORKS, "kept networks") for run in runs],
-    }
+    known = [*CACHED, *OF_RUNS, *KEPT]
     if what != "all" and what not in known:
         raise ResflowError(one_of(what, [*known, "all"], "part of what resflow keeps"))
-    parts = [part for part in known if part != "kept"] if what == "all" else [what]
-    return [Place(path, said, _size(path)) for part in parts for path, said in known[part] if path.is_dir()]
+    parts = [part for part in known if part not in KEPT] if what == "all" else [what]
+    marked = [(workspace.cache(CACHED[part][0]), CACHED[part][1]) for part in parts if part in CACHED]
+    places = [(path, said) for path, said in marked if workspace.is_marked(path)]
+    for run in _state_folders():
+        for names in ((OF_RUNS | KEPT)[part] for part in parts if part not in CACHED):
+            places += [(run / name, said) for name, said in names.items() if _is_real(run / name)]
+    return [Place(path, said, _size(path)) for path, said in places]
+
+
+def unmarked_places() -> list[Path]:
+    """Return the parts of the cache that `removable_places` leaves out: resflow did not make these folders."""
+    places = [workspace.cache(name) for name, _ in CACHED.values()]
+    return [place for place in places if place.is_dir() and not workspace.is_marked(place)]
+
+
+def _state_folders() -> list[Path]:
+    return [run for run in sorted(workspace.STATE.iterdir()) if _is_real(run)] if workspace.STATE.is_dir() else []
+
+
+def _is_real(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink()
 
 
 def _size(folder: Path) -> int:
@@ -92,6 +110,8 @@ def examine(start_ray: bool = True) -> Iterator[str]:
     kept = [*removable_places(), *removable_places("kept")]
     for place in kept:
         yield f"             {place.size / 1e6:,.1f} MB of {place.what} in {place.path}"
+    for path in unmarked_places():
+        yield f"             {path} was there before resflow: used, and never cleaned"
     if not kept:
         yield "             nothing kept yet"
 

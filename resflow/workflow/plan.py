@@ -25,6 +25,7 @@ from resflow.records.run import PLAN_KEYS, PLAN_NUMBERS, load_run, with_factor_v
 from resflow.study import trial
 from resflow.study.level_columns import column_names, with_levels
 from resflow.study.load import Origin, Study, load_study
+from resflow.study.published import FOLDER, Publisher, write_paths
 from resflow.study.settings import Data
 from resflow.study.trial import DataFacts, Trial
 from resflow.tuning.phase import Phase, Searches, final_study, make_searches, phase_from_records
@@ -142,52 +143,85 @@ def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, 
 
 
 def _run_name(study: Study, trials: Sequence[Trial]) -> str:
-    """Name a run: study-profile-data, and a short hash of the settings that were laid over the study."""
+    """Name a run: study-profile-data, and short hashes of a folder's photos and of the settings laid over the study."""
     settings = {key: value for key, value in study.origin.settings.items() if key not in SAME_RUN}
     if isinstance(settings.get("seeds"), int):  # more seeds of one study are one run
         del settings["seeds"]
-    source = re.sub(r"[^A-Za-z0-9_]+", "_", trials[0].data.source)
-    parts = [study.name, study.profile or "full", source]
+    source = trials[0].data.source
+    parts = [study.name, study.profile or "full", re.sub(r"[^A-Za-z0-9_]+", "_", source)]
+    if source.startswith(FOLDER):  # two folders may have one name, and one folder other photos tomorrow
+        parts.append(trials[0].fingerprint[:6])
     if settings:
         parts.append(hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6])
     return "-".join(parts)
 
 
 def _command(origin: Origin, profile: str | None, run: Path, out: Any) -> str:
-    """Return the command that gives this run again, without the paths of this machine's data.
+    """Return the command that gives this run again, with names in place of paths that are of this machine.
 
     A study that was written in Python has no file but the one that its run keeps.
     """
+    publish = Publisher().publish
+    place = publish(os.path.relpath(run) if run.is_relative_to(Path.cwd()) else str(run))
     if not origin.name:
-        return shlex.join(["resflow", "study", str(run / workspace.STUDY), "--out", str(run)])
-    words = ["resflow", "study", origin.name]
+        return shlex.join(["resflow", "study", f"{place}/{workspace.STUDY}", "--out", place])
+    words = ["resflow", "study", publish(origin.name)]
     words += ["--profile", profile] if profile else []
-    words += ["--data", origin.source] if origin.source else []
+    words += ["--data", publish(origin.source)] if origin.source else []
     for key, value in origin.settings.items():
         plain = key == "seeds" and isinstance(value, int)
-        words += ["--seeds", str(value)] if plain else ["--set", f"{key}={json.dumps(value)}"]
-    words += [] if out is None else ["--out", str(out)]
+        words += ["--seeds", str(value)] if plain else ["--set", f"{key}={json.dumps(publish(value))}"]
+    words += [] if out is None else ["--out", place]
     return shlex.join(words)
+
+
+def check_place(plan: Plan) -> None:
+    """Raise RecordError where a plan's folder is no place for it: others' files, links out of it, another's run."""
+    workspace.claim_run(plan.run)
+    for folder in (plan.run, plan.state):
+        workspace.refuse_links_out(folder)
+    if not workspace.is_run(plan.run):
+        return
+    there = load_run(plan.run)
+    name, known = there.study.get("name", plan.study.name), there.study.get("fingerprints")
+    if name != plan.study.name:
+        raise RecordError(
+            f"{plan.run} holds a run of the study {name}, not of {plan.study.name}: choose another folder with --out."
+        )
+    before = set(known if isinstance(known, list) else (r.data.get("fingerprint") for r in there.records)) - {None}
+    if before and not before & _fingerprints(plan):
+        raise RecordError(
+            f"{plan.run} holds a run on other data (fingerprint {min(map(str, before))[:12]}; here it is "
+            f"{min(_fingerprints(plan))[:12]}): other photos, another split of them or another size. Choose another "
+            "folder with --out, or name that run's own data."
+        )
+
+
+def _fingerprints(plan: Plan) -> set[str]:
+    searched = plan.searches.templates.values() if plan.searches else ()
+    return {one.fingerprint for one in (*plan.trials, *searched)}
 
 
 def write_plan(plan: Plan) -> None:
     """Write plan.csv and study.yaml into the run's folder. Raises RecordError where that cannot be."""
     written = plan.searches.study if plan.searches else plan.study
-    notes = {**written.resolved(), "command": plan.command}
+    publisher = Publisher()
+    notes = publisher.publish({**written.resolved(), "command": None, "fingerprints": sorted(_fingerprints(plan))})
+    notes["command"] = plan.command  # is one already
     text = io.StringIO()
     yaml = YAML(pure=True)
     yaml.default_flow_style = None
     yaml.width = 110
     yaml.dump(notes, text)
     try:
-        plan.run.mkdir(parents=True, exist_ok=True)
+        write_paths(plan.state, publisher.paths)
+        atomic.write(plan.run / workspace.STUDY, text.getvalue())  # first: it marks the folder as a run's
         rows = pd.DataFrame(trial.plan_rows(plan.trials)) if plan.trials else pd.DataFrame(columns=list(PLAN_KEYS))
         atomic.write(plan.run / workspace.PLAN, rows.to_csv(index=False))
         if plan.searches:
             levels = {arm.name: arm.levels for arm in plan.searches.study.arms}
             table = with_levels(plan.searches.table(), levels)
             atomic.write(plan.run / workspace.TUNING / workspace.SEARCHES, table.to_csv(index=False))
-        atomic.write(plan.run / workspace.STUDY, text.getvalue())
     except OSError as error:
         raise RecordError(
             f"cannot write into {plan.run}: {error}. Make it writable, or choose another folder with --out."

@@ -177,7 +177,7 @@ def test_a_hostile_file_is_refused_before_it_takes_the_machine(text: str) -> Non
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no such file"):
         read_document(tmp_path / "none.yaml")
-    with pytest.raises(StudyError, match="directory"):
+    with pytest.raises(StudyError, match="folder, not a file"):
         read_document(tmp_path)
     latin = tmp_path / "latin.yaml"
     latin.write_bytes("a: 1\nb: caf\u00e9\n".encode("latin-1"))

@@ -124,7 +124,7 @@ def test_run_trains_what_is_missing_and_tells_its_reporter(trained: tuple[Any, A
     run, listener = trained
     assert listener.totals == [8]
     assert listener.lines == [
-        "rates: 4 arms × 2 seeds = 8 trials, 0 of them done before. Records: results/rates-full-folder_photos/"
+        f"rates: 4 arms × 2 seeds = 8 trials, 0 of them done before. Records: results/{run.folder.name}/"
     ]
     assert (run.folder / "report.html").is_file()
     assert list(run.trials["status"]) == ["completed"] * 8

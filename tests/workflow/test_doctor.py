@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from resflow import workspace
 from resflow.cli import main
 from resflow.errors import ResflowError
 from resflow.workflow import doctor
@@ -30,13 +31,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fill(root: Path) -> None:
+    for part in (workspace.IMAGES, workspace.DOWNLOADS):
+        workspace.open_cache(part)
     for name in (*MINE, *REMADE.values()):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("x" * 1000)
 
 
 def files(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} - {
+        f"cache/{part}/{workspace.CACHE_TAG}" for part in (workspace.IMAGES, workspace.DOWNLOADS)
+    }
 
 
 def clean(*words: str, answer: str = "") -> str:
@@ -76,7 +81,7 @@ def test_nothing_goes_unless_the_answer_is_yes(place: Path, answer: str) -> None
 def test_what_would_go_is_shown_with_its_size(place: Path) -> None:
     shown = clean("--what", "images", answer="n\n")
     assert "cache/data" in shown
-    assert "1 kB" in shown
+    assert "1.15 kB" in shown
     assert "decoded images" in shown
 
 
@@ -94,12 +99,10 @@ def test_an_unknown_part_is_told() -> None:
 
 
 def test_a_folder_that_cannot_be_removed_is_told(place: Path) -> None:
-    elsewhere = place / "elsewhere"
-    (place / "cache" / "data").rename(elsewhere)
-    (place / "cache" / "data").symlink_to(elsewhere)
+    (images,) = doctor.removable_places("images")
+    images.remove()
     with pytest.raises(ResflowError, match="cannot remove"):
-        doctor.removable_places("images")[0].remove()
-    assert files(elsewhere)
+        images.remove()
 
 
 def test_doctor_prints_versions_and_places(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,3 +126,44 @@ def test_doctor_without_the_training_stack(place: Path, monkeypatch: pytest.Monk
     lines = "\n".join(doctor.examine())
     assert "TensorFlow is not installed" in lines
     assert "Ray is not installed" in lines
+
+
+def test_a_folder_that_was_there_before_resflow_is_used_and_never_cleaned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RESFLOW_CACHE may name any folder, the user's project too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.csv").write_text("years")
+    for part in (workspace.IMAGES, workspace.FEATURES):
+        (workspace.open_cache(part) / "made.npy").write_text("x")
+    shown = clean("--yes")
+    assert "data stays" in shown
+    assert (tmp_path / "data" / "thesis.csv").read_text() == "years"
+    assert not (tmp_path / "features").exists()
+
+
+def test_what_a_link_leads_to_is_not_cleaned(place: Path) -> None:
+    precious = place / "elsewhere"
+    for name in ("logs", "weights"):
+        (precious / name).mkdir(parents=True)
+        (precious / name / "mine").touch()
+    (place / ".resflow" / "other").symlink_to(precious)
+    (place / ".resflow" / "third").mkdir()
+    (place / ".resflow" / "third" / "logs").symlink_to(precious / "logs")
+    (place / "cache" / "features").symlink_to(precious / "logs")
+    for part in ("all", "kept"):
+        clean("--what", part, "--yes")
+    assert sorted(path.name for path in precious.rglob("*") if path.is_file()) == ["mine", "mine"]
+
+
+def test_a_cache_where_the_system_keeps_caches_is_resflows_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RESFLOW_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    old = workspace.cache(workspace.IMAGES) / "synthetic-64-0"
+    old.mkdir(parents=True)  # by a version that made no marks
+    assert workspace.is_marked(workspace.open_cache(workspace.IMAGES))
+    assert tmp_path in old.parents
