@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# a version with known ones: where PyPI tells of none, it tells of none at all
+ADVISORIES := https://pypi.org/pypi/pip/9.0.1/json
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test test-all chaos check audit format lock clean
@@ -15,11 +17,12 @@ $(READY): requirements.lock pyproject.toml resflow/__init__.py # the last one ho
 	  { echo "resflow needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 …"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' || { echo "python3-venv is missing: apt install python3-venv make"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	sed -e '' $(if $(GPU),-e 's/ ; extra == "gpu" and / ; /; s/ ; extra == "gpu"//',) requirements.lock > $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-setup: $(READY) ## make .venv and install resflow with all it needs, from the lock file
+setup: $(READY) ## make .venv and install resflow with all it needs, from the lock file; GPU=1: CUDA too
 
 demo: $(READY) ## run the depth study on drawn flowers and write its report: minutes on two cores
 	$(BIN)/resflow study depth --profile demo
@@ -44,18 +47,19 @@ check: $(READY) ## lint, format, types, and who may import whom
 	@$(MAKE) --no-print-directory audit
 
 audit: $(READY) ## ask PyPI for known vulnerabilities in what the lock file pins, where it can be asked
-	@if $(BIN)/python -c 'import requests; requests.get("https://pypi.org/pypi/pip/json", timeout=10).json()' 2>/dev/null; \
-	then $(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off; \
-	else echo "Not audited: PyPI cannot be asked for advisories from here."; fi
+	@if $(BIN)/python -c 'import requests; assert requests.get("$(ADVISORIES)", timeout=10).json()["vulnerabilities"]' 2>/dev/null; \
+	then $(BIN)/pip-audit --strict --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off; \
+	else echo "NOT AUDITED: PyPI's advisories cannot be asked for from here."; fi
 
 format: $(READY) ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(READY) ## write the lock file anew from pyproject.toml
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra train --group dev \
+lock: $(READY) ## write the lock file anew from pyproject.toml; KEEP=1 keeps the versions in it
+	$(BIN)/uv pip compile --quiet $(if $(KEEP),,--upgrade) --universal --python-version 3.11 --extra gpu --group dev \
 	  --generate-hashes --no-header pyproject.toml --output-file requirements.lock
+	@# what a GPU alone needs is marked, so that pip passes over it: GPU=1 takes the marks off (see setup)
+	sed -i -E 's/^(nvidia-[^ ]+) ; (.*) \\$$/\1 ; extra == "gpu" and (\2) \\/; s/^(nvidia-[^ ;]+) \\$$/\1 ; extra == "gpu" \\/' requirements.lock
 
 clean: ## remove the environment and what tools left behind; never results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

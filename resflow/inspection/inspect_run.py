@@ -94,10 +94,12 @@ def draw_maps(
 
     They lie in `out`, where others are replaced with `force` alone, or among the run's own files.
     """
+    from resflow.inspection.network import rebuild_network  # first: it keeps TensorFlow off the screen
+
+    # isort: split
     from resflow.figures.maps import maps as draw_image
     from resflow.figures.style import to_file
     from resflow.inspection.activation_maps import compute_maps
-    from resflow.inspection.network import rebuild_network
 
     size = chosen.networks[0][1].network.image_size
     decoded = _pick(load_run_dataset(chosen, data_dir), photos) if isinstance(photos, int) else _decode(photos, size)
@@ -138,8 +140,10 @@ def measure_landscape(
     chosen: ChosenNetworks, points: int, grid: int, images: int, reach: float, data_dir: Path | None
 ) -> Path:
     """Measure and write landscape.csv into the run's folder; the rows of other seeds and arms stay."""
+    from resflow.inspection.network import rebuild_network  # first: it keeps TensorFlow off the screen
+
+    # isort: split
     from resflow.inspection import loss_landscape
-    from resflow.inspection.network import rebuild_network
 
     data = load_run_dataset(chosen, data_dir)
     index = data.train[np.linspace(0, len(data.train) - 1, min(images, len(data.train))).round().astype(int)]

@@ -11,10 +11,14 @@ from typing import Any
 
 import numpy as np
 
-import keras  # isort: skip
-import tensorflow as tf  # isort: skip
+from resflow import atomic, provenance
 
-from resflow import atomic
+with provenance.quiet_import():
+    import keras
+    import tensorflow as tf
+
+    tf.config.list_physical_devices("GPU")  # where there is none, CUDA has a line of its own
+
 from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.errors import WeightsError
 from resflow.models.build import build_network
