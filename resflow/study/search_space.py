@@ -117,9 +117,13 @@ class Choice(Conditional):
         return self.labelled[answer]
 
 
+def _names_choices(value: Any) -> bool:
+    return isinstance(value, Mapping) and "choice" in value
+
+
 Parameter = Annotated[
     Annotated[Range, Tag("range")] | Annotated[Choice, Tag("choice")],
-    Discriminator(lambda value: "choice" if isinstance(value, Choice) or "choice" in value else "range"),
+    Discriminator(lambda value: "choice" if isinstance(value, Choice) or _names_choices(value) else "range"),
 ]
 
 
