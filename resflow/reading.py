@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MEGABYTE = 1_000_000
 TEXT = 64 * MEGABYTE  # a study, a plan, a record, a history: the largest that resflow writes has some 2 MB
@@ -19,7 +19,7 @@ class UnusableFileError(OSError):
     """A file that is none, or has more in it than it may; its text says which, and names the file."""
 
 
-def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
+def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
     """Open a regular file of at most `limit` bytes to read. Raises OSError, UnusableFileError for what is no such file.
 
     Links are followed: whether they may lead out of a folder is `workspace.refuse_links_out`'s to say.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 END = b"\xff\xd9"  # of a JPEG
+BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
 TEXT = 2**20  # bytes of a compressed text of a PNG that are looked at
 PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
@@ -53,6 +54,15 @@ def take_apart(encoded: bytes) -> Parts:
     if encoded.startswith(PNG):
         return _take_png(encoded)
     return Parts(encoded)
+
+
+def is_image(head: bytes) -> bool:
+    """Tell from the first bytes of a file whether it is a JPEG, PNG, BMP, GIF or WebP image."""
+    if head.startswith((JPEG + b"\xff", PNG, b"GIF87a", b"GIF89a")):
+        return True
+    if head.startswith(b"BM"):  # as words do: the size of its second header tells
+        return int.from_bytes(head[14:18], "little") in BITMAP_HEADERS
+    return head.startswith(b"RIFF") and head[8:12] == b"WEBP"
 
 
 @dataclass

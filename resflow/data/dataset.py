@@ -31,6 +31,9 @@ class Source(Protocol):
     def prepare(self, image_size: int, *, progress: bool = True) -> Path:
         """Download where needed, decode once into the cache, and return the cache folder."""
 
+    def litter(self) -> Sequence[str]:
+        """Return the names of what is passed over by a rule, and lies among the photos now."""
+
     def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
         """Return classes and (training, validation, test) images of a split, None where the images must be seen."""
 

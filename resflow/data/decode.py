@@ -28,10 +28,12 @@ from PIL import Image
 from resflow.data import containers, jpeg_check
 from resflow.data.orientation import turn_upright
 from resflow.errors import DataError
+from resflow.reading import MEGABYTE
 
 DECODE_VERSION = 1
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it speaks of a decompression bomb
+MAX_BYTES = 512 * MEGABYTE  # of a file; as many pixels as that without any compression have less
 NAMED_IN_ERROR = 10
 THREADS = min(4, os.cpu_count() or 1)
 LOOKAHEAD = 8 * THREADS  # encoded files held in memory at once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,8 @@ class Description:
     copies: Groups
     across_parts: Groups
     across_classes: Groups
-    ignored: tuple[str, ...]
+    ignored: tuple[str, ...]  # files beside the class folders, which are no images
+    litter: tuple[str, ...]  # what is passed over by the rule of `sources.litter`
     folder: Path
     bytes_on_disk: int
 
@@ -50,8 +52,8 @@ class Description:
         return sum(train), sum(validation), sum(test)
 
 
-def describe(folder: Path, split: str = "auto", split_seed: int = 0) -> Description:
-    """Describe a prepared cache folder under one split. Raises DataError as `load_dataset` does."""
+def describe(folder: Path, split: str = "auto", split_seed: int = 0, litter: Sequence[str] = ()) -> Description:
+    """Describe a prepared cache folder under one split; `litter` is its source's. Raises DataError."""
     data, meta = load_dataset(folder, split, split_seed), cache.read_meta(folder)
     indices = (data.train, data.validation, data.test)
     per_part = [np.bincount(data.labels[index], minlength=data.classes) for index in indices]
@@ -78,6 +80,7 @@ def describe(folder: Path, split: str = "auto", split_seed: int = 0) -> Descript
         across_parts=_named(splitting.find_crossing(used, parts), data),
         across_classes=_named(splitting.find_crossing(copies, data.labels.tolist()), data),
         ignored=tuple(meta.ignored),
+        litter=tuple(litter),
         folder=folder,
         bytes_on_disk=sum(path.stat().st_size for path in folder.iterdir()),
     )

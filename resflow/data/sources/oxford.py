@@ -119,6 +119,9 @@ class Oxford:
         fetch_files(OFFICIAL_URL, URL_VARIABLE, self._registry, folder, self._downloader, progress=progress)
         return folder
 
+    def litter(self) -> Sequence[str]:
+        return ()
+
     def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
         """Return classes and counts: official photos train and validate ten a class, the article's are counted."""
         if self.data_dir is not None:
