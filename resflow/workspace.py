@@ -35,7 +35,8 @@ SAFETENSORS = ".safetensors"
 # In the cache
 IMAGES, DOWNLOADS, COMPILED, FEATURES, WEIGHTS = "data", "downloads", "compiled", "features", "weights"
 EMPTY = "empty"  # where Ray starts
-PIXELS, LABELS, META = "images.npy", "labels.npy", "meta.json"  # of one source at one size
+PIXELS, LABELS, META, DIGEST = "images.npy", "labels.npy", "meta.json", "digest.json"  # of one source at one size
+IMAGE_FILES = (PIXELS, LABELS, META, DIGEST)
 
 
 def run_folder(run: str | Path) -> Path:
