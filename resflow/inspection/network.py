@@ -18,6 +18,7 @@ from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.errors import WeightsError
 from resflow.models.build import build_network
 from resflow.training import scoring
+from resflow.weights import files
 from resflow.weights.description import TrainedNetwork
 from resflow.weights.load import find_weights, load_weights
 from resflow.weights.saved import (
@@ -132,7 +133,13 @@ def export_network(source: SavedNetwork, folder: Path, suffixes: Sequence[str]) 
             with whole(path) as draft:
                 model.save(draft)
     rules = {"preprocessing": PREPROCESSING, "output": OUTPUT, "decode_version": DECODE_VERSION}
-    description = {"format": "resflow", **source.network.model_dump(mode="json"), **rules}
+    digests = {path.name: files.sha256(path) for path in paths}
+    description = {
+        "format": files.OWN_FORMAT,
+        **source.network.model_dump(mode="json"),
+        **rules,
+        files.OWN_DIGEST: digests,
+    }
     text = json.dumps(description, indent=1, ensure_ascii=False)
     paths.append(folder / f"{MODEL}{ABOUT}")
     with whole(paths[-1]) as draft:

@@ -124,6 +124,9 @@ def test_a_file_that_says_one_network_and_holds_another_is_refused(here: Path, t
     values["stage1_block1_conv1/kernel"] = values["stage1_block1_conv1/kernel"][:, :, :1]
     found = read_network(path)
     save_file(values, path, {**dump_network(found.network), **metadata(path)})
+    with pytest.raises(ResflowError, match="it is damaged"):
+        read_network(path)
+    save_file(values, path, {**dump_network(found.network), **metadata(path), "sha256": ""} | {"format": "edited"})
     with pytest.raises(ResflowError, match="1 of another shape: stage1_block1_conv1/kernel"):
         rebuild_network(read_network(path))
 
@@ -136,6 +139,17 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 # --- exported
+
+
+def test_an_exported_keras_file_that_is_damaged_is_refused(here: Path, trained: Any) -> None:
+    said("export", f"tiny/{trained[1]}", "--format", "keras", "--out", "out")
+    path = Path("out/model.keras")
+    assert read_network(path).path == path
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ResflowError, match="it is not what was written"):
+        read_network(path)
 
 
 def test_an_export_gives_the_same_logits_in_every_form(here: Path, folder: Path, trained: Any) -> None:
@@ -267,7 +281,7 @@ WRONG = {
     "predict": "Missing argument",
     "predict tiny/TRIAL": "Missing argument",
     "predict tiny/TRIAL nothing.jpg": "nothing.jpg: cannot be read .No such file",
-    "predict tiny/TRIAL photos": "photos: cannot be read .Is a directory",
+    "predict tiny/TRIAL photos": "photos: cannot be read .photos is a folder",
     "predict tiny/TRIAL file": "file: empty file",
     "predict tiny/TRIAL nothing.jpg file text": "3 files are not usable.*nothing.jpg.*file.*text: not a JPEG",
     "predict tiny/TRIAL photo.png -k 0": "--top|-k",
