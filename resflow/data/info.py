@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from resflow import atomic
 from resflow.data import cache
 from resflow.data import split as splitting
 from resflow.data.dataset import Dataset, fingerprint_of, load_dataset
@@ -115,8 +116,8 @@ def contact_sheet(data: Dataset, path: Path, per_class: int = 8) -> None:
         for column, index in enumerate(examples):
             sheet.paste(Image.fromarray(np.asarray(data.images[index])), (left + NAME_WIDTH + column * cell, top))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path)
+        with atomic.file(path) as draft:
+            sheet.save(draft)
     except (OSError, ValueError) as error:  # ValueError: an unknown ending
         raise DataError(f"cannot write the contact sheet {path}: {error}. Name a .png or .jpg file.") from error
 

@@ -131,7 +131,7 @@ def digest(path: Path) -> str:
     """Return the hex sha256 of a file, or of that and its sidecar's bytes: a sidecar changes what is loaded."""
     own = sha256(path)
     beside = metadata.sidecar(path)
-    return hashlib.sha256(own.encode() + beside.read_bytes()).hexdigest() if beside.is_file() else own
+    return hashlib.sha256(own.encode() + reading.read(beside)).hexdigest() if beside.is_file() else own
 
 
 def sha256(path: Path) -> str:
@@ -212,7 +212,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with path.open("rb") as file:  # NumPy would leave a damaged one open
+    with reading.open_regular(path) as file:  # NumPy would leave a damaged one open
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no zip archive")
         with zipfile.ZipFile(file) as archive:
