@@ -24,6 +24,8 @@ PROFILE, XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"  # keys of a 
 NEXT_SEGMENT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # Bits of each coefficient that are still missing: none is there yet, or the scans so far have sent all but the last n.
 UNSENT = 99
+END_OF_BLOCK = 0  # the symbol
+BLANK = bytes(16)  # what a disk's block that was never written is full of
 
 
 class Corrupt(ValueError):  # noqa: N818 -- becomes a BadImage
@@ -70,11 +72,22 @@ class _Progress:
     """The parts of a picture that the scans of a JPEG have sent so far, by component."""
 
     progressive: bool = False
+    refuses_zeros: bool = False  # no picture has compressed data that are 0 for long
     components: dict[int, list[int]] = field(default_factory=dict)  # the bits that each coefficient lacks
 
     def start(self, marker: int, body: bytes) -> None:
         self.progressive = marker in (0xC2, 0xCA)
         self.components = {identity: [UNSENT] * 64 for identity in body[6::3]}
+
+    def define(self, tables: bytes) -> None:
+        """Take note where the code of zeros alone, the first of a table, says anything but that a block ends.
+
+        Sixteen bytes of zeros would then be some forty times the same coefficient, one after the other.
+        """
+        while len(tables) > 17:
+            kind, count, first = tables[0], sum(tables[1:17]), tables[17]
+            self.refuses_zeros |= kind >> 4 == 1 and first != END_OF_BLOCK
+            tables = tables[17 + count :]
 
     def scan(self, body: bytes) -> None:
         count = body[0] if body else 0
@@ -114,6 +127,11 @@ def _take_jpeg(encoded: bytes) -> Parts:
             kept.append(segment)
             if marker == 0xDA:
                 progress.scan(body)
+                # In progressive pictures zeros have other meanings.
+                if BLANK in data and progress.refuses_zeros and not progress.progressive:
+                    raise Corrupt(f"{len(BLANK)} bytes and more of its compressed data are 0")
+            elif marker == 0xC4:
+                progress.define(body)
             elif marker not in (0xC4, 0xC8, 0xCC) and 0xC0 <= marker <= 0xCF:
                 progress.start(marker, body)
     if not whole and not progress.complete:

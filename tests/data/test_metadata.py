@@ -200,6 +200,7 @@ def test_corrupt_data_in_the_middle_of_a_jpeg_is_named_and_whole_ones_pass() -> 
     damages = {
         "overwritten": LARGE[:MIDDLE] + noise(500) + LARGE[MIDDLE + 500 :],
         "blanked": LARGE[:MIDDLE] + b"\xff" * 500 + LARGE[MIDDLE + 500 :],
+        "never written": LARGE[:MIDDLE] + bytes(20) + LARGE[MIDDLE + 20 :],
         "cut out": LARGE[:MIDDLE] + LARGE[MIDDLE + 2000 :],
         "twice": LARGE[:-2] + LARGE[MIDDLE:],
         "cut off": LARGE[:MIDDLE],
@@ -209,7 +210,14 @@ def test_corrupt_data_in_the_middle_of_a_jpeg_is_named_and_whole_ones_pass() -> 
         for name, content in damages.items():
             with pytest.raises(BadImage):
                 decode(name, content, SIZE, checker)
-        whole = [LARGE, encoded(drawn(5), "JPEG", progressive=True), encoded(drawn(5), "JPEG", restart_marker_rows=1)]
+        flat = np.full((200, 200, 3), 90, np.uint8)
+        blank = [encoded(flat, "JPEG"), encoded(flat, "JPEG", optimize=True), encoded(flat, "JPEG", progressive=True)]
+        whole = [
+            LARGE,
+            *blank,
+            encoded(drawn(5), "JPEG", progressive=True),
+            encoded(drawn(5), "JPEG", restart_marker_rows=1),
+        ]
         for content in whole:
             expected = decode("photo", content, SIZE).digest
             assert decode("photo", content, SIZE, checker).digest == expected
