@@ -17,7 +17,10 @@ JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 END = b"\xff\xd9"  # of a JPEG
 BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
 TEXT = 2**20  # bytes of a compressed text of a PNG that are looked at
-PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+WEBP_CHUNKS = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
+WEBP_METADATA = 0x2C  # flags of VP8X: a profile, EXIF, XMP
 EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 PROFILE, XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"  # keys of a PNG's texts
 # What may stand in compressed data: a byte 255 as 255 0, and restart markers. Anything else begins a segment.
@@ -55,6 +58,8 @@ def take_apart(encoded: bytes) -> Parts:
         return _take_jpeg(encoded)
     if encoded.startswith(PNG):
         return _take_png(encoded)
+    if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
+        return _take_webp(encoded)
     return Parts(encoded)
 
 
@@ -176,16 +181,38 @@ def _take_png(encoded: bytes) -> Parts:
             break
         content = encoded[place + 8 : end - 4]
         fits = struct.pack(">I", zlib.crc32(kind + content)) == encoded[end - 4 : end]
+        if kind == b"IEND":
+            kept.append(PNG_END)
+            break
         if kind in PIXEL_CHUNKS:
             if not fits:
                 raise Corrupt(f"the checksum of its {kind.decode()} does not fit")
             kept.append(encoded[place:end])
         elif fits:
             _take_text(parts, kind, content)
-        if kind == b"IEND":
-            break
         place = end
     parts.pixels = b"".join(kept)
+    return parts
+
+
+def _take_webp(encoded: bytes) -> Parts:
+    """Keep the chunks of WEBP_CHUNKS, and say the size that they then have."""
+    kept, parts, place = [], Parts(b""), 12
+    while place + 8 <= len(encoded):
+        kind, length = encoded[place : place + 4], int.from_bytes(encoded[place + 4 : place + 8], "little")
+        end = place + 8 + length + length % 2
+        chunk = encoded[place:end]
+        if kind == b"VP8X" and length >= 1:
+            chunk = chunk[:8] + bytes([chunk[8] & ~WEBP_METADATA]) + chunk[9:]
+        if kind in WEBP_CHUNKS:
+            kept.append(chunk)
+        elif kind == b"EXIF":
+            parts.exif = chunk[8 : 8 + length]
+        elif kind == b"XMP ":
+            parts.xmp = chunk[8 : 8 + length]
+        place = end
+    body = b"WEBP" + b"".join(kept)
+    parts.pixels = b"RIFF" + struct.pack("<I", len(body)) + body
     return parts
 
 

@@ -92,8 +92,7 @@ def _rgb(encoded: bytes, checker: jpeg_check.Checker | None) -> Image.Image:
             image.load()
             if parts.is_jpeg and checker is not None and (problem := checker.problem(parts.pixels)):
                 raise BadImage(f"damaged: {problem}")
-            exif, xmp = parts.exif or image.info.get("exif"), parts.xmp or image.info.get("xmp")
-            return _flatten(turn_upright(_opaque(image), exif, xmp))
+            return _flatten(turn_upright(_opaque(image), parts.exif, parts.xmp))
     except BadImage:
         raise
     except Image.UnidentifiedImageError as error:

@@ -160,8 +160,31 @@ def test_what_lies_around_a_picture_is_no_part_of_it() -> None:
         JPEG[:2] + b"junk" + JPEG[2:],
     ):
         assert np.array_equal(pixels(content), pixels(JPEG))
-    for content in (PNG + b"<html>" * 9, PNG[:-12]):  # what follows its end, and a picture without an end
+    for content in (
+        PNG + b"<html>" * 9,
+        PNG[:-12],
+        PNG[:-1] + b"\0",
+    ):  # what follows its end, and a picture without an end
         assert np.array_equal(pixels(content), PICTURE)
+
+
+@given(garbage, st.sampled_from([b"EXIF", b"XMP ", b"ICCP", b"JUNK"]), st.integers(0, 99))
+def test_no_other_chunk_reaches_a_webp(payload: bytes, kind: bytes, size: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    plain = encoded(PICTURE, "WEBP", lossless=True, exif=exif)
+    content = plain[: plain.index(b"EXIF")] + kind + struct.pack("<I", size) + payload
+    turned = [PICTURE, *(np.asarray(Image.fromarray(PICTURE).transpose(turn)) for turn in TURNS.values())]
+    assert any(np.array_equal(pixels(content), each) for each in turned)
+
+
+def test_animated_webp_with_metadata_gives_its_first_frame() -> None:
+    frames = [Image.fromarray(drawn(n, SIZE, SIZE)) for n in (1, 2)]
+    out = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:], lossless=True, exif=exif)
+    assert np.array_equal(pixels(out.getvalue()), np.rot90(PICTURE, -1))
 
 
 def bmp(alpha: np.ndarray) -> bytes:
