@@ -6,6 +6,7 @@ import io
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from support.oxford_layout import drawn, encoded
 
-from resflow.data.decode import BadImage, decode
+from resflow.data import cache, jpeg_check
+from resflow.data.decode import BadImage, decode, decode_all
 from resflow.data.jpeg_check import Checker
 from resflow.data.orientation import TURNS, UPRIGHT, read_exif
+from resflow.data.sources.open import open_source
+from resflow.errors import DataError
 
 SIZE = 16
 PICTURE = drawn(1, SIZE, SIZE)
@@ -212,6 +216,64 @@ def test_every_flipped_bit_of_a_pngs_picture_is_noticed(where: int, bit: int) ->
     except BadImage:
         return
     assert np.array_equal(decoded, PICTURE)  # where the name of the chunk is no such name any more
+
+
+FORMS = [
+    *(("JPEG", mode, {}) for mode in ("L", "RGB", "CMYK")),
+    *(("JPEG", mode, {option: True}) for mode in ("L", "RGB", "CMYK") for option in ("progressive", "optimize")),
+    *(("PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
+    ("JPEG", "RGB", {"subsampling": 0, "quality": 100, "dpi": (72, 72), "comment": b"x", "icc_profile": bytes(100)}),
+    ("PNG", "P", {"transparency": 3}), ("PNG", "RGB", {"transparency": (1, 2, 3), "dpi": (72, 72)}),
+    ("WEBP", "RGB", {}), ("WEBP", "RGBA", {}), ("WEBP", "RGBA", {"lossless": True, "icc_profile": bytes(100)}),
+    ("GIF", "P", {"comment": b"x"}), ("GIF", "L", {}), ("BMP", "RGB", {}), ("BMP", "P", {}), ("BMP", "1", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "mode", "options"), FORMS)
+@pytest.mark.parametrize("orientation", [None, 6])
+def test_whole_photos_have_the_pixels_that_pillow_gives_alone(
+    form: str, mode: str, options: dict, orientation: int | None
+) -> None:
+    """So the ids of trials on photos that could always be read mean what they meant."""
+    image = Image.fromarray(drawn(6, SIZE, SIZE))
+    grey = np.asarray(image.convert("L")).astype(np.uint16) * 257
+    image = Image.fromarray(grey) if mode == "I;16" else image.convert(mode)
+    if orientation and form in ("JPEG", "PNG", "WEBP"):
+        options = {**options, "exif": Image.Exif()}
+        options["exif"][0x0112] = orientation
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    with Image.open(out) as opened:
+        opened.load()
+        alone = ImageOps.exif_transpose(opened)
+    if mode == "I;16":
+        alone = Image.fromarray(((np.asarray(alone).astype(np.int64) + 128) // 257).astype(np.uint8))
+    if alone.has_transparency_data:
+        rgba = alone.convert("RGBA")
+        alone = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    assert np.array_equal(pixels(out.getvalue()), np.asarray(alone.convert("RGB")))
+
+
+def test_without_opencv_it_is_told_and_what_was_decoded_is_not_trained_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path / "cache"))
+    for name in ("rose", "tulip"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / "photos" / name / f"{i}.jpg").write_bytes(encoded(drawn(i)))
+    source = open_source(f"folder:{tmp_path / 'photos'}")
+    monkeypatch.setattr(jpeg_check, "available", lambda: False)
+    folder = source.prepare(SIZE, progress=False)
+    assert "OpenCV is not installed" in caplog.text
+    with pytest.raises(DataError, match="cut: damaged"):
+        list(decode_all([("cut", lambda: encoded(drawn(1))[:-2])], SIZE))  # nobody sees whether all of it is there
+    assert source.prepare(SIZE, progress=False) == folder
+    assert "made anew" not in caplog.text
+    monkeypatch.setattr(jpeg_check, "available", lambda: True)
+    monkeypatch.setattr(cache, "_believed", set())  # another process
+    assert source.prepare(SIZE, progress=False) == folder
+    assert "made anew: it was decoded without OpenCV" in caplog.text
 
 
 LARGE = encoded(np.asarray(Image.fromarray(drawn(4, 24, 24)).resize((320, 320))), "JPEG", quality=90)
