@@ -30,7 +30,7 @@ from resflow.runner import execute
 from resflow.study.settings import Augmentation, Execution, Head
 from resflow.training import train
 from resflow.training.learner import forget_graphs, graphs
-from resflow.weights import load
+from resflow.weights import files, load
 from resflow.weights.metadata import dump_network
 from resflow.weights.saved import locate_network, read_network
 from resflow.workspace import network_path
@@ -136,6 +136,31 @@ def metadata(path: Path) -> dict[str, str]:
 
     with safe_open(path, framework="np") as file:
         return dict(file.metadata())
+
+
+def test_a_network_from_before_digests_is_used_and_shown_as_unchecked(here: Path, trained: Any) -> None:
+    path = network_path(Path(".resflow/tiny"), trained[1])
+    assert "unchecked" not in said("show", f"tiny/{trained[1]}")
+    before = files.digest(path)
+    about = metadata(path)
+    assert about.pop(files.OWN_DIGEST) == before
+    save_file(load_file(path), path, about)
+    assert "unchecked: it was kept without a digest" in said("show", f"tiny/{trained[1]}")
+    assert said("export", f"tiny/{trained[1]}", "--format", "safetensors").startswith("Wrote")
+    assert files.digest(Path("exported") / trained[1] / "model.safetensors") == before
+
+
+def test_every_command_refuses_a_damaged_network(here: Path, trained: Any) -> None:
+    path = network_path(Path(".resflow/tiny"), trained[1])
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    for words in (("export", f"tiny/{trained[1]}"), ("predict", f"tiny/{trained[1]}", photos()[0])):
+        result = CliRunner().invoke(main.app, list(words))
+        assert isinstance(result.exception, ResflowError)
+        assert "it is damaged" in str(result.exception)
+    with pytest.raises(ResflowError, match="it is damaged"):
+        load.find_weights(f"run:tiny/{trained[1]}", "cifar", 8)
 
 
 # --- exported
