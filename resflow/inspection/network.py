@@ -133,13 +133,8 @@ def export_network(source: SavedNetwork, folder: Path, suffixes: Sequence[str]) 
             with whole(path) as draft:
                 model.save(draft)
     rules = {"preprocessing": PREPROCESSING, "output": OUTPUT, "decode_version": DECODE_VERSION}
-    digests = {path.name: files.sha256(path) for path in paths}
-    description = {
-        "format": files.OWN_FORMAT,
-        **source.network.model_dump(mode="json"),
-        **rules,
-        files.OWN_DIGEST: digests,
-    }
+    digests = {"files": {path.name: files.sha256(path) for path in paths}}  # by which damage of them shows
+    description = {"format": "resflow", **source.network.model_dump(mode="json"), **rules, **digests}
     text = json.dumps(description, indent=1, ensure_ascii=False)
     paths.append(folder / f"{MODEL}{ABOUT}")
     with whole(paths[-1]) as draft:

@@ -134,7 +134,7 @@ def _read_description(path: Path) -> tuple[TrainedNetwork, dict[str, Any]]:
             "export the network again."
         ) from error
     network = metadata.parse_description(text, path)
-    digests = json.loads(text).get(files.OWN_DIGEST)
+    digests = json.loads(text).get("files")
     return network, digests if isinstance(digests, dict) else {}
 
 
