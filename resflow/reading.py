@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MEGABYTE = 1_000_000
 TEXT = 64 * MEGABYTE  # a study, a plan, a record, a history: the largest that resflow writes has some 2 MB
@@ -26,7 +26,7 @@ class UnusableFileError(OSError):
         return f"{self.filename}: {self.strerror}"
 
 
-def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
+def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
     """Open a regular file of at most `limit` bytes to read. Raises OSError, UnusableFileError for what is no such file.
 
     Links are followed: whether they may lead out of a folder is `workspace.refuse_links_out`'s to say.

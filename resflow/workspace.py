@@ -42,7 +42,8 @@ CACHE_TAG = "CACHEDIR.TAG"  # in each part of it: programs that make backups kno
 CACHE_MARK = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of resflow, which can make all of it again. See https://bford.info/cachedir/
 """
-PIXELS, LABELS, META = "images.npy", "labels.npy", "meta.json"  # of one source at one size
+PIXELS, LABELS, META, DIGEST = "images.npy", "labels.npy", "meta.json", "digest.json"  # of one source at one size
+IMAGE_FILES = (PIXELS, LABELS, META, DIGEST)
 
 
 def run_folder(run: str | Path) -> Path:

@@ -133,10 +133,20 @@ def data_page(facts: Description) -> Group:
         ["", _named("across parts of the split", facts.across_parts)],
         ["", _named("across classes", facts.across_classes)],
         ["not images", ", ".join(facts.ignored) or "none"],
+        ["passed over", _some(facts.litter)],
         ["cache", f"{facts.folder} ({facts.bytes_on_disk / 1e6:.1f} MB)"],
     ]
     columns = ("class", "train", "validation", "test", "all")
     return Group(table(columns, counts, right=columns[1:]), Text(), table(("", ""), lines))
+
+
+def _some(names: Sequence[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(map(_printable, names[:most]))}{more}" or "nothing"
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _named(where: str, groups: Sequence[Sequence[str]]) -> str:

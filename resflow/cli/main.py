@@ -211,7 +211,7 @@ def info(
     opened = open_source(source, data_dir)
     resolve_split(split, opened.splits, source)  # an unknown one is told before anything is decoded
     folder = opened.prepare(image_size)
-    console.print(data_page(facts.describe(folder, split, split_seed)))
+    console.print(data_page(facts.describe(folder, split, split_seed, opened.litter())))
     if contact_sheet is not None:
         facts.contact_sheet(load_dataset(folder, split, split_seed), contact_sheet)
         print(f"Contact sheet: {contact_sheet}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,11 +82,13 @@ def predict(
     format_: Annotated[str, choice("--format", "-f", of=("table", "json"))] = "table",
 ) -> None:
     """Say which classes photos show, with probabilities."""
+    from resflow import reading
     from resflow.cli.console import console, table
     from resflow.data import decode
 
     kept = _kept(model)
-    decoded = list(decode.decode_all(((str(path), path.read_bytes) for path in images), kept.network.image_size))
+    files = ((str(path), partial(reading.read, path, decode.MAX_BYTES)) for path in images)
+    decoded = list(decode.decode_all(files, kept.network.image_size))
     from resflow.inspection.network import predict_photos, rebuild_network
 
     rows = predict_photos(rebuild_network(kept), decoded, top)

@@ -15,6 +15,7 @@ from resflow.records.metrics import METRICS
 from resflow.records.record import Record
 from resflow.records.run import Run, load_run
 from resflow.report.formatting import count, duration
+from resflow.weights.files import states_digest
 from resflow.workspace import network_path, trial_folder
 
 LAST = 5  # epochs
@@ -68,7 +69,8 @@ def _facts(run: Run, record: Record) -> Iterator[tuple[str, str]]:
     places["network"] = network_path(state, record.id)
     for name, place in places.items():
         if place.exists():
-            yield name, str(place)
+            checked = name != "network" or states_digest(place)
+            yield name, str(place) if checked else f"{place} (unchecked: it was kept without a digest, before 0.2)"
 
 
 def _line(values: dict[str, Any]) -> str:

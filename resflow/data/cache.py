@@ -3,23 +3,26 @@
     <cache>/data/<source>-<size>-<key>/images.npy   (n, size, size, 3) uint8, memory-mapped by every process
     <cache>/data/<source>-<size>-<key>/labels.npy   (n,) int64, 0-based classes
     <cache>/data/<source>-<size>-<key>/meta.json    Meta: names, classes, digests, original sizes, memberships
+    <cache>/data/<source>-<size>-<key>/digest.json  Seal: the sha256 of the three
 
 <cache> is the user's cache folder (`platformdirs`), or the environment's RESFLOW_CACHE. The key hashes the
 source's identity, the image size and the decoder's version, so that a changed photo makes a new folder.
-A source calls `build` with a function that lists its Contents; it is called only when nothing is cached.
+A source calls `build` with a function that lists its Contents; it is called when nothing is cached that is what was
+written. That is checked once a process, which is once a run: the driver prepares the data, trials load it.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -28,12 +31,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from resflow import atomic, workspace
 from resflow.data.decode import DECODE_VERSION, Decoded
+from resflow.data.meta import META_VERSION, Meta, find_problem, write_meta
+from resflow.data.meta import PARTS as PARTS
+from resflow.data.meta import STRATIFIED as STRATIFIED
+from resflow.data.meta import read_meta as read_meta
 from resflow.errors import DataError
-from resflow.study.settings import Split
 
-META_VERSION = 1
-PARTS = ("train", "validation", "test")
-STRATIFIED: Split = "stratified"  # the split of a source that has none of its own, drawn when loading
+logger = logging.getLogger(__name__)
+
+_believed: set[tuple[object, ...]] = set()  # the state of each folder that this process has checked
 
 
 @dataclass(frozen=True)
@@ -53,24 +59,6 @@ class Contents:
     ignored: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Meta:
-    """meta.json. `digests` are of the pixels before resizing; `originals` are (width, height)."""
-
-    version: int
-    source: str
-    identity: str
-    image_size: int
-    decode_version: int
-    class_names: list[str]
-    names: list[str]
-    digests: list[str]
-    originals: list[list[int]]
-    splits: list[str]
-    memberships: dict[str, list[str]]
-    ignored: list[str]
-
-
 def folder_of(source: str, identity: str, image_size: int) -> Path:
     """Return where a source's decoded images lie, whether they do yet or not."""
     key = hashlib.sha256(f"{source} {identity} {image_size} {DECODE_VERSION}".encode()).hexdigest()[:16]
@@ -86,7 +74,7 @@ def build(
     *,
     progress: bool = True,
 ) -> Path:
-    """Return the cache folder of a source, decoding into it first where it does not exist yet.
+    """Return the cache folder of a source, decoding into it first where it does not exist yet or is damaged.
 
     One process decodes while others wait for its lock. Raises DataError where images are bad or the
     disk does not take them; nothing half-written stays in place.
@@ -94,16 +82,40 @@ def build(
     if image_size < 1:
         raise DataError(f"image size {image_size}: expected a whole number of pixels, at least 1.")
     final = folder_of(source, identity, image_size)
-    if final.is_dir():
+    check = partial(is_whole, final, (source, identity, image_size, DECODE_VERSION))
+    if check():
         return final
     with (
         writing(final.parent, f"the decoded images of {source}"),
         locked(final.with_name(f"{final.name}.lock")),
     ):
-        if not final.is_dir():
+        if not check():
             atomic.sweep(final.parent, final.name)  # the lock is ours
             _write(final, source, identity, image_size, contents(), progress)
     return final
+
+
+def is_whole(folder: Path, of: tuple[str, str, int, int] | None = None) -> bool:
+    """Tell whether a folder is there and holds what was decoded into it, as `meta.find_problem` has it.
+
+    All of it is read once a process for each state of it; why one is not used is told.
+    """
+    if not folder.is_dir():
+        return False
+    state = (folder, of, *_stamps(folder))
+    if state in _believed:
+        return True
+    if problem := find_problem(folder, of):
+        logger.warning("%s is not used, but made anew: %s", folder, problem)
+        return False
+    _believed.add(state)
+    return True
+
+
+def _stamps(folder: Path) -> Iterator[tuple[str, int, int, int]]:
+    for path in sorted(folder.iterdir()):
+        stat = path.lstat()
+        yield path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 @contextmanager
@@ -155,7 +167,7 @@ def _write(final: Path, source: str, identity: str, size: int, contents: Content
             memberships={split: list(parts) for split, parts in contents.memberships.items()},
             ignored=list(contents.ignored),
         )
-        (draft / workspace.META).write_text(json.dumps(asdict(meta)), encoding="utf-8")
+        write_meta(draft, meta)
 
 
 def _write_images(
@@ -189,24 +201,3 @@ def _with_progress(images: Iterable[Decoded], total: int, title: str, progress: 
     # A notebook's own widgets would want more packages: there the bar is a line of text.
     with Progress(*columns, console=Console(stderr=True, force_jupyter=False), disable=not progress) as bar:
         yield from bar.track(images, total=total, description=title)
-
-
-def read_meta(folder: Path) -> Meta:
-    """Read meta.json of a prepared folder. Raises DataError where it is none."""
-    path = folder / workspace.META
-    try:
-        fields: dict[str, Any] = json.loads(path.read_bytes())
-        meta = Meta(**fields)
-    except (OSError, ValueError, TypeError) as error:
-        raise damaged(folder, error) from error
-    if meta.version != META_VERSION:
-        raise damaged(folder, f"meta version {meta.version}, expected {META_VERSION}")
-    return meta
-
-
-def damaged(folder: Path, reason: object) -> DataError:
-    """Return the error for a cache folder that cannot be read."""
-    return DataError(
-        f"{folder} is no readable cache of decoded images ({reason}). Remove that folder and run the same "
-        "command again: the images are decoded anew."
-    )

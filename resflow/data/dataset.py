@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 
 from resflow import workspace
-from resflow.data import cache
 from resflow.data import split as splitting
 from resflow.data.decode import DECODE_VERSION
+from resflow.data.meta import PARTS, STRATIFIED, damaged, map_array, read_meta
 from resflow.errors import DataError, one_of
 from resflow.study.settings import Split
 
@@ -30,6 +30,9 @@ class Source(Protocol):
 
     def prepare(self, image_size: int, *, progress: bool = True) -> Path:
         """Download where needed, decode once into the cache, and return the cache folder."""
+
+    def litter(self) -> Sequence[str]:
+        """Return the names of what is passed over by a rule, and lies among the photos now."""
 
     def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
         """Return classes and (training, validation, test) images of a split, None where the images must be seen."""
@@ -90,7 +93,7 @@ def fingerprint_of(identity: str, image_size: int, split: str, split_seed: int) 
     """Return the fingerprint of a source's identity and a resolved split."""
     parts: dict[str, object] = {"identity": identity, "image_size": image_size, "decode": DECODE_VERSION}
     parts["split"] = split
-    if split == cache.STRATIFIED:
+    if split == STRATIFIED:
         parts |= {"split_seed": split_seed, "split_version": splitting.SPLIT_VERSION}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -109,22 +112,26 @@ def load_dataset(folder: Path, split: str = "auto", split_seed: int = 0) -> Data
 
     Raises DataError for an unknown split, or where the folder is damaged.
     """
-    meta = cache.read_meta(folder)
+    meta = read_meta(folder)
     split = resolve_split(split, meta.splits, meta.source)
     try:
-        images = np.load(folder / workspace.PIXELS, mmap_mode="r")
-        labels = np.load(folder / workspace.LABELS)
-    except (OSError, ValueError, EOFError) as error:
-        raise cache.damaged(folder, error) from error
+        images, labels = (map_array(folder / name) for name in (workspace.PIXELS, workspace.LABELS))
+    except (OSError, ValueError) as error:
+        raise damaged(folder, error) from error
     expected = (len(meta.names), meta.image_size, meta.image_size, 3)
-    if images.shape != expected or labels.shape != expected[:1]:
-        raise cache.damaged(folder, f"images of shape {images.shape}, expected {expected}")
+    if (images.shape, images.dtype) != (expected, np.uint8):
+        raise damaged(folder, f"images of shape {images.shape} and {images.dtype}, expected {expected} and uint8")
+    if (labels.shape, labels.dtype) != (expected[:1], np.int64):
+        raise damaged(folder, f"labels of shape {labels.shape} and {labels.dtype}, expected {expected[:1]} and int64")
+    labels = np.array(labels)
+    if labels.min() < 0 or labels.max() >= len(meta.class_names):
+        raise damaged(folder, f"labels {labels.min()} to {labels.max()} of {len(meta.class_names)} classes")
     if split in meta.memberships:
         parts = meta.memberships[split]
     else:
-        parts = splitting.draw_stratified(meta.names, labels, meta.class_names, meta.digests, split_seed)
+        parts = splitting.draw_stratified(meta.names, labels.tolist(), meta.class_names, meta.digests, split_seed)
     member = np.array(parts)
-    train, validation, test = (np.flatnonzero(member == part).astype(np.int64) for part in cache.PARTS)
+    train, validation, test = (np.flatnonzero(member == part).astype(np.int64) for part in PARTS)
     return Dataset(
         source=meta.source,
         identity=meta.identity,

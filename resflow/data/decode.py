@@ -5,12 +5,16 @@ composited on white, 16-bit grey divided by 257, everything converted to RGB. Th
 square is taken and resampled to the wanted size with Lanczos (antialiased when reducing), which is the
 same as bringing the shorter side to that size and cropping the centre. A photo that already has the
 size is left untouched to the bit. Raise DECODE_VERSION with any change that alters a pixel.
+
+Metadata decides about nothing but which way up a photo stands (`containers`, `orientation`). A whole picture passes,
+whatever lies around it; one that lacks pixels, or whose compressed data are corrupt, is bad (`jpeg_check`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import warnings
 from collections import deque
@@ -19,17 +23,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from resflow.data import containers, jpeg_check
+from resflow.data.orientation import turn_upright
 from resflow.errors import DataError
+from resflow.reading import MEGABYTE
 
 DECODE_VERSION = 1
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it speaks of a decompression bomb
+MAX_BYTES = 512 * MEGABYTE  # of a file; as many pixels as that without any compression have less
 NAMED_IN_ERROR = 10
 THREADS = min(4, os.cpu_count() or 1)
 LOOKAHEAD = 8 * THREADS  # encoded files held in memory at once
 
+logger = logging.getLogger(__name__)
 # Pillow only warns up to twice its limit; here the limit is one, and the warning would be noise beside it.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
@@ -63,22 +72,27 @@ def pixel_digest(pixels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def decode(name: str, encoded: bytes, image_size: int) -> Decoded:
-    """Decode one file. Raises BadImage with the reason."""
-    rgb = _rgb(encoded)
+def decode(name: str, encoded: bytes, image_size: int, checker: jpeg_check.Checker | None = None) -> Decoded:
+    """Decode one file. Raises BadImage with the reason. `checker` looks for corrupt data in JPEGs."""
+    rgb = _rgb(encoded, checker)
     square = _square(rgb, image_size)
     return Decoded(name, np.array(square, dtype=np.uint8), pixel_digest(np.asarray(rgb)), rgb.size)
 
 
-def _rgb(encoded: bytes) -> Image.Image:
+def _rgb(encoded: bytes, checker: jpeg_check.Checker | None) -> Image.Image:
     if not encoded:
         raise BadImage("empty file")
     try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        parts = containers.take_apart(encoded)
+        if parts.is_jpeg and not parts.whole and checker is not None:
+            parts.pixels += containers.END  # whether anything is missing before it is the checker's to say
+        with Image.open(io.BytesIO(parts.pixels), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(f"{image.width}x{image.height} pixels, more than the limit of {MAX_PIXELS:,}")
             image.load()
-            return _flatten(ImageOps.exif_transpose(image))
+            if parts.is_jpeg and checker is not None and (problem := checker.problem(parts.pixels)):
+                raise BadImage(f"damaged: {problem}")
+            return _flatten(turn_upright(_opaque(image), parts.exif, parts.xmp))
     except BadImage:
         raise
     except Image.UnidentifiedImageError as error:
@@ -87,6 +101,13 @@ def _rgb(encoded: bytes) -> Image.Image:
         raise BadImage(f"more pixels than the limit of {MAX_PIXELS:,}") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise BadImage(f"damaged: {error}") from error
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Return a BMP without its fourth channel where that is 0 throughout: then nobody has filled it."""
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")
+    return image
 
 
 def _flatten(image: Image.Image) -> Image.Image:
@@ -116,6 +137,8 @@ def decode_all(files: Iterable[tuple[str, Callable[[], bytes]]], image_size: int
     """
     bad: list[str] = []
     pending: deque[Future[Decoded]] = deque()
+    if not jpeg_check.available():
+        logger.warning("OpenCV is not installed: JPEGs are decoded without a look for corrupt data in them")
 
     def finish() -> Iterator[Decoded]:
         try:
@@ -123,9 +146,10 @@ def decode_all(files: Iterable[tuple[str, Callable[[], bytes]]], image_size: int
         except BadImage as error:
             bad.append(str(error))
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with jpeg_check.Checker() as checks, ThreadPoolExecutor(THREADS) as pool:
+        checker = checks if jpeg_check.available() else None
         for name, read in files:
-            pending.append(pool.submit(_decode_named, name, read, image_size))
+            pending.append(pool.submit(_decode_named, name, read, image_size, checker))
             if len(pending) >= LOOKAHEAD:
                 yield from finish()
         while pending:
@@ -134,9 +158,9 @@ def decode_all(files: Iterable[tuple[str, Callable[[], bytes]]], image_size: int
         raise DataError(_bad_files(bad))
 
 
-def _decode_named(name: str, read: Callable[[], bytes], image_size: int) -> Decoded:
+def _decode_named(name: str, read: Callable[[], bytes], image_size: int, checker: jpeg_check.Checker | None) -> Decoded:
     try:
-        return decode(name, read(), image_size)
+        return decode(name, read(), image_size, checker)
     except OSError as error:
         raise BadImage(f"{name}: cannot be read ({error.strerror or error})") from error
     except BadImage as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from resflow import atomic
 from resflow.data import cache
 from resflow.data import split as splitting
 from resflow.data.dataset import Dataset, fingerprint_of, load_dataset
@@ -39,7 +41,8 @@ class Description:
     copies: Groups
     across_parts: Groups
     across_classes: Groups
-    ignored: tuple[str, ...]
+    ignored: tuple[str, ...]  # files beside the class folders, which are no images
+    litter: tuple[str, ...]  # what is passed over by the rule of `sources.litter`
     folder: Path
     bytes_on_disk: int
 
@@ -50,8 +53,8 @@ class Description:
         return sum(train), sum(validation), sum(test)
 
 
-def describe(folder: Path, split: str = "auto", split_seed: int = 0) -> Description:
-    """Describe a prepared cache folder under one split. Raises DataError as `load_dataset` does."""
+def describe(folder: Path, split: str = "auto", split_seed: int = 0, litter: Sequence[str] = ()) -> Description:
+    """Describe a prepared cache folder under one split; `litter` is its source's. Raises DataError."""
     data, meta = load_dataset(folder, split, split_seed), cache.read_meta(folder)
     indices = (data.train, data.validation, data.test)
     per_part = [np.bincount(data.labels[index], minlength=data.classes) for index in indices]
@@ -78,6 +81,7 @@ def describe(folder: Path, split: str = "auto", split_seed: int = 0) -> Descript
         across_parts=_named(splitting.find_crossing(used, parts), data),
         across_classes=_named(splitting.find_crossing(copies, data.labels.tolist()), data),
         ignored=tuple(meta.ignored),
+        litter=tuple(litter),
         folder=folder,
         bytes_on_disk=sum(path.stat().st_size for path in folder.iterdir()),
     )
@@ -112,8 +116,8 @@ def contact_sheet(data: Dataset, path: Path, per_class: int = 8) -> None:
         for column, index in enumerate(examples):
             sheet.paste(Image.fromarray(np.asarray(data.images[index])), (left + NAME_WIDTH + column * cell, top))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path)
+        with atomic.file(path) as draft:
+            sheet.save(draft)
     except (OSError, ValueError) as error:  # ValueError: an unknown ending
         raise DataError(f"cannot write the contact sheet {path}: {error}. Name a .png or .jpg file.") from error
 

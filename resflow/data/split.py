@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from resflow.data.cache import PARTS
+from resflow.data.meta import PARTS
 from resflow.errors import DataError
 
 SPLIT_VERSION = 1  # raise with any change that moves an image of a stratified split

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from resflow import atomic, workspace
+from resflow import atomic, reading, workspace
 from resflow.analysis.analyse import LANDSCAPE_COLUMNS, Analysis, analyse
 from resflow.data.dataset import load_dataset
 from resflow.data.decode import Decoded
@@ -126,7 +127,7 @@ def draw_maps(
 def _decode(paths: Sequence[Path], size: int) -> list[Decoded]:
     from resflow.data import decode
 
-    return list(decode.decode_all(((str(path), path.read_bytes) for path in paths), size))
+    return list(decode.decode_all(((str(path), partial(reading.read, path, decode.MAX_BYTES)) for path in paths), size))
 
 
 def _pick(images: Dataset, count: int) -> list[Decoded]:

@@ -1,13 +1,14 @@
 """Transfer of decoded images and pretrained weights from the driver's machine to nodes that lack them, once a node.
 
 A parcel is a folder of such files. Its name says what is in it (its last part is a digest of the contents or of what
-they were made from), so that a folder of that name in a node's cache is the parcel.
+they were made from), so that a folder of that name in a node's cache is the parcel, if it holds what was written there:
+each process of a node reads it once before it believes it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import ray
 from filelock import FileLock
 
-from resflow import atomic, workspace
+from resflow import atomic, reading, workspace
 from resflow.data import cache
 from resflow.errors import DataError, WeightsError
 from resflow.study.pretrained import Pretrained
@@ -30,7 +31,7 @@ def list_parcels(trials: Iterable[Trial], folders: Mapping[str, Path]) -> dict[s
     parcels: dict[str, dict[str, str]] = {}
     for trial in trials:
         folder = folders[trial.id]
-        parcels[name_images(folder)] = {path.name: str(path.absolute()) for path in sorted(folder.iterdir())}
+        parcels[name_images(folder)] = {name: str((folder / name).absolute()) for name in workspace.IMAGE_FILES}
         if trial.pretrained is not None:
             path = trial.pretrained.path
             both = [file for file in (path, metadata.sidecar(path)) if file.is_file()]
@@ -61,13 +62,13 @@ class FileServer:
 
     def read_chunk(self, parcel: str, name: str, start: int) -> bytes:
         """Return up to CHUNK bytes of a file from `start`; none at its end."""
-        with Path(self.parcels[parcel][name]).open("rb") as file:
+        with reading.open_regular(Path(self.parcels[parcel][name])) as file:
             file.seek(start)
             return file.read(CHUNK)
 
     def _digest(self, path: str) -> str:
         if path not in self.digests:
-            with Path(path).open("rb") as file:
+            with reading.open_regular(Path(path)) as file:
                 self.digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
         return self.digests[path]
 
@@ -79,34 +80,41 @@ def fetch_files(trial: Trial, folder: Path, file_server: Any) -> tuple[Trial, Pa
     """
     if file_server is None:
         return trial, folder
-    folder = fetch_parcel(file_server, name_images(folder))
+    folder = fetch_parcel(file_server, name_images(folder), cache.is_whole)
     weights = trial.pretrained
     if weights is not None and not _is_here(weights):
-        place = fetch_parcel(file_server, name_weights(weights)) / weights.path.name
-        trial = replace(trial, pretrained=replace(weights, path=place))
+        name = weights.path.name
+        place = fetch_parcel(
+            file_server, name_weights(weights), lambda place: _holds_weights(place / name, weights.digest)
+        )
+        trial = replace(trial, pretrained=replace(weights, path=place / name))
     return trial, folder
 
 
 def _is_here(weights: Pretrained) -> bool:
+    return _holds_weights(weights.path, weights.digest)
+
+
+def _holds_weights(path: Path, digest: str) -> bool:
     try:
-        return files.digest(weights.path) == weights.digest
+        return files.digest(path) == digest
     except (WeightsError, OSError):
         return False
 
 
-def fetch_parcel(file_server: Any, parcel: str) -> Path:
+def fetch_parcel(file_server: Any, parcel: str, is_whole: Callable[[Path], bool]) -> Path:
     """Return the folder of a parcel in this node's cache; one process fetches it while others wait.
 
-    Raises DataError.
+    `is_whole` tells whether the folder that is there is the parcel. Raises DataError.
     """
     final = workspace.cache() / parcel
-    if final.is_dir():
+    if is_whole(final):
         return final
     with (
         cache.writing(final.parent, f"what the driver sends of {parcel}"),
         FileLock(final.with_name(f"{final.name}.lock")),
     ):
-        if not final.is_dir():
+        if not is_whole(final):
             atomic.sweep(final.parent, final.name)  # the lock is ours
             _receive(file_server, parcel, final)
     return final

@@ -22,9 +22,10 @@ from typing import Any
 import fsspec
 import numpy as np
 import safetensors.numpy
+from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError
 
-from resflow import workspace
+from resflow import atomic, reading, workspace
 from resflow.errors import TrainingError
 from resflow.study.settings import Recipe
 from resflow.training.schedule import Patience
@@ -33,6 +34,7 @@ log = logging.getLogger("resflow.checkpoints")
 Arrays = dict[str, np.ndarray]
 PLAIN = ("history", "drops", "lowest", "stopped", "gradients")  # fields of a state that JSON has as they are
 COUNTERS = ("stopping", "plateau")
+MOST_BYTES = 16 * 2**30  # of a checkpoint
 SHARE = 0.05  # of a trial's time, at most, that writing checkpoints takes
 
 
@@ -102,6 +104,7 @@ class Storage:
                 f"checkpoints cannot be kept at {place}: {error}. Name a folder, or a URL that fsspec opens."
             ) from error
         self.root = str(root).rstrip("/")
+        self.local = isinstance(self.files, LocalFileSystem)
 
     def path(self, trial_id: str) -> str:
         """Return the path of a trial's file."""
@@ -110,6 +113,8 @@ class Storage:
     def read(self, trial_id: str) -> bytes | None:
         """Return a trial's checkpoint, None where there is none."""
         try:
+            if self.local:
+                return reading.read(Path(self.path(trial_id)), MOST_BYTES)
             content: bytes = self.files.cat_file(self.path(trial_id))
         except FileNotFoundError:
             return None
@@ -118,6 +123,10 @@ class Storage:
     def write(self, trial_id: str, content: bytes) -> None:
         """Write a trial's checkpoint in place of the one before. Raises OSError where the storage refuses."""
         final = self.path(trial_id)
+        if self.local:
+            with atomic.file(Path(final)) as whole:
+                whole.write_bytes(content)
+            return
         draft = f"{self.root}/.{trial_id}.{uuid.uuid4().hex[:8]}"
         self.files.makedirs(self.root, exist_ok=True)
         try:

@@ -8,26 +8,30 @@ made by whichever process needs it first:
     <cache>/features/<backbone and data>/<part>[-<view>].map.npy      (images, size, size, channels), for heads that
                                                                       flatten; its pooled twin is made beside it
 
-Files are written whole or not at all, under a lock each: two processes share the work of an epoch's views. No more
-than `limit()` bytes are kept; what was used longest ago goes first, and is made again where it is needed.
+Files are written whole or not at all, under a lock each: two processes share the work of an epoch's views. Behind the
+array each has the SHA-256 of what is before it, which a process compares before it uses the file; a file that does not
+fit it, or has none, counts as missing. No more than `limit()` bytes are kept; what was used longest ago goes first, and
+is made again where it is needed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
 from filelock import FileLock, Timeout
 
-from resflow import architectures, atomic, workspace
+from resflow import architectures, atomic, reading, workspace
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset
 from resflow.errors import TrainingError
@@ -39,8 +43,13 @@ from resflow.weights.load import load_weights
 
 BATCH, BATCH_PIXELS = 32, 128 * 64**2  # of a forward pass, at least: small images go faster in larger batches
 LIMIT_GB = 20.0
+CHUNK = 2**20  # bytes that are compared at a time
 PARTS = ("train", "validation", "test")
+SEAL = hashlib.sha256().digest_size  # bytes behind an array
 _backbones: dict[str, Any] = {}  # the last one that this process computed with
+_believed: set[tuple[Path, int, int, int]] = set()  # the state of each file that this process has compared
+
+log = logging.getLogger("resflow.features")
 
 
 def root() -> Path:
@@ -102,7 +111,7 @@ class Features:
             parts = ("train", "validation") if recipe.validation_views == "augmented" else ("train",)
             epochs = range(epoch, min(epoch + AHEAD, recipe.epochs + 1))
             views += [(part, next_epoch) for next_epoch in epochs for part in parts]
-        busy = [view for view in views if not self._path(*view).exists() and not self._make(*view, wait=False)]
+        busy = [view for view in views if not is_whole(self._path(*view)) and not self._make(*view, wait=False)]
         for view in busy:
             self._make(*view, wait=True)
 
@@ -113,12 +122,11 @@ class Features:
     def _array(self, part: str, epoch: int | None) -> np.ndarray:
         path = self._path(part, epoch)
         while True:  # another process may evict a file between two lines of this one
-            try:
-                os.utime(path)
-                rows: np.ndarray = np.load(path, mmap_mode="r")
-                return rows
-            except FileNotFoundError:
-                self._make(part, epoch, wait=True)
+            with suppress(FileNotFoundError):
+                if is_whole(path):
+                    rows: np.ndarray = np.load(path, mmap_mode="r")
+                    return rows
+            self._make(part, epoch, wait=True)
 
     def _make(self, part: str, epoch: int | None, wait: bool) -> bool:
         """Compute one view and keep it; False where another process is at it and this one is not to wait."""
@@ -126,7 +134,7 @@ class Features:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{path}.lock").acquire(timeout=-1 if wait else 0):
-                if not path.exists():
+                if not is_whole(path):
                     outputs = self._compute(part, epoch)
                     for kind, rows in outputs.items():
                         _write(self._path(part, epoch, kind), rows)
@@ -197,8 +205,41 @@ def _backbone(trial: Trial, normalisation: Normalisation, key: str) -> Any:
 
 
 def _write(path: Path, rows: np.ndarray) -> None:
-    with atomic.file(path) as draft, draft.open("wb") as file:
+    with atomic.file(path) as draft, draft.open("w+b") as file:
         np.save(file, rows)
+        file.seek(0)
+        file.write(hashlib.file_digest(file, "sha256").digest())
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether a file of features is there and is what was written; take note that it is in use.
+
+    All of it is read once a process. Its time of access tells how long ago it was used, that of writing stays.
+    """
+    try:
+        with reading.open_regular(path) as file:
+            stat = os.fstat(file.fileno())
+            state = (path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            if state not in _believed:
+                if not _fits(file, stat.st_size - SEAL):
+                    log.warning("%s is damaged, or of an older resflow: made anew", path)
+                    return False
+                _believed.add(state)
+        os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        log.warning("%s cannot be used: %s", path, error)
+        return False
+    return True
+
+
+def _fits(file: BinaryIO, length: int) -> bool:
+    digest = hashlib.sha256()
+    while length > 0 and (chunk := file.read(min(length, CHUNK))):
+        digest.update(chunk)
+        length -= len(chunk)
+    return length == 0 and file.read() == digest.digest()
 
 
 def evict(spare: Collection[Path] = (), bound: float | None = None) -> None:
@@ -211,7 +252,7 @@ def evict(spare: Collection[Path] = (), bound: float | None = None) -> None:
         files = []
         for path in root().rglob("*.npy"):
             with suppress(FileNotFoundError):  # a draft that has just become a file
-                files.append((path.stat().st_mtime, path.stat().st_size, path))
+                files.append((path.stat().st_atime, path.stat().st_size, path))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if total <= bound:

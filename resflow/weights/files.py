@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from resflow import reading, workspace
 from resflow.errors import MissingExtraError, WeightsError
 from resflow.weights import metadata, names
 from resflow.weights.description import Description
@@ -23,7 +24,11 @@ WRAPPER = "module."  # the prefix that PyTorch's DataParallel gives each name
 NOT_WEIGHTS = "num_batches_tracked"  # a counter that PyTorch keeps beside the moving statistics
 EXPECTED = "a file that ends in .safetensors, .npz or .weights.h5"
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
-MOST_BYTES = 8 * 2**30  # of all tensors: a compressed file may claim to hold more than any memory
+MOST_BYTES = 8 * 2**30  # of a file, and of all tensors: a compressed one may claim to hold more than any memory
+MOST_HEADER = 100 * 2**20  # bytes, as safetensors itself has it
+SAFETENSORS = workspace.SAFETENSORS
+ABOUT, OWN_FORMAT, OWN_DIGEST = "__metadata__", "resflow", "sha256"  # keys and a value of a safetensors header
+CHUNK = 2**20  # bytes that are hashed at a time
 # The errors that the three readers raise for files that are damaged or are something else.
 DAMAGE = (
     OSError,
@@ -56,6 +61,7 @@ class Contents:
 def read(path: Path) -> Contents:
     """Read a file of weights and check it. Raises WeightsError where it is missing, damaged or of another kind."""
     _require(path)
+    sha256(path)  # what resflow wrote must still be that
     if path.suffix not in READERS:
         pickle = " That may be a pickle, which can run any code when it is loaded." if path.suffix in PICKLES else ""
         raise WeightsError(
@@ -78,26 +84,61 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], inside: Map
     safetensors itself writes the keys of metadata in an order that it draws anew each time. Its format is the length
     of the header in eight bytes, the header as JSON with spaces up to a multiple of eight, and the tensors:
     https://huggingface.co/docs/safetensors#format. Raises OSError where the disk refuses.
+
+    A file of resflow's own says the sha256 that it would have if it did not say it: by that it is known again.
     """
     content = memoryview(import_library("safetensors.numpy").save(dict(tensors), dict(inside)))
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(bytes(content[8:start]))
-    header["__metadata__"] = dict(sorted(inside.items()))
+    header[ABOUT] = dict(sorted(inside.items()))
+    if inside.get("format") == OWN_FORMAT:
+        own = hashlib.sha256(_dump_header(header))
+        own.update(content[start:])
+        header[ABOUT] = dict(sorted({**inside, OWN_DIGEST: own.hexdigest()}.items()))
+    with path.open("wb") as file:
+        file.writelines((_dump_header(header), content[start:]))
+
+
+def _dump_header(header: Mapping[str, Any]) -> bytes:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.writelines((len(text).to_bytes(8, "little"), text, content[start:]))
+    return len(text).to_bytes(8, "little") + text
+
+
+def states_digest(path: Path) -> bool:
+    """Tell whether a file says its own digest, so that damage shows. Those that resflow kept before 0.2 do not."""
+    try:
+        with reading.open_regular(path) as file:
+            return _read_own_header(file) is not None
+    except OSError:
+        return False
+
+
+def _read_own_header(file: BinaryIO) -> dict[str, Any] | None:
+    """Read the header of a safetensors file that says its digest; None where it is no such file."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= MOST_HEADER:
+        return None
+    try:
+        header = json.loads(file.read(length))
+        about = header[ABOUT]
+        return header if about["format"] == OWN_FORMAT and isinstance(about[OWN_DIGEST], str) else None
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def digest(path: Path) -> str:
     """Return the hex sha256 of a file, or of that and its sidecar's bytes: a sidecar changes what is loaded."""
     own = sha256(path)
     beside = metadata.sidecar(path)
-    return hashlib.sha256(own.encode() + beside.read_bytes()).hexdigest() if beside.is_file() else own
+    return hashlib.sha256(own.encode() + reading.read(beside)).hexdigest() if beside.is_file() else own
 
 
 def sha256(path: Path) -> str:
-    """Return the hex sha256 of a file, computed once a process for each state of the file."""
+    """Return the hex sha256 of a file, computed once a process for each state of the file.
+
+    Of one that says its own digest it is what that says. Raises WeightsError where a file is not what was written.
+    """
     return _sha256(path, stamp(path))
 
 
@@ -108,18 +149,31 @@ def stamp(path: Path) -> tuple[int, ...]:
     return tuple(number for stat in stats for number in (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=4096)  # the networks of a run are asked for more than once
 def _sha256(path: Path, _stamp: tuple[int, ...]) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with reading.open_regular(path, MOST_BYTES) as file:
+            header = _read_own_header(file) if path.suffix == SAFETENSORS else None
+            if header is None:
+                file.seek(0)
+                return hashlib.file_digest(file, "sha256").hexdigest()
+            said = header[ABOUT].pop(OWN_DIGEST)
+            own = hashlib.sha256(_dump_header(header))
+            while chunk := file.read(CHUNK):
+                own.update(chunk)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}. Make it readable.") from error
+    if own.hexdigest() != said:
+        raise WeightsError(
+            f"{path} is no readable {path.suffix} file: it is damaged, since its sha256 is {own.hexdigest()} and it "
+            f"says {said}. Copy, export or train the network again."
+        )
+    return said
 
 
 def _require(path: Path) -> None:
     if not path.is_file():
-        there = "a folder" if path.is_dir() else "nothing"
+        there = "a folder" if path.is_dir() else "no regular file" if path.exists() else "nothing"
         raise WeightsError(
             f"no weights at {path}: expected imagenet, run:RUN/TRIAL or {EXPECTED}, found {there}. Correct the path."
         )
@@ -158,7 +212,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with path.open("rb") as file:  # NumPy would leave a damaged one open
+    with reading.open_regular(path) as file:  # NumPy would leave a damaged one open
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no zip archive")
         with zipfile.ZipFile(file) as archive:

@@ -3,7 +3,9 @@
     <cache>/weights/timm--resnet50.tv_in1k/model.safetensors
     <cache>/weights/timm--resnet50.tv_in1k/origin.json    Origin: written last, when the file is whole and checked
 
-<cache> is that of `workspace.cache`. HF_ENDPOINT, HF_HUB_OFFLINE and whatever else huggingface_hub reads hold.
+<cache> is that of `workspace.cache`. HF_ENDPOINT, HF_HUB_OFFLINE and whatever else huggingface_hub reads hold, but for
+the user's token: it is sent to https://huggingface.co alone, never to another HF_ENDPOINT. A transfer ends a megabyte
+after the size that the hub announces, which is MOST_BYTES at most.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from resflow import atomic, workspace
+from resflow import atomic, reading, workspace
 from resflow.data import cache
 from resflow.errors import DataError, WeightsError
+from resflow.reading import MEGABYTE
 from resflow.study.pretrained import Normalisation
 from resflow.weights import files
 
@@ -31,6 +34,8 @@ NORMALISATION = Normalisation(
     (0.485 * 255, 0.456 * 255, 0.406 * 255),
     (0.229 * 255, 0.224 * 255, 0.225 * 255),
 )
+OFFICIAL = "https://huggingface.co"  # the one endpoint that HF_TOKEN is for
+MOST_BYTES = 2**30  # of a file; the largest has 179 MB
 VARIANT, STEM_POOL = "v1.5", "both"
 
 logger = logging.getLogger(__name__)
@@ -89,23 +94,54 @@ def _download(repository: str, path: Path, note: Path) -> None:
 def _find_newest(repository: str) -> Origin:
     library = _import_hub()
     try:
-        answer = library.get_hf_file_metadata(library.hf_hub_url(repository, FILE))
+        answer = library.get_hf_file_metadata(library.hf_hub_url(repository, FILE), token=_token())
     except Exception as error:  # its own, or one of its HTTP library, which is another one in each major version
         raise _failed(repository, error) from error
     if not answer.commit_hash:
         raise _failed(repository, ValueError("the server does not answer as a hub does: it names no commit"))
+    if (answer.size or 0) > MOST_BYTES:
+        raise _failed(
+            repository, ValueError(f"it announces {answer.size:,} bytes, and at most {MOST_BYTES:,} are taken")
+        )
     digest = answer.etag if answer.etag and re.fullmatch(r"[0-9a-f]{64}", answer.etag) else None
     return Origin(repository, answer.commit_hash, digest, answer.size)
 
 
 def _transfer(origin: Origin, path: Path) -> None:
     library = _import_hub()
+    bar = _bounded_bar(MOST_BYTES if origin.size is None else origin.size + MEGABYTE)  # `_check_arrived` is exact
     try:
-        library.hf_hub_download(origin.repository, FILE, revision=origin.revision, local_dir=path.parent)
+        library.hf_hub_download(
+            origin.repository, FILE, revision=origin.revision, local_dir=path.parent, token=_token(), tqdm_class=bar
+        )
     except Exception as error:  # hf_xet's RuntimeError too
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise  # the disk refuses: `cache.writing` reports it
         raise _failed(origin.repository, error) from error
+
+
+def _token() -> bool | None:
+    """Return huggingface_hub's word for the user's token where that is meant for the endpoint, else that for none."""
+    endpoint = files.import_library("huggingface_hub.constants").ENDPOINT
+    return None if endpoint == OFFICIAL else False
+
+
+def _bounded_bar(limit: int) -> type:
+    """Return a progress bar that ends a transfer of more than `limit` bytes: all that the library lets look on."""
+
+    class Bounded(files.import_library("huggingface_hub.utils").tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self.taken = options.get("initial", 0)
+            super().__init__(*arguments, **options)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.taken += n or 0
+            if self.taken > limit:
+                raise ValueError(f"it sends more than the {limit:,} bytes that are expected")
+            shown: bool | None = super().update(n)
+            return shown
+
+    return Bounded
 
 
 def _check_arrived(path: Path, origin: Origin) -> None:
@@ -137,7 +173,7 @@ def _difference(path: Path, origin: Origin) -> str:
 
 def _read_origin(note: Path) -> Origin:
     try:
-        origin = Origin(**json.loads(note.read_bytes()))
+        origin = Origin(**json.loads(reading.read(note)))
         if not all(isinstance(text, str) for text in (origin.repository, origin.revision)):
             raise ValueError("no text where a commit should stand")
     except (OSError, ValueError, TypeError) as error:

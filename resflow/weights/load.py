@@ -196,7 +196,7 @@ def save_weights(
     epsilon = next(layer.epsilon for layer in model.layers if hasattr(layer, "epsilon"))
     title = "{family}-{depth}-{shortcut} {variant}".format_map(architecture)
     inside = {
-        "format": "resflow",
+        "format": files.OWN_FORMAT,
         **metadata.dump(normalisation, architecture.get("stem_pool", "both"), epsilon, title),
         "network": json.dumps(dict(architecture), sort_keys=True),
         "classes": json.dumps(list(class_names), ensure_ascii=False),

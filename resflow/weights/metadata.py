@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from resflow import reading
 from resflow.architectures import VARIANTS
 from resflow.errors import WeightsError
 from resflow.study import validation
@@ -43,7 +44,7 @@ def merge_sidecar(path: Path, inside: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata of a file: its own, and over it that of its sidecar. Raises WeightsError."""
     beside = sidecar(path)
     try:
-        content = json.loads(beside.read_text(encoding="utf-8"))
+        content = json.loads(reading.read(beside))
     except FileNotFoundError:
         return dict(inside)
     except (OSError, ValueError, RecursionError) as error:

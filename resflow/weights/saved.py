@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from resflow import architectures, atomic, workspace
+from resflow import architectures, atomic, reading, workspace
 from resflow.errors import RecordError, WeightsError, nearest
 from resflow.records.record import Record
 from resflow.records.run import load_run
@@ -93,12 +93,15 @@ def _is_kept(trial: Trial, state: Path) -> bool:
 def read_network(path: Path) -> SavedNetwork:
     """Read the description of a network: from a .safetensors file that resflow wrote, or beside a .keras file.
 
-    The tensors are not looked at. Raises WeightsError.
+    The file must be what was written, where it says what that is; its tensors are not looked at. Raises WeightsError.
     """
     if path.suffix == KERAS:
         if not path.is_file():
             raise WeightsError(f"no exported network at {path}: expected a {KERAS} file.")
-        return SavedNetwork(path, read_description(path.with_suffix(ABOUT)))
+        network, digests = _read_description(path.with_suffix(ABOUT))
+        if digests.get(path.name, files.sha256(path)) != files.sha256(path):
+            raise WeightsError(f"{path} is damaged: it is not what was written. Export the network again.")
+        return SavedNetwork(path, network)
     network = metadata.parse_network(_read_metadata(path), path)
     _check_size(network, path)
     return SavedNetwork(path, network)
@@ -107,6 +110,7 @@ def read_network(path: Path) -> SavedNetwork:
 def _read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise WeightsError(f"no kept network at {path}: expected a {KEPT} file.")
+    files.sha256(path)
     safetensors = files.import_library("safetensors")
     try:
         with safetensors.safe_open(path, framework="np") as file:
@@ -135,14 +139,21 @@ def _listed(path: Path) -> bool:
 
 def read_description(path: Path) -> TrainedNetwork:
     """Read model.json. Raises WeightsError."""
+    return _read_description(path)[0]
+
+
+def _read_description(path: Path) -> tuple[TrainedNetwork, dict[str, Any]]:
+    """Read model.json: the network, and the sha256 of the files beside it where it says those."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = reading.read(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(
             f"cannot read {path}: {error}. It names the classes and the preprocessing of the network beside it: "
             "export the network again."
         ) from error
-    return metadata.parse_description(text, path)
+    network = metadata.parse_description(text, path)
+    digests = json.loads(text).get("files")
+    return network, digests if isinstance(digests, dict) else {}
 
 
 def _check_size(network: TrainedNetwork, path: Path) -> None:

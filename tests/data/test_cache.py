@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.oxford_layout import drawn
 
 from resflow import workspace
@@ -145,6 +149,142 @@ def test_damaged_cache_says_which_folder_to_remove(file: str) -> None:
 def test_unknown_split_names_the_nearest() -> None:
     with pytest.raises(DataError, match="Did you mean 'given'"):
         load_dataset(build(), "givn")
+
+
+def state_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def edit_meta(change: Callable[[dict], object]) -> Callable[[Path], object]:
+    def edit(folder: Path) -> None:
+        fields = json.loads((folder / "meta.json").read_text())
+        change(fields)
+        (folder / "meta.json").write_text(json.dumps(fields))
+
+    return edit
+
+
+def flip(name: str, place: float) -> Callable[[Path], object]:
+    def damage(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[int(place * (len(content) - 1))] ^= 1
+        (folder / name).write_bytes(content)
+
+    return damage
+
+
+def swap_labels(folder: Path) -> None:
+    np.save(folder / "labels.npy", 1 - np.load(folder / "labels.npy"))
+
+
+def another_folder(folder: Path) -> None:
+    """A folder of other images of the same size, whole in itself, in the place of this one."""
+    other = build(lambda: contents(), "2")
+    for name in ("images.npy", "labels.npy", "meta.json", "digest.json"):
+        (folder / name).write_bytes((other / name).read_bytes())
+
+
+def link_out(folder: Path) -> None:
+    (folder / "images.npy").rename(folder.parent / "elsewhere.npy")
+    (folder / "images.npy").symlink_to(folder.parent / "elsewhere.npy")
+
+
+def pipe(name: str) -> Callable[[Path], object]:
+    def put(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return put
+
+
+def rotate(values: list) -> None:
+    values.append(values.pop(0))
+
+
+DAMAGES = {
+    **{f"a bit of {name} at {place}": flip(name, place) for name in ("images.npy", "labels.npy", "meta.json")
+       for place in (0.1, 0.5, 1)},
+    "labels swapped": swap_labels,
+    "a name": edit_meta(lambda fields: fields["names"].__setitem__(0, "x.png")),
+    "names in another order": edit_meta(lambda fields: rotate(fields["names"])),
+    "class names in another order": edit_meta(lambda fields: rotate(fields["class_names"])),
+    "a digest": edit_meta(lambda fields: fields["digests"].__setitem__(0, fields["digests"][1])),
+    "a membership": edit_meta(lambda fields: rotate(fields["memberships"]["given"])),
+    "a split's name": edit_meta(lambda fields: fields.update(splits=["x"], memberships={"x": PARTS})),
+    "an original size": edit_meta(lambda fields: fields["originals"].__setitem__(0, [9, 9])),
+    "another folder": another_folder,
+    "a link out": link_out,
+    "no digest, as before there was one": lambda folder: (folder / "digest.json").unlink(),
+    "a digest that is none": lambda folder: (folder / "digest.json").write_text('{"version": 1}'),
+    **{f"a pipe for {name}": pipe(name) for name in ("images.npy", "labels.npy", "meta.json", "digest.json")},
+    **{f"no {name}": lambda folder, name=name: (folder / name).unlink() for name in ("images.npy", "meta.json")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_cache_that_is_not_what_was_written_is_made_anew_and_told_once(
+    damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = build()
+    whole = state_of(folder)
+    damage(folder)
+    assert build() == folder
+    assert state_of(folder) == whole
+    (told,) = {record.getMessage() for record in caplog.records}
+    assert "drawn" in told
+    assert "made anew" in told
+
+
+def test_whole_cache_is_read_once_a_process_and_never_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = build()
+    asked: list[str] = []
+    find = cache.find_problem
+    monkeypatch.setattr(cache, "find_problem", lambda *found: asked.append("x") or find(*found))
+    for _ in range(3):
+        build(lambda: pytest.fail("decoded again"))
+    assert asked == ["x"]
+    edit_meta(lambda fields: None)(folder)  # other spaces, the same meaning
+    build(lambda: pytest.fail("decoded again"))
+    assert asked == ["x", "x"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+def test_meta_that_says_anything_is_read_or_one_message(data: st.DataObject) -> None:
+    folder = build()
+    whole = (folder / "meta.json").read_bytes()
+    fields = json.loads(whole)
+    try:
+        for key in data.draw(st.lists(st.sampled_from(sorted(fields)), max_size=3, unique=True)):
+            if data.draw(st.booleans()):
+                fields[key] = data.draw(json_values)
+            elif isinstance(fields[key], list):
+                fields[key] = fields[key][data.draw(st.integers(0, 3)) :]
+            else:
+                fields.pop(key)
+        (folder / "meta.json").write_text(json.dumps(data.draw(st.sampled_from([fields, [fields], None, 5]))))
+        with suppress(DataError):
+            load_dataset(folder)
+    finally:
+        (folder / "meta.json").write_bytes(whole)
+
+
+@given(st.sampled_from(["images.npy", "labels.npy"]), st.integers(0, 127), st.binary(min_size=1, max_size=9))
+def test_array_whose_header_says_anything_is_read_or_one_message(name: str, where: int, damage: bytes) -> None:
+    folder = build()
+    whole = (folder / name).read_bytes()
+    try:
+        (folder / name).write_bytes(whole[:where] + damage + whole[where + len(damage) :])
+        with suppress(DataError):
+            load_dataset(folder)
+    finally:
+        (folder / name).write_bytes(whole)
 
 
 class Drawn:

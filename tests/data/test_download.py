@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -286,3 +288,37 @@ def test_progress_goes_to_standard_error(layout, server: Server, capsys: pytest.
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "102flowers.tgz" in shown.err
+
+
+def test_a_mirror_that_never_ends_is_left_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = 0
+
+    class Endless(Handler):
+        def do_GET(self) -> None:
+            nonlocal sent
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            with suppress(OSError):  # the other end has had enough
+                while True:
+                    self.wfile.write(bytes(2**16))
+                    sent += 2**16
+
+    class Announced(Handler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(2**40))
+            self.end_headers()
+
+    for handler in (Endless, Announced):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        monkeypatch.setenv("RESFLOW_OXFORD_URL", f"http://127.0.0.1:{server.server_port}/flowers")
+        monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path / "cache"))
+        source = Oxford("oxford_flowers102", downloader=replace(QUICK, limit=10**6))
+        with pytest.raises(DataError, match=r"not the expected file: it has more than 1 MB. It was not kept"):
+            source.fetch(progress=False)
+        assert list((tmp_path / "cache").rglob("*.part")) == []
+        server.shutdown()
+        server.server_close()
+    assert sent < 32 * 2**20  # the limit, and what lies in sockets' buffers

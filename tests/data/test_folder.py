@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 from support.oxford_layout import drawn, encoded
 
 from resflow.data.dataset import data_fingerprint, load_dataset
+from resflow.data.decode import MAX_BYTES
 from resflow.data.info import describe
+from resflow.data.sources.litter import ALL_ENDINGS, ALL_NAMES
 from resflow.data.sources.open import open_source
 from resflow.errors import DataError
 
@@ -93,9 +97,107 @@ def test_litter_is_passed_over_and_other_files_are_reported(photos: Path) -> Non
     (photos / "rose" / "Thumbs.db").write_bytes(b"x")
     (photos / "rose" / "._0.png").write_bytes(b"x")
     (photos / "LICENSE.txt").write_text("facts")
-    found = describe(prepare(photos))
+    source = open_source(f"folder:{photos}")
+    found = describe(source.prepare(8, progress=False), litter=source.litter())
     assert found.totals == (12, 4, 4)
     assert found.ignored == ("LICENSE.txt",)
+    assert found.litter == (".DS_Store", "__MACOSX", "rose/._0.png", "rose/Thumbs.db")
+
+
+@pytest.mark.parametrize("name", [*sorted(ALL_NAMES), ".Trash-1000", ".ipynb_checkpoints", ".sync"])
+def test_litter_is_no_class_and_no_photo_whatever_its_capitals_and_contents(photos: Path, name: str) -> None:
+    identity = open_source(f"folder:{photos}").identity()
+    for place in (photos / name, photos / name.upper(), photos / "rose" / name):
+        place.mkdir(exist_ok=True)
+        shutil.copy(photos / "rose" / "0.png", place / "x.png")
+    (photos / "tulip" / name).write_bytes(b"litter")
+    source = open_source(f"folder:{photos}")
+    assert source.identity() == identity
+    assert {f"rose/{name}", f"tulip/{name}", name} <= set(source.litter())
+
+
+@pytest.mark.parametrize("ending", ALL_ENDINGS)
+def test_unfinished_files_are_no_photos_and_a_class_may_be_called_so(photos: Path, ending: str) -> None:
+    identity = open_source(f"folder:{photos}").identity()
+    shutil.copy(photos / "rose" / "0.png", photos / "rose" / f"1.png{ending.upper()}")
+    assert open_source(f"folder:{photos}").identity() == identity
+    (photos / "tulip").rename(photos / f"tulip{ending}")
+    assert load_dataset(prepare(photos)).class_names == ("rose", f"tulip{ending}")
+
+
+def test_the_documents_tell_all_that_is_passed_over() -> None:
+    text = (Path(__file__).parents[2] / "studies" / "README.md").read_text(encoding="utf-8").lower()
+    for name in (*ALL_NAMES, *ALL_ENDINGS):
+        assert f"`{name}`".replace("\r", "\\r") in text
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("\xe9t\xe9", "e\u0301te\u0301"), ("\uac00", "\u1100\u1161"), ("\u212b", "\xc5"),
+     ("rose", "rose "), ("rose", "rose."), ("rose", "ro\u200bse"), ("rose", "\ufeffrose"), ("rose", "rose\xad")],
+)  # fmt: skip
+def test_classes_that_nobody_could_tell_apart_are_refused_by_name(photos: Path, one: str, other: str) -> None:
+    shutil.copytree(photos / "tulip", photos / other)
+    if one != "rose":
+        shutil.copytree(photos / "tulip", photos / one)
+    with pytest.raises(DataError) as raised:
+        prepare(photos)
+    assert ascii(one) in str(raised.value)
+    assert ascii(other) in str(raised.value)
+
+
+def test_photos_whose_names_are_one_text_are_refused(photos: Path) -> None:
+    for name in ("\xe9.png", "e\u0301.png"):
+        shutil.copy(photos / "rose" / "0.png", photos / "rose" / name)
+    with pytest.raises(DataError, match=r"'\\xe9.png' and 'e\\u0301.png'|'e\\u0301.png' and '\\xe9.png'"):
+        prepare(photos)
+
+
+def test_capitals_are_two_classes_and_told(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(photos / "rose", photos / "Rose")
+    assert load_dataset(prepare(photos)).classes == 3
+    assert "'Rose' and 'rose'" in caplog.text
+
+
+def test_identity_does_not_depend_on_the_spelling_of_names(photos: Path, tmp_path: Path) -> None:
+    (photos / "rose").rename(photos / "\xe9t\xe9")
+    composed = open_source(f"folder:{photos}").identity()
+    (photos / "\xe9t\xe9").rename(photos / "e\u0301te\u0301")
+    assert open_source(f"folder:{photos}").identity() == composed
+
+
+def test_what_is_no_regular_file_is_never_waited_for(photos: Path) -> None:
+    os.mkfifo(photos / "pipe")
+    source = open_source(f"folder:{photos}")
+    assert describe(source.prepare(8, progress=False)).ignored == ("pipe",)
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        make(photos / "rose" / "pipe.jpg")
+        with pytest.raises(DataError, match=r"pipe\.jpg is no regular file"):
+            prepare(photos)
+        (photos / "rose" / "pipe.jpg").unlink()
+
+
+def test_file_that_no_photo_is_as_large_as_is_not_read(photos: Path) -> None:
+    with (photos / "rose" / "large.jpg").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(DataError, match=r"large\.jpg has 512\.0 MB"):
+        prepare(photos)
+
+
+def test_whole_image_with_much_metadata_outside_the_classes_is_an_image(photos: Path) -> None:
+    plain = encoded(drawn(1), "PNG")
+    text = b"zTXtworkflow\0\0" + zlib.compress(b"{}" * 1_100_000)
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    (photos / "overview.png").write_bytes(plain[:33] + chunk + plain[33:])
+    with pytest.raises(DataError, match="outside the class folders, such as 'overview"):
+        prepare(photos)
+    (photos / "overview.png").rename(photos / "rose" / "overview.png")
+    assert sum(describe(prepare(photos)).totals) == 21
+
+
+def test_text_that_begins_as_a_bitmap_does_is_none(photos: Path) -> None:
+    (photos / "BMW.txt").write_text("BMW and others are no flowers")
+    assert describe(prepare(photos)).ignored == ("BMW.txt",)
 
 
 def test_name_does_not_matter_content_does(photos: Path) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import shutil
+import tarfile
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +17,12 @@ from support.oxford_layout import COUNT, drawn, encoded, make_layout, members, w
 
 from resflow.data.dataset import data_fingerprint, load_dataset
 from resflow.data.info import describe
+from resflow.data.sources import oxford
 from resflow.data.sources.open import open_source
-from resflow.data.sources.oxford import OFFICIAL, Oxford, class_names
+from resflow.data.sources.oxford import OFFICIAL, Oxford, class_names, read_archive
 from resflow.errors import DataError
 
+NONE: frozenset[int] = frozenset()
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "oxford102"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real photos of shared/data/oxford102 are not here")
 
@@ -141,6 +148,71 @@ def split_of_more_images(folder: Path) -> None:
 
 def split_that_overlaps(folder: Path) -> None:
     savemat(folder / "setid.mat", {name: np.array([[1, 2]]) for name in ("trnid", "valid", "tstid")})
+
+
+def pipe(name: str) -> Callable[[Path], None]:
+    def put(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return put
+
+
+def large(name: str) -> Callable[[Path], None]:
+    def grow(folder: Path) -> None:
+        with (folder / name).open("r+b") as file:
+            file.truncate(oxford.MOST_BYTES + 1)
+
+    return grow
+
+
+@pytest.mark.parametrize("name", ["imagelabels.mat", "setid.mat"])
+def test_annotations_that_are_too_large_are_not_read(files: Path, name: str) -> None:
+    large(name)(files)
+    with pytest.raises(DataError, match=rf"{name} is no readable MATLAB file .*at most 16\.0 MB are read"):
+        prepare(files)
+
+
+@pytest.mark.parametrize("name", ["imagelabels.mat", "setid.mat", "102flowers.tgz"])
+def test_pipes_are_not_waited_for(files: Path, name: str) -> None:
+    pipe(name)(files)
+    with pytest.raises(DataError, match=f"lacks {name}"):
+        prepare(files)
+    read = (
+        oxford.read_annotations if name.endswith(".mat") else lambda folder: list(read_archive(folder / name, 1, NONE))
+    )
+    with pytest.raises(DataError, match="no regular file"):
+        read(files)
+
+
+@pytest.mark.parametrize("kind", ["x", "g", "L", "K", "S", "0", "5", "7"])
+def test_memory_is_bounded_whatever_a_header_claims(files: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notes of PAX, long names and links of GNU, maps of holes, and members: 2 GB claimed, and 40 MB there."""
+    monkeypatch.setattr(oxford, "MOST_A_MEMBER", 4 * 2**20)
+    header = tarfile.TarInfo("jpg/image_00001.jpg")
+    header.type, header.size = kind.encode(), 2 * 10**9
+    block = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    filling = bytes(40 * 2**20)
+    if kind == "S":  # each block of the map says that another one follows
+        block[482] = 1
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+        filling = (b"00000000001\0" * 42 + b"\1" + bytes(7)) * 80_000
+    (files / "102flowers.tgz").write_bytes(gzip.compress(bytes(block) + filling, 1))
+    del filling
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="which no photo has"):
+            list(read_archive(files / "102flowers.tgz", 1, NONE))
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_archive_of_very_many_other_files_is_left(files: Path) -> None:
+    write_archive(files / "102flowers.tgz", {f"{n}.txt": b"" for n in range(3 * oxford.MOST_STRANGE)})
+    with pytest.raises(DataError, match=f"{oxford.MOST_STRANGE} unexpected or repeated"):
+        prepare(files)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from resflow.runner import execute
 from resflow.study.settings import Augmentation, Execution, Head
 from resflow.training import train
 from resflow.training.learner import forget_graphs, graphs
-from resflow.weights import load
+from resflow.weights import files, load
 from resflow.weights.metadata import dump_network
 from resflow.weights.saved import locate_network, read_network
 from resflow.workspace import network_path
@@ -124,6 +124,9 @@ def test_a_file_that_says_one_network_and_holds_another_is_refused(here: Path, t
     values["stage1_block1_conv1/kernel"] = values["stage1_block1_conv1/kernel"][:, :, :1]
     found = read_network(path)
     save_file(values, path, {**dump_network(found.network), **metadata(path)})
+    with pytest.raises(ResflowError, match="it is damaged"):
+        read_network(path)
+    save_file(values, path, {**dump_network(found.network), **metadata(path), "sha256": ""} | {"format": "edited"})
     with pytest.raises(ResflowError, match="1 of another shape: stage1_block1_conv1/kernel"):
         rebuild_network(read_network(path))
 
@@ -135,7 +138,43 @@ def metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
+def test_a_network_from_before_digests_is_used_and_shown_as_unchecked(here: Path, trained: Any) -> None:
+    path = network_path(Path(".resflow/tiny"), trained[1])
+    assert "unchecked" not in said("show", f"tiny/{trained[1]}")
+    before = files.digest(path)
+    about = metadata(path)
+    assert about.pop(files.OWN_DIGEST) == before
+    save_file(load_file(path), path, about)
+    assert "unchecked: it was kept without a digest" in said("show", f"tiny/{trained[1]}")
+    assert said("export", f"tiny/{trained[1]}", "--format", "safetensors").startswith("Wrote")
+    assert files.digest(Path("exported") / trained[1] / "model.safetensors") == before
+
+
+def test_every_command_refuses_a_damaged_network(here: Path, trained: Any) -> None:
+    path = network_path(Path(".resflow/tiny"), trained[1])
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    for words in (("export", f"tiny/{trained[1]}"), ("predict", f"tiny/{trained[1]}", photos()[0])):
+        result = CliRunner().invoke(main.app, list(words))
+        assert isinstance(result.exception, ResflowError)
+        assert "it is damaged" in str(result.exception)
+    with pytest.raises(ResflowError, match="it is damaged"):
+        load.find_weights(f"run:tiny/{trained[1]}", "cifar", 8)
+
+
 # --- exported
+
+
+def test_an_exported_keras_file_that_is_damaged_is_refused(here: Path, trained: Any) -> None:
+    said("export", f"tiny/{trained[1]}", "--format", "keras", "--out", "out")
+    path = Path("out/model.keras")
+    assert read_network(path).path == path
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ResflowError, match="it is not what was written"):
+        read_network(path)
 
 
 def test_an_export_gives_the_same_logits_in_every_form(here: Path, folder: Path, trained: Any) -> None:
@@ -267,7 +306,7 @@ WRONG = {
     "predict": "Missing argument",
     "predict tiny/TRIAL": "Missing argument",
     "predict tiny/TRIAL nothing.jpg": "nothing.jpg: cannot be read .No such file",
-    "predict tiny/TRIAL photos": "photos: cannot be read .Is a directory",
+    "predict tiny/TRIAL photos": "photos: cannot be read .photos is a folder",
     "predict tiny/TRIAL file": "file: empty file",
     "predict tiny/TRIAL nothing.jpg file text": "3 files are not usable.*nothing.jpg.*file.*text: not a JPEG",
     "predict tiny/TRIAL photo.png -k 0": "--top|-k",

@@ -85,6 +85,38 @@ def test_what_is_here_is_not_fetched(folder: Path, tmp_path: Path) -> None:
     assert actor.calls == []
 
 
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "meta.json", "digest.json"])
+def test_what_a_node_has_and_is_damaged_is_fetched_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    trial = tiny.trial(folder)
+    actor = Here(file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder})))
+    elsewhere(monkeypatch, tmp_path / "node")
+    _, images = file_transfer.fetch_files(trial, folder, actor)
+    content = bytearray((images / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (images / name).write_bytes(content)
+    assert file_transfer.fetch_files(trial, folder, actor) == (trial, images)
+    assert (images / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_weights_that_a_node_has_and_are_damaged_are_fetched_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tiny.pretrained(tmp_path / "backbone.safetensors").path
+    given = weights.find_weights(str(file), "cifar", 8)
+    trial = tiny.trial(folder, pretrained=given, finetune="frozen")
+    actor = Here(file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder})))
+    content = file.read_bytes()
+    elsewhere(monkeypatch, tmp_path / "node")
+    monkeypatch.setattr(file_transfer, "_is_here", lambda weights: False)  # a node does not see the driver's files
+    there, _ = file_transfer.fetch_files(trial, folder, actor)
+    assert there.pretrained is not None
+    there.pretrained.path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    file_transfer.fetch_files(trial, folder, actor)
+    assert there.pretrained.path.read_bytes() == content
+
+
 def test_no_other_file_is_sent(folder: Path) -> None:
     trial = tiny.trial(folder)
     actor = file_transfer.FileServer(file_transfer.list_parcels([trial], {trial.id: folder}))

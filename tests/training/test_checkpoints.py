@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import tiny
 
+from resflow import atomic
 from resflow.errors import TrainingError
 from resflow.records.record import Outcome
 from resflow.study.settings import Augmentation, Head, Recipe
@@ -250,3 +252,25 @@ def test_writing_takes_a_bounded_share_of_the_time(monkeypatch: pytest.MonkeyPat
         now[0] += 1.0
         kept_here.save(TrainingState.from_recipe(Recipe()), lambda: {"x": np.zeros(3)}, 0.0)
     assert 0.8 * checkpoints.SHARE < storage.written / now[0] <= checkpoints.SHARE
+
+
+def test_a_checkpoint_that_is_a_pipe_or_a_folder_is_none(folder: Path, tmp_path: Path) -> None:
+    trial = tiny.trial(folder, epochs=EPOCHS)
+    storage = Storage(str(tmp_path))
+    os.mkfifo(storage.path(trial.id))
+    assert Checkpoints(storage, trial.id, {}).load(trial.recipe) is None
+    Path(storage.path(trial.id)).unlink()
+    Path(storage.path(trial.id)).mkdir()
+    assert Checkpoints(storage, trial.id, {}).load(trial.recipe) is None
+
+
+def test_a_checkpoint_is_on_the_disk_when_it_is_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    sync = atomic.sync
+    monkeypatch.setattr(atomic, "sync", lambda path: synced.append(path.read_bytes()) or sync(path))
+    storage = Storage(str(tmp_path))
+    storage.write("one", b"first")
+    storage.write("one", b"second")
+    assert synced == [b"first", b"second"]
+    assert storage.read("one") == b"second"
+    assert [path.name for path in tmp_path.iterdir()] == ["one.safetensors"]

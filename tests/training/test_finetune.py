@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -386,6 +387,42 @@ def test_the_oldest_features_go_first_and_are_made_again(
     again = train.train_trial(asked, folder)
     pd.testing.assert_frame_equal(numbers(whole), numbers(again), check_exact=True)
     assert sum(path.stat().st_size for path in own_cache.rglob("*.npy")) <= size / 2
+
+
+@pytest.mark.parametrize(
+    "damage", ["a bit of an array", "a bit of a header", "cut", "of an older resflow", "a pipe", "none"]
+)
+def test_features_that_are_not_what_was_written_are_made_anew(
+    folder: Path, given: Pretrained, own_cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    asked = tiny.trial(folder, pretrained=given, finetune="frozen")
+    whole = train.train_trial(asked, folder)
+    files = {path: path.read_bytes() for path in own_cache.rglob("*.npy")}
+    assert len(files) == len(feature_cache.PARTS)
+    for path, content in files.items():
+        changed = bytearray(content)
+        if damage.startswith("a bit"):
+            changed[200 if "array" in damage else 20] ^= 0x40
+        elif damage != "none":
+            del changed[-feature_cache.SEAL - (damage == "cut") :]
+        path.write_bytes(changed)
+        if damage == "a pipe":
+            path.unlink()
+            os.mkfifo(path)
+    seen = computed(monkeypatch)
+    again = train.train_trial(asked, folder)
+    pd.testing.assert_frame_equal(numbers(whole), numbers(again), check_exact=True)
+    assert len(seen) == (0 if damage == "none" else len(feature_cache.PARTS))
+    assert {path: path.read_bytes() for path in own_cache.rglob("*.npy")} == files
+
+
+def test_features_are_compared_once_a_process(
+    folder: Path, given: Pretrained, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tiny.trial(folder, pretrained=given, finetune="frozen", epochs=3)
+    train.train_trial(asked, folder)
+    monkeypatch.setattr(feature_cache, "_fits", lambda *_: pytest.fail("compared again"))
+    train.train_trial(asked, folder)
 
 
 def test_a_full_disk_is_a_failed_record_with_advice(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -438,3 +439,48 @@ def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     assert load.find_weights("net.safetensors", "imagenet", 18) == pretrained
     assert pretrained.path.is_absolute()
+
+
+# --- what no file of weights is
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    for suffix in (".safetensors", ".npz", ".h5"):
+        path = tmp_path / f"net{suffix}"
+        os.mkfifo(path)
+        with pytest.raises(WeightsError, match="found no regular file"):
+            files.read(path)
+        path.unlink()
+        path.symlink_to("/dev/zero")
+        with pytest.raises(WeightsError, match="found no regular file"):
+            files.read(path)
+
+
+def test_a_pipe_as_a_sidecar_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file({"fc.weight": np.ones((2, 2), np.float32)}, path)
+    os.mkfifo(tmp_path / "net.safetensors.json")
+    with pytest.raises(WeightsError, match="no readable JSON"):
+        files.read(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".h5"])
+def test_a_file_larger_than_any_network_is_not_read(tmp_path: Path, suffix: str) -> None:
+    with (tmp_path / f"net{suffix}").open("wb") as file:
+        file.truncate(files.MOST_BYTES + 1)
+    with pytest.raises(WeightsError, match=r"at most 8,589\.9 MB are read"):
+        files.read(tmp_path / f"net{suffix}")
+
+
+@pytest.mark.parametrize("length", [files.MOST_HEADER + 1, 2**40, 2**64 - 1])
+def test_a_header_that_claims_absurd_sizes_is_damage(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(
+        length.to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' + bytes(4)
+    )
+    with pytest.raises(WeightsError, match="no readable"):
+        files.read(path)
+    shape = json.dumps({"a": {"dtype": "F32", "shape": [2**40, 2**20], "data_offsets": [0, 2**62]}}).encode()
+    path.write_bytes(len(shape).to_bytes(8, "little") + shape)
+    with pytest.raises(WeightsError, match="no readable"):
+        files.read(path)

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,10 @@ class Hub(ThreadingHTTPServer):
         self.commits, self.main = {FIRST: CONTENT, SECOND: OTHER}, FIRST
         self.faults: set[str] = set()
         self.asked: list[tuple[str, str]] = []  # method and revision of each request to the hub itself
+        self.sent = 0  # bytes without an end
         self.served: list[str] = []  # the Range of each request for the content
         self.agents: set[str] = set()
+        self.tokens: dict[str, set[str]] = {"hub": set(), "elsewhere": set()}  # that came, by the host that was asked
 
     @property
     def url(self) -> str:
@@ -70,6 +73,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.server.agents.add(self.headers.get("User-Agent", ""))
+        host = "elsewhere" if self.path.startswith("/cdn/") else "hub"
+        self.server.tokens[host].add(self.headers.get("Authorization", ""))
         if self.path.startswith("/cdn/"):
             return self._content(self.server.commits[self.path.split("/")[2]])
         revision = self.path.removeprefix(PREFIX).partition("/")[0]
@@ -85,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         named = OTHER if "digest" in self.server.faults else content
         said |= {
             "X-Linked-Etag": f'"{hashlib.sha256(named).hexdigest()}"',
-            "X-Linked-Size": str(len(content)),
+            "X-Linked-Size": str(2**40 if "huge" in self.server.faults else len(content)),
             "ETag": '"of the redirect"',
             "Location": f"http://localhost:{self.server.server_port}/cdn/{commit}/",
             "Content-Length": "0",
@@ -97,6 +102,9 @@ class Handler(BaseHTTPRequestHandler):
         start = int(wanted.removeprefix("bytes=").rstrip("-") or 0)
         if self.command == "GET":
             self.server.served.append(wanted)
+            if "endless" in self.server.faults:
+                self._go_on_for_ever()
+                return
         if "short" in self.server.faults:
             content = content[: len(content) // 2]
         span = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
@@ -105,6 +113,13 @@ class Handler(BaseHTTPRequestHandler):
             cut = "cut" in self.server.faults and not start
             self.wfile.write(content[start : len(content) // 2 if cut else None])
             self.close_connection = cut
+
+    def _go_on_for_ever(self) -> None:
+        self._head(200, {"Connection": "close"})
+        with suppress(OSError):  # the other end has had enough
+            while True:
+                self.wfile.write(bytes(2**20))
+                self.server.sent += 2**20
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -253,6 +268,8 @@ def test_a_damaged_note_is_told(note: str, served: Hub, folder: Path) -> None:
         ("401", "cannot fetch .*it answered 401"),
         ("500", "cannot fetch .*it answered 500"),
         ("foreign", "cannot fetch .*it names no commit"),
+        ("huge", "cannot fetch .*it announces 1,099,511,627,776 bytes, and at most 1,073,741,824 are taken"),
+        ("endless", "cannot fetch .*it sends more than the 1,.* bytes that are expected"),
     ],
 )
 def test_a_failed_download_is_told_and_leaves_nothing_behind(fault: str, said: str, served: Hub, folder: Path) -> None:
@@ -263,6 +280,40 @@ def test_a_failed_download_is_told_and_leaves_nothing_behind(fault: str, said: s
     assert left <= {"download.lock"}
     served.faults = set()
     assert find().digest == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_a_transfer_without_an_end_is_ended(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 2**18)
+    served.faults = {"endless"}
+    with pytest.raises(WeightsError, match="more than"):
+        find()
+    assert served.sent < 32 * 2**20  # what was announced, a megabyte, and what lies in sockets' buffers
+
+
+def _with_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+
+
+def test_a_token_is_not_sent_to_another_endpoint(
+    served: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _with_token(monkeypatch)
+    with caplog.at_level(logging.DEBUG):
+        find()
+    assert served.tokens == {"hub": {""}, "elsewhere": {""}}
+    assert "hf_secret" not in caplog.text
+
+
+def test_a_token_is_sent_to_the_hub_and_to_no_host_that_it_redirects_to(
+    served: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _with_token(monkeypatch)
+    monkeypatch.setattr("resflow.weights.hub.OFFICIAL", served.url)
+    with caplog.at_level(logging.DEBUG):
+        find()
+    assert served.tokens == {"hub": {"Bearer hf_secret"}, "elsewhere": {""}}
+    assert "hf_secret" not in caplog.text
 
 
 def test_a_connection_that_is_cut_goes_on_where_it_stopped(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

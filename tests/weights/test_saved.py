@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from support import direct, tiny
@@ -370,7 +373,7 @@ def test_files_of_others_and_damaged_ones_are_told(folder: Path, tmp_path: Path)
     path = tmp_path / "net.safetensors"
     train.train_trial(asked(folder, "last", epochs=1), folder, keep=path)
     with safe_open(path, framework="np") as file:
-        about = file.metadata()
+        about = {key: text for key, text in file.metadata().items() if key != files.OWN_DIGEST}  # edited by hand
     values = load_file(path)
     other = tmp_path / "other.safetensors"
     changes: dict[str, tuple[dict[str, str | None], str]] = {
@@ -406,3 +409,61 @@ def test_no_part_of_a_file_is_taken_for_the_whole(folder: Path, tmp_path: Path) 
 def test_trials_share_a_graph_whatever_they_keep(folder: Path) -> None:
     assert trial.NUMERICS_VERSION  # raised by no setting of this file
     assert graph_key(asked(folder, "best")) == graph_key(tiny.trial(folder))
+
+
+# --- damage
+
+
+@pytest.fixture(scope="module")
+def kept_bytes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("kept") / "net.safetensors"
+    train.train_trial(asked(folder, "last", epochs=1), folder, keep=path)
+    return path.read_bytes()
+
+
+@settings(max_examples=60)
+@given(st.floats(0, 1), st.integers(0, 7), st.booleans())
+def test_a_flipped_bit_is_noticed_or_changes_nothing(
+    kept_bytes: bytes, tmp_path_factory: pytest.TempPathFactory, place: float, bit: int, header: bool
+) -> None:
+    path, whole = (
+        tmp_path_factory.mktemp("flip") / "net.safetensors",
+        tmp_path_factory.mktemp("whole") / "net.safetensors",
+    )
+    start = 8 + int.from_bytes(kept_bytes[:8], "little")
+    content = bytearray(kept_bytes)
+    content[int(place * (start - 1)) if header else start + int(place * (len(content) - start - 1))] ^= 1 << bit
+    path.write_bytes(content)
+    whole.write_bytes(kept_bytes)
+    try:
+        network, found = read_network(path).network, files.read(path)
+    except WeightsError:
+        return
+    assert header  # of the tensors every bit is noticed; of the header those of a key that nobody asks for are not
+    assert network == read_network(whole).network
+    assert equal(found.tensors, files.read(whole).tensors)
+
+
+def test_the_digest_of_a_kept_network_is_that_of_the_file_without_it(kept_bytes: bytes, tmp_path: Path) -> None:
+    """So the ids of studies that start from it are those from before a file said its digest."""
+    path, before = tmp_path / "net.safetensors", tmp_path / "before.safetensors"
+    path.write_bytes(kept_bytes)
+    header = json.loads(kept_bytes[8 : 8 + int.from_bytes(kept_bytes[:8], "little")])
+    assert header["__metadata__"].pop(files.OWN_DIGEST) == files.digest(path)
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    tensors = kept_bytes[8 + int.from_bytes(kept_bytes[:8], "little") :]
+    before.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
+    assert hashlib.sha256(before.read_bytes()).hexdigest() == files.digest(before) == files.digest(path)
+    assert files.states_digest(path)
+    assert not files.states_digest(before)
+    assert read_network(before).network == read_network(path).network  # old files are read
+
+
+def test_a_damaged_network_is_kept_again(folder: Path, tmp_path: Path) -> None:
+    one = asked(folder, "last", epochs=1)
+    path = network_path(tmp_path, one.id)
+    record = train.train_trial(one, folder, keep=path).record
+    assert trials_without_network([one], {one.id: record}, tmp_path) == []
+    path.write_bytes(path.read_bytes()[:-1] + b"\x99")
+    assert trials_without_network([one], {one.id: record}, tmp_path) == [one]

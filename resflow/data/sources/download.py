@@ -27,10 +27,13 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from resflow import atomic
 from resflow.data import cache
 from resflow.errors import DataError
+from resflow.reading import MEGABYTE
 
 CHUNK = 1 << 14  # bytes; a cut loses at most one chunk
+MOST_BYTES = 512 * MEGABYTE  # of a file; the largest official one has 345
 TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)  # and every 5xx
 COLUMNS = (
     TextColumn("{task.description}"),
@@ -50,13 +53,15 @@ class Downloader:
     """A downloader for pooch. `timeout` is (connecting, waiting for bytes) in seconds.
 
     `tries` counts failures in a row: one that came after new bytes does not count, so that a long
-    download outlives many cuts, and a stuck one ends.
+    download outlives many cuts, and a stuck one ends. A file of more than `limit` bytes is not the one
+    that is expected.
     """
 
     tries: int = 5
     pause: float = 1.0  # seconds before the second try; doubles with each
     timeout: tuple[float, float] = (10.0, 30.0)
     progress: bool = True
+    limit: int = MOST_BYTES
 
     def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
         """Fetch `url` into `output_file`, by way of a `.part` file beside it. Raises DataError."""
@@ -67,6 +72,7 @@ class Downloader:
         ):
             task = bar.add_task(part.stem, total=None)
             self._persist(session, url, part, partial(bar.update, task))
+        atomic.sync(part)
         part.replace(output_file)
 
     def _persist(self, session: requests.Session, url: str, part: Path, show: Callable) -> None:
@@ -95,10 +101,12 @@ class Downloader:
                 start = _start(answer, url, part, size)
                 length = answer.headers.get("Content-Length")
                 total = start + int(length) if length and length.isdigit() else None
+                self._check_size(url, part, total or 0)
                 with part.open("r+b" if start else "wb") as file:
                     file.seek(start)
                     done = start
                     for chunk in answer.iter_content(CHUNK):
+                        self._check_size(url, part, done + len(chunk))
                         file.write(chunk)
                         done += len(chunk)
                         show(completed=done, total=total)
@@ -117,6 +125,14 @@ class Downloader:
             raise _Interrupted(f"the transfer was cut off ({_cause(error)})") from error
         if total is not None and done < total:
             raise _Interrupted(f"the transfer was cut off after {done:,} of {total:,} bytes")
+
+    def _check_size(self, url: str, part: Path, size: int) -> None:
+        if size > self.limit:
+            part.unlink(missing_ok=True)
+            raise DataError(
+                f"{_without_password(url)} is not the expected file: it has more than {self.limit / 1e6:,.0f} MB. It "
+                "was not kept. A wrong mirror does this: open the address in a browser, or use --data-dir."
+            )
 
 
 def _size(path: Path) -> int:

@@ -1,28 +1,33 @@
 """A user's own photos: one folder a class, images directly inside.
 
-Every visible file in a class folder has to be an image, whatever its name's ending says; what is not is an
-error that names it. Hidden files and the litter of desktop systems are passed over. Files beside the class
-folders (a licence, a read-me) are passed over too, and listed by `resflow data info`.
+Every file in a class folder has to be an image, whatever its name's ending says; what is not is an error that
+names it. Hidden files and the litter of every system are passed over (`litter` has the rule). Files beside the
+class folders (a licence, a read-me) are passed over too. `resflow data info` lists both.
+
+Names are compared and kept in one Unicode form, NFC, so that a copy of the folder on another system is the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import unicodedata
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from PIL import Image
-
-from resflow.data import cache
+from resflow import reading
+from resflow.data import cache, containers
 from resflow.data.dataset import SourceEntry
-from resflow.data.decode import FORMATS, BadImage, decode_all
+from resflow.data.decode import MAX_BYTES, BadImage, decode_all
+from resflow.data.sources.litter import is_litter
 from resflow.errors import DataError
 from resflow.study.settings import Split
 
-LITTER = ("thumbs.db", "desktop.ini", "__macosx")
+logger = logging.getLogger(__name__)
+
 PARTS_SEEN = ("train", "training", "val", "valid", "validation", "test", "testing")
 EXPECTED = "Expected one folder a class with images directly inside, such as PATH/rose/1.jpg and PATH/tulip/2.png."
 
@@ -39,11 +44,15 @@ class Photo:
 
 @dataclass(frozen=True)
 class Scan:
-    """The contents of a folder, sorted by name; `beside` are files at the top, which are no images."""
+    """The contents of a folder, sorted by name; `beside` are files at the top, which are no images.
+
+    `litter` is passed over wherever it lies.
+    """
 
     class_names: tuple[str, ...]
     photos: tuple[Photo, ...]
     beside: tuple[str, ...]
+    litter: tuple[str, ...]
 
 
 class Folder:
@@ -71,6 +80,10 @@ class Folder:
         lines = (f"{photo.name}\0{photo.digest}\n" for photo in self._scan.photos)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    def litter(self) -> Sequence[str]:
+        """Return the names of what is passed over, as it lies there now."""
+        return self._scan.litter
+
     def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
         return None  # copies have to be found first
 
@@ -93,7 +106,7 @@ class Folder:
 
 def _unchanged(photo: Photo) -> bytes:
     """Read a photo again, which must still be the one that was hashed into the identity."""
-    encoded = photo.path.read_bytes()
+    encoded = reading.read(photo.path, MAX_BYTES)
     if hashlib.sha256(encoded).hexdigest() != photo.digest:
         raise BadImage("changed while it was being read")
     return encoded
@@ -108,15 +121,34 @@ def scan(folder: Path) -> Scan:
     _check_beside(folder, beside)
     photos = [photo for label, entry in enumerate(classes) for photo in _photos(entry, label)]
     photos.sort(key=lambda photo: photo.name)
-    twice = [name for name, count in Counter(photo.name for photo in photos).items() if count > 1]
-    if twice:
-        raise DataError(f"{folder} holds two files called {twice[0]!r} that differ only in how Unicode spells it.")
-    return Scan(tuple(_text(entry) for entry in classes), tuple(photos), tuple(_text(entry) for entry in beside))
+    names = tuple(map(_text, classes))
+    return Scan(names, tuple(photos), tuple(map(_text, beside)), tuple(_list_litter(folder, classes)))
 
 
 def _visible(folder: Path) -> list[Path]:
-    entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name.lower() not in LITTER]
-    return sorted(entries, key=_text)
+    entries = sorted((entry for entry in folder.iterdir() if not is_litter(entry)), key=_text)
+    if same := _alike(entries, _text):
+        one, other = (ascii(entry.name) for entry in same[:2])
+        raise DataError(
+            f"{folder} holds {one} and {other}: one name, which Unicode spells in two ways. Rename one of them, or "
+            "put what belongs together into one."
+        )
+    return entries
+
+
+def _alike(entries: Iterable[Path], key: Callable[[Path], str]) -> list[Path]:
+    """Return the first entries of which more than one has a key."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for entry in entries:
+        groups[key(entry)].append(entry)
+    return next((group for group in groups.values() if len(group) > 1), [])
+
+
+def _list_litter(folder: Path, classes: Iterable[Path]) -> list[str]:
+    """Return the names of all litter, '?' for what no text stands for; nothing below it is looked at."""
+    places = [(place, "" if place == folder else f"{place.name}/") for place in (folder, *classes)]
+    names = [f"{before}{entry.name}" for place, before in places for entry in place.iterdir() if is_litter(entry)]
+    return sorted(name.encode(errors="replace").decode() for name in names)
 
 
 def _text(path: Path) -> str:
@@ -129,8 +161,26 @@ def _text(path: Path) -> str:
     return name
 
 
+def _look(path: Path) -> str:
+    """Return what a name looks like: without what is invisible, and without spaces and dots at its end."""
+    return "".join(c for c in _text(path) if unicodedata.category(c) != "Cf").strip().rstrip(". ")
+
+
 def _check_classes(folder: Path, classes: list[Path]) -> None:
     names = [entry.name for entry in classes]
+    if same := _alike(classes, _look):
+        one, other = (ascii(entry.name) for entry in same[:2])
+        raise DataError(
+            f"{folder} holds {one} and {other}: two classes that nobody could tell apart by name, and one on some "
+            "systems. Rename one of them, or put their images into one."
+        )
+    if same := _alike(classes, lambda entry: _look(entry).casefold()):  # two letters are two classes, A and a
+        logger.warning(
+            "%s holds the classes %s: they differ in capitals alone, and would be one on a system that passes over "
+            "those",
+            folder,
+            " and ".join(repr(entry.name) for entry in same),
+        )
     if len(classes) < 2:
         number = f"only one, '{names[0]}'" if names else "none"
         raise DataError(f"{folder} holds {number}: at least two class folders are needed. {EXPECTED}")
@@ -149,6 +199,9 @@ def _check_classes(folder: Path, classes: list[Path]) -> None:
 
 
 def _check_beside(folder: Path, beside: list[Path]) -> None:
+    for entry in beside:
+        if entry.is_symlink() and not entry.exists():
+            raise DataError(f"{entry} is a link to nothing, where a class may be meant: mend it, or remove it.")
     images = [entry.name for entry in beside if _is_image(entry)]
     if images:
         raise DataError(
@@ -158,13 +211,12 @@ def _check_beside(folder: Path, beside: list[Path]) -> None:
 
 
 def _is_image(path: Path) -> bool:
+    """Tell by its first bytes whether a file is an image: a pipe or a device is none."""
     try:
-        with Image.open(path, formats=FORMATS):
-            return True
-    except Image.UnidentifiedImageError:
+        with reading.open_regular(path) as file:
+            return containers.is_image(file.read(64))
+    except reading.UnusableFileError:
         return False
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        return True
 
 
 def _photos(folder: Path, label: int) -> list[Photo]:
@@ -172,10 +224,13 @@ def _photos(folder: Path, label: int) -> list[Photo]:
 
 
 def _sha256(path: Path) -> str:
-    if not path.is_file():
-        raise DataError(f"{path} is a broken link, a loop of links or no regular file: remove it.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    if not path.exists():
+        raise DataError(f"{path} is a broken link, a loop of links or gone: remove it.")
+    try:
+        with reading.open_regular(path, MAX_BYTES) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except reading.UnusableFileError as error:
+        raise DataError(f"{error}: expected a photo. Remove it.") from error
 
 
 SOURCES = (

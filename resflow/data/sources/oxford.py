@@ -7,7 +7,9 @@ straight from the archive: only members called jpg/image_%05d.jpg are opened, no
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
+import io
 import json
 import math
 import tarfile
@@ -17,16 +19,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import resources
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from resflow import workspace
+from resflow import reading, workspace
 from resflow.data import cache
 from resflow.data.dataset import SourceEntry
 from resflow.data.decode import decode_all
 from resflow.errors import DataError
+from resflow.reading import MEGABYTE
 from resflow.study.settings import Split
 
 if TYPE_CHECKING:
@@ -42,7 +46,9 @@ OFFICIAL_URL = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 URL_VARIABLE = "RESFLOW_OXFORD_URL"  # a mirror; the md5s still hold
 FIELDS = {"train": "trnid", "validation": "valid", "test": "tstid"}  # of setid.mat: image numbers from 1
 CLASSES = 102
-MOST_BYTES = 64 * 2**20  # of a photo, the largest official one has 93 kB; and as many numbers of a .mat file's field
+MOST_BYTES = 16 * MEGABYTE  # of a photo, the largest official one has 93 kB; of a .mat file, and numbers in its field
+MOST_A_MEMBER = 4 * MOST_BYTES  # bytes that are read of the archive from one photo to the next
+MOST_STRANGE = 1000  # members that are no photos, after which nobody looks on
 ARTICLE_PARTS = {"train": "train", "valid": "validation", "test": "test"}
 
 
@@ -119,6 +125,9 @@ class Oxford:
         fetch_files(OFFICIAL_URL, URL_VARIABLE, self._registry, folder, self._downloader, progress=progress)
         return folder
 
+    def litter(self) -> Sequence[str]:
+        return ()
+
     def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
         """Return classes and counts: official photos train and validate ten a class, the article's are counted."""
         if self.data_dir is not None:
@@ -164,7 +173,7 @@ def _holds_files(folder: Path) -> None:
 
 def _md5(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with reading.open_regular(path) as file:
             return hashlib.file_digest(file, "md5").hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
@@ -222,11 +231,12 @@ def _numbers(path: Path, field: str) -> np.ndarray:
     from scipy.io.matlab import MatReadError
 
     try:
-        sizes = {name: math.prod(shape) for name, shape, _ in whosmat(path)}  # by the headers alone
+        content = io.BytesIO(reading.read(path, MOST_BYTES))
+        sizes = {name: math.prod(shape) for name, shape, _ in whosmat(content)}  # by the headers alone
         if sizes.get(field, 0) > MOST_BYTES:
             raise ValueError(f"'{field}' claims {sizes[field]:,} numbers")
-        values = loadmat(path, variable_names=[field]).get(field)
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, zlib.error) as error:
+        values = loadmat(content, variable_names=[field]).get(field)
+    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, MemoryError, zlib.error) as error:
         raise DataError(f"{path} is no readable MATLAB file ({error}). Fetch it again.") from error
     if values is None or values.ndim != 2 or values.shape[0] != 1 or not values.size:
         shape = "no such field" if values is None else f"shape {values.shape}"
@@ -234,6 +244,25 @@ def _numbers(path: Path, field: str) -> np.ndarray:
     if not np.issubdtype(values.dtype, np.number) or np.any(values != np.floor(values)):
         raise DataError(f"{path}: expected whole numbers in '{field}', got {values.dtype}. Fetch it again.")
     return values[0].astype(np.int64)
+
+
+class _Bounded:
+    """A stream that gives no more than MOST_A_MEMBER bytes until it is told that another member has come.
+
+    What tarfile reads whole into memory, such as names, notes and maps of holes, is bounded by that.
+    """
+
+    def __init__(self, packed: BufferedReader) -> None:
+        self.file, self.left = gzip.GzipFile(fileobj=packed), MOST_A_MEMBER
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.TarError(f"more than {MOST_A_MEMBER:,} bytes for one member, which no photo has")
+        return self.file.read(size)
+
+    def start_member(self) -> None:
+        self.left = MOST_A_MEMBER
 
 
 def read_archive(path: Path, count: int, numbers: frozenset[int]) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -245,15 +274,21 @@ def read_archive(path: Path, count: int, numbers: frozenset[int]) -> Iterator[tu
     expected = {f"jpg/{_file(number)}": number for number in range(1, count + 1)}
     strange: list[str] = []
     try:
-        with tarfile.open(path, "r|gz") as archive:
+        with (
+            reading.open_regular(path) as source,
+            tarfile.open(fileobj=cast(Any, stream := _Bounded(source)), mode="r|") as archive,
+        ):
             for member in archive:
+                stream.start_member()
                 number = expected.pop(member.name.removeprefix("./"), None)
                 if member.isdir() and number is None:
                     continue
+                if member.size > MOST_BYTES:
+                    raise tarfile.TarError(f"{member.name[:100]!r} claims {member.size:,} bytes, which no photo has")
                 if number is None or not member.isfile():
                     strange.append(member.name)
-                elif member.size > MOST_BYTES:
-                    raise tarfile.TarError(f"{member.name} claims {member.size:,} bytes, which no photo has")
+                    if len(strange) >= MOST_STRANGE:
+                        break
                 elif number in numbers:
                     file = archive.extractfile(member)
                     encoded = file.read() if file else b""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -59,6 +59,9 @@ class Synthetic:
             "raster": [OVERSAMPLE, CANVAS, NOISE],
         }
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+    def litter(self) -> Sequence[str]:
+        return ()
 
     def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
         train, validation, test = (self.counts[part] for part in cache.PARTS)
