@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from resflow.analysis.design import MANY
 from resflow.analysis.image_statistics import OverImages, over_images
 from resflow.errors import RecordError
-from resflow.records.run import Run
+from resflow.records.run import MANY, Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Answers = NDArray[np.int64]
 
@@ -69,25 +72,26 @@ def read(run: Run, trials: pd.DataFrame) -> Predictions | None:
     if not tables:
         return None
     first = next(iter(tables.values()))
-    alike = {trial: table for trial, table in tables.items() if table["image"].equals(first["image"])}
+    images = first.column("image")
+    alike = {trial: table for trial, table in tables.items() if table.column("image").equals(images)}
     of_arm: dict[str, dict[int, str]] = {}
     for trial, arm, seed in done[["id", "arm", "seed"]].itertuples(index=False):
         if trial in alike:
             of_arm.setdefault(str(arm), {})[int(seed)] = str(trial)
     return Predictions(
-        labels=first["label"].to_numpy(dtype=np.int64),
-        predicted={trial: table["predicted"].to_numpy(dtype=np.int64) for trial, table in alike.items()},
-        right={trial: table["rank"].to_numpy() == 0 for trial, table in alike.items()},
+        labels=first.column("label").to_numpy().astype(np.int64),
+        predicted={trial: table.column("predicted").to_numpy().astype(np.int64) for trial, table in alike.items()},
+        right={trial: table.column("rank").to_numpy() == 0 for trial, table in alike.items()},
         left_out=tuple(trial for trial in done["id"] if trial not in alike),
         of_arm=of_arm,
     )
 
 
-def _tables(run: Run, ids: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+def _tables(run: Run, ids: list[str]) -> Iterator[tuple[str, pa.Table]]:
     for trial in ids:
         try:
-            table = run.predictions_of(trial)[["image", "label", "predicted", "rank"]]
-        except (RecordError, KeyError):
+            table = run.prediction_table(trial)
+        except RecordError:
             continue  # an optional file: what has none is in `left_out`
-        if len(table):
+        if table.num_rows:
             yield trial, table

@@ -62,6 +62,8 @@ def _facts(run: Run, record: Record) -> Iterator[tuple[str, str]]:
         yield section, _line(values)
     yield "data", _line({key: value for key, value in record.data.items() if key != "class_names"})
     yield "execution", _line(record.execution)
+    if not record.sealed:
+        yield "unchecked", "written before records had digests: only damage that contradicts itself is noticed"
     ran = record.provenance
     yield "ran", " ".join(str(ran[key]) for key in ("started", "host", "device", "git_commit") if ran.get(key))
     places = {"record": trial_folder(run.folder, record.id), "log": workspace.log_path(state, record.id)}

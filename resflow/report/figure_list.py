@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 
 from resflow.analysis import tuning_curves
 from resflow.analysis.analyse import Analysis
-from resflow.analysis.design import MANY
 from resflow.figures import accuracy, confusion, costs, curves, diagnostics, forest, landscape, tuning
 from resflow.figures.confusion import MOST_CLASSES
 from resflow.figures.style import NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
+from resflow.records.run import MANY
 from resflow.report import test_images
 
 FILES = ("svg", "png")
