@@ -12,10 +12,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell begins that spreadsheets compute
 
 
 def _draft(path: Path, suffix: str = "") -> Path:
@@ -93,5 +96,28 @@ def sync(path: Path) -> None:
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """A table as CSV that repeats to the byte: six digits, line feeds."""
-    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+    """A table as CSV that repeats to the byte: six digits, line feeds, and no text that is a formula to a spreadsheet.
+
+    Names of arms and levels and reasons of failures may be a stranger's, and these tables are opened in spreadsheets:
+    text that begins like a formula gets an apostrophe before it, as they write text. Numbers stay numbers.
+    """
+    texts = [name for name in frame.columns if _may_hold_text(frame[name])]
+    plain = frame.assign(**{name: [_no_formula(value) for value in frame[name]] for name in texts})
+    plain = plain.rename(columns=_no_formula)
+    return plain.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def _may_hold_text(column: pd.Series) -> bool:
+    from pandas.api import types
+
+    return not (types.is_numeric_dtype(column) or types.is_bool_dtype(column))
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

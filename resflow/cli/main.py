@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from resflow import environment
 from resflow.architectures import FAMILIES
 from resflow.cli import bench, inspect, networks, plan, report, study
 from resflow.cli.options import SOURCE_HELP, DataDir, choice
+from resflow.cli.terminal import guard, one_line
 from resflow.errors import ResflowError, StudyError
 
 app = typer.Typer(
@@ -37,15 +37,13 @@ app.add_typer(inspect.app)
 def main() -> None:
     """Run the command line; the user's errors end as one message and exit code 2."""
     environment.settle_program()
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another: nothing fails for it
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    guard()
     try:
         app()
     except ResflowError as error:
-        from rich.console import Console
+        from resflow.cli.console import say_error
 
-        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        say_error(f"Error: {error}")
         sys.exit(2)
 
 
@@ -133,7 +131,7 @@ def doctor(
     from resflow.workflow.doctor import examine
 
     for line in examine(start_ray):
-        print(line)
+        print(one_line(line))
 
 
 @app.command(epilog="Example: resflow clean --what logs --yes")
@@ -152,7 +150,7 @@ def clean(
 
     places = removable_places(what)
     for place in places:
-        print(f"{place.path}  {count(place.size)}B  {place.what}")
+        print(one_line(f"{place.path}  {count(place.size)}B  {place.what}"))
     if not places:
         print("Nothing to remove.")
     elif yes or typer.confirm("Remove these?"):

@@ -36,7 +36,12 @@ def write_report(run_folder: Path) -> Path:
 
     Raises RecordError where the folder holds no run or cannot be written.
     """
-    analysis = analyse(run_folder)
+    return write_analysis(analyse(run_folder))
+
+
+def write_analysis(analysis: Analysis) -> Path:
+    """Write the report of a run that was analysed. Returns and raises as `write_report`."""
+    run_folder = analysis.run.folder
     figures = draw_figures(analysis)
     page = _page(analysis, figures)
     contents = {f"figures/{figure.name}.{kind}": data for figure in figures for kind, data in figure.files.items()}
