@@ -51,16 +51,22 @@ class Predictions:
         hits = np.bincount(self.labels, weights=np.mean(rights, axis=0), minlength=classes)
         return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
 
+    def classes(self, arm: str) -> int:
+        """Return how many classes there are, as far as the test images and an arm's answers tell."""
+        trials = self.of_arm.get(arm, {}).values()
+        return max(int(self.labels.max()), *(int(self.predicted[trial].max()) for trial in trials), 0) + 1
+
+    def answers(self, arm: str, label: int) -> NDArray[np.float64]:
+        """Return the share of a class' images that an arm takes for each class, the mean over its seeds."""
+        mine = self.labels == label
+        trials = self.of_arm.get(arm, {}).values()
+        counts = [np.bincount(self.predicted[trial][mine], minlength=self.classes(arm)) for trial in trials]
+        total = mine.sum() * len(counts)
+        return np.sum(counts, axis=0) / total if total else np.zeros(self.classes(arm))
+
     def confusion(self, arm: str) -> NDArray[np.float64]:
         """Return a row a true class, a column a predicted one: the mean over seeds of the share of the row's images."""
-        trials = list(self.of_arm.get(arm, {}).values())
-        highest = max((int(self.predicted[trial].max()) for trial in trials), default=0)
-        classes = max(int(self.labels.max()), highest) + 1
-        table = np.zeros((classes, classes))
-        for trial in trials:
-            np.add.at(table, (self.labels, self.predicted[trial]), 1)
-        total = table.sum(axis=1, keepdims=True)
-        return np.divide(table, total, out=np.zeros_like(table), where=total > 0)
+        return np.stack([self.answers(arm, label) for label in range(self.classes(arm))])
 
 
 def read(run: Run, trials: pd.DataFrame) -> Predictions | None:

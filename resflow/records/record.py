@@ -68,6 +68,7 @@ DIAGNOSTIC_COLUMNS = (
     "epoch",  # whose end the value is of; 0 is the first step
     "value",
 )
+PROBE = 64  # validation images, or all where there are fewer, that diagnostics look at
 LARGEST = 16 * reading.MEGABYTE  # bytes of a record.json; one of 100,000 classes' names has 3 MB
 MOST = 2**63 - 1  # what a table can hold
 Count = Annotated[int, Field(ge=0, le=MOST)]
