@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell begins that spreadsheets compute
+FORMULA = ("=", "+", "-", "@", "\t", "\n")  # with which a cell begins that spreadsheets compute
 
 
 def _draft(path: Path, suffix: str = "") -> Path:
@@ -114,10 +114,11 @@ def _may_hold_text(column: pd.Series) -> bool:
 
 
 def _no_formula(value: Any) -> Any:
-    if not isinstance(value, str) or not value.startswith(FORMULA):
+    if not isinstance(value, str):
         return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # a cell with a lone one would be two to readers
     try:
-        float(value)
+        float(text)
     except ValueError:
-        return f"'{value}"
-    return value
+        return f"'{text}" if text.startswith(FORMULA) else text
+    return text

@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -65,18 +65,13 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
 
 
 @contextmanager
-def theme(figure: Figure | None = None) -> Iterator[None]:
-    """Draw and save inside this. Text stays text in SVG, a `$` is a dollar, and bytes repeat.
-
-    To save a `figure` as a picture, letters that DejaVu Sans lacks are taken from fonts at hand; an SVG's reader has
-    fonts of their own.
-    """
-    texts = [text.get_text() for text in figure.findobj(Text)] if figure else []
+def theme() -> Iterator[None]:
+    """Draw and save inside this. Text stays text in SVG, a `$` is a dollar, and bytes repeat."""
     settings: Any = {
         **sns.axes_style("whitegrid"),
         **sns.plotting_context("paper"),
         "font.family": "sans-serif",
-        "font.sans-serif": [fonts.BASE, *(font.family for font in fonts.fallbacks(texts))],
+        "font.sans-serif": [fonts.BASE],
         "font.size": 9,
         "axes.titlesize": 9.5,
         "axes.labelsize": 9,
@@ -105,6 +100,21 @@ def theme(figure: Figure | None = None) -> Iterator[None]:
         mpl.rcParams.update(settings)
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")  # `fonts` has told of it, once
         yield
+
+
+@contextmanager
+def _lettered(figure: Figure) -> Iterator[None]:
+    """Have a figure's letters that DejaVu Sans lacks in fonts at hand, for a picture: an SVG's reader has their own."""
+    for axes in figure.axes:  # labels of ticks are set when they are asked for
+        axes.get_xticklabels()
+        axes.get_yticklabels()
+    before = {text: text.get_fontfamily() for text in figure.findobj(Text)}
+    families = [font.family for font in fonts.fallbacks(text.get_text() for text in before)]
+    for text in before if families else ():
+        text.set_fontfamily([fonts.BASE, *families])
+    yield
+    for text, family in before.items():
+        text.set_fontfamily(family)
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -187,7 +197,7 @@ def settle(figure: Figure) -> None:
 def to_png(figure: Figure) -> bytes:
     """Render on white, for places that show no SVG."""
     buffer = io.BytesIO()
-    with theme(figure):
+    with theme(), _lettered(figure):
         figure.savefig(buffer, format="png", dpi=144, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
@@ -196,10 +206,8 @@ def to_file(figure: Figure, kind: str) -> bytes:
     """Return a figure for print, on white: svg, png (300 dots an inch) or pdf, whose bytes repeat."""
     buffer = io.BytesIO()
     stamp = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}[kind]
-    with (
-        theme(figure if kind != "svg" else None),
-        mpl.rc_context({"pdf.fonttype": 42}),
-    ):  # TrueType: publishers refuse Type 3
+    letters = nullcontext() if kind == "svg" else _lettered(figure)
+    with theme(), letters, mpl.rc_context({"pdf.fonttype": 42}):  # TrueType: publishers refuse Type 3
         figure.savefig(buffer, format=kind, dpi=300, facecolor="white", metadata={stamp: None})
     return buffer.getvalue()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 Kind = Literal["text", "whole", "number"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 LONGEST_TEXT = 4096  # bytes of a cell: no path is longer
 MOST_ROWS = 10_000_000  # of a table whose record does not say how many it has
 
@@ -16,21 +17,26 @@ class DamagedTableError(ValueError):
     """A table that is none, or not the one that was expected; its text says why."""
 
 
-def read_parquet(content: bytes, columns: Mapping[str, Kind], most: int = MOST_ROWS) -> Any:
-    """Return the `columns` of a Parquet file as an Arrow table. Raises DamagedTableError.
+def read_parquet(
+    content: bytes, columns: Mapping[str, Kind], most: int = MOST_ROWS, only: Collection[Kind] = KINDS
+) -> Any:
+    """Return the `columns` of a Parquet file as an Arrow table, or of these those of some kinds alone.
 
-    What the file says of its size is read first: some megabytes may hold hundreds of millions of rows.
+    What the file says of its size is read first: some megabytes may hold hundreds of millions of rows. Raises
+    DamagedTableError.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    texts = [name for name, kind in columns.items() if kind == "text"]
+    wanted = [name for name, kind in columns.items() if kind in only]
+    texts = [name for name in wanted if columns[name] == "text"]
     try:
+        metadata = pq.read_metadata(pa.BufferReader(content))
+        _check_sizes(metadata, most)
+        _check_types(metadata.schema.to_arrow_schema(), columns)
         # As dictionaries: a thousand cells may share one long text, which is then read once.
-        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
-        _check_sizes(file.metadata, most)
-        _check_types(file.schema_arrow, columns)
-        table = file.read(columns=list(columns), use_threads=False)
+        file = pq.ParquetFile(pa.BufferReader(content), metadata=metadata, read_dictionary=texts)
+        table = file.read(columns=wanted, use_threads=False)
         if texts:
             table.validate(full=True)  # whether text is UTF-8
         for place, name in enumerate(table.column_names):
@@ -40,7 +46,7 @@ def read_parquet(content: bytes, columns: Mapping[str, Kind], most: int = MOST_R
                 table = table.set_column(place, name, _plain_text(table.column(name), name))
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         raise DamagedTableError(f"it is no readable Parquet file: {str(error).splitlines()[0]}") from error
-    return table.select(list(columns)).replace_schema_metadata(None)
+    return table.select(wanted).replace_schema_metadata(None)
 
 
 def _check_sizes(metadata: Any, most: int) -> None:
@@ -56,7 +62,7 @@ def _check_types(schema: Any, columns: Mapping[str, Kind]) -> None:
     from pyarrow import types
 
     wanted = {
-        "text": lambda kind: types.is_dictionary(kind) and _is_text(kind.value_type),
+        "text": lambda kind: _is_text(kind.value_type if types.is_dictionary(kind) else kind),
         "whole": types.is_integer,
         "number": lambda kind: types.is_floating(kind) or types.is_integer(kind),
     }

@@ -17,7 +17,7 @@ import numpy as np
 
 from resflow import reading, workspace
 from resflow.records.metrics import METRICS
-from resflow.records.tables import DamagedTableError, Kind, read_numbers, read_parquet
+from resflow.records.tables import MOST_ROWS, DamagedTableError, Kind, read_numbers, read_parquet
 
 if TYPE_CHECKING:
     from resflow.records.record import Record
@@ -146,12 +146,11 @@ def _of_history(content: bytes, record: Record) -> Iterator[str]:
 
 def _of_predictions(content: bytes, record: Record) -> Iterator[str]:
     images, classes = record.data.get("test"), record.data.get("classes") or MOST_CLASSES
-    kinds = {name: kind for name, kind in PREDICTION_KINDS.items() if name != "image"}
-    table = read_parquet(content, kinds, *([] if images is None else [images]))
+    table = read_parquet(content, PREDICTION_KINDS, MOST_ROWS if images is None else images, only=("whole", "number"))
     if images is not None and table.num_rows != images:
         yield f"it has {table.num_rows:,} rows, its record is of {images:,} test images"
         return
-    columns = {name: table.column(name).to_numpy() for name in kinds}
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}
     for name in ("label", "predicted", "rank"):
         wrong = columns[name][(columns[name] < 0) | (columns[name] >= classes)]
         if len(wrong):
