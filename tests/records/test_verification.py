@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -243,23 +243,20 @@ def test_what_is_no_file_is_one_row_that_is_named(folder: Path, name: str, make:
         assert name in run.broken[TRIAL]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="modes of files")
 @pytest.mark.parametrize("part", ["", "record.json", "history.csv"])
-def test_what_nobody_may_read_is_one_row_that_is_named(folder: Path, part: str) -> None:
-    (folder / part).chmod(0)
-    for place in (folder, *folder.parents[:2]):
-        shutil.chown(place, 65534) if os.geteuid() == 0 else None
-    try:
-        if os.geteuid() == 0:
-            for parent in folder.parents[2:]:
-                if not parent.stat().st_mode & 0o001:
-                    pytest.skip("the temporary folder is root's alone")
-            os.seteuid(65534)
-        run = load_run(folder.parents[1])
-    finally:
-        if os.getuid() == 0:
-            os.seteuid(0)
-        (folder / part).chmod(0o755)
+def test_what_nobody_may_read_is_one_row_that_is_named(files: dict[str, bytes], part: str) -> None:
+    with tempfile.TemporaryDirectory() as place:  # not pytest's, which is its user's alone
+        Path(place).chmod(0o755)
+        folder = put(files, Path(place) / "trials" / TRIAL)
+        (folder / part).chmod(0)
+        user = os.geteuid()
+        try:
+            if user == 0:  # who may read everything
+                os.seteuid(65534)
+            run = load_run(Path(place))
+        finally:
+            os.seteuid(user)
+            (folder / part).chmod(0o755)
     assert "ermission denied" in run.broken[TRIAL]
 
 
