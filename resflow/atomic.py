@@ -57,7 +57,9 @@ def folder(path: Path) -> Iterator[Path]:
         yield draft
         for part in [*draft.iterdir(), draft]:
             sync(part)
-        if path.exists():
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            path.unlink()  # a damaged run may have a file, a pipe or a link in a folder's place
+        elif path.exists():
             shutil.rmtree(path)
         draft.rename(path)
         sync(path.parent)

@@ -13,6 +13,7 @@ digests, or contradicts itself, is refused (`verification`). Fractions are 0..1.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -175,7 +176,14 @@ class Record(BaseModel):
 
 
 def make_record(trial: Trial, **facts: Any) -> Record:
-    """Return a trial's record: its settings, and the `facts` of its training."""
+    """Return a trial's record: its settings, and the `facts` of its training.
+
+    Weights that give a metric that is no number have not completed anything: they diverged.
+    """
+    lost = [name for name, value in facts.get("metrics", {}).items() if not math.isfinite(value)]
+    if lost:
+        reason = f"{', '.join(lost)} of the tested weights: no number"
+        facts |= {"status": "diverged", "reason": reason, "metrics": {}, "best_epoch": None}
     names = {name: getattr(trial, name) for name in ("id", "study", "arm", "levels", "seed", "split_seed")}
     candidate = trial.candidate and CandidateFacts.model_validate(trial.candidate, from_attributes=True)
     return Record(
@@ -197,7 +205,7 @@ def write_record(run: Path, outcome: Outcome) -> Path:
     """Write one record, whole or not at all, and return its folder. Replaces an older one."""
     with _whole(run, outcome.record) as draft:
         outcome.history.to_csv(draft / workspace.HISTORY, index=False)
-        if outcome.predictions is not None:
+        if outcome.predictions is not None and outcome.record.status == "completed":
             outcome.predictions.to_parquet(draft / workspace.PREDICTIONS, index=False)
         if outcome.diagnostics is not None:
             outcome.diagnostics.to_parquet(draft / workspace.DIAGNOSTICS, index=False)

@@ -135,7 +135,7 @@ def _of_history(content: bytes, record: Record) -> Iterator[str]:
         yield "its epochs are not 1, 2, …"
     for name, values in columns.items():
         top = 1 if name.endswith("top1") else np.inf
-        if name != "epoch" and ((values < 0) | (values > top)).any():
+        if name != "epoch" and ((values < -TOLERANCE) | (values > top)).any():
             yield f"its {name} is not {'between 0 and 1' if top == 1 else '0 or more'} in every epoch"
     if record.best_epoch:
         tested = {name: float(values[record.best_epoch - 1]) for name, values in columns.items()}

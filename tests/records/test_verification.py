@@ -24,7 +24,15 @@ from support.fake_run import rewrite, trial_id, write_run
 from resflow.errors import RecordError
 from resflow.records import verification
 from resflow.records.metrics import METRICS
-from resflow.records.record import Outcome, read_record, set_aside, take_over, write_record
+from resflow.records.record import (
+    PREDICTION_COLUMNS,
+    Outcome,
+    make_record,
+    read_record,
+    set_aside,
+    take_over,
+    write_record,
+)
 from resflow.records.run import load_run
 from resflow.workspace import trial_folder
 
@@ -316,3 +324,30 @@ def test_a_record_that_was_rewritten_whole_is_read(tmp_path: Path) -> None:
     rewrite(run, "wide", 1, metrics={"test_top1": 0.1234}, data={"split": "other"})
     record = read_record(trial_folder(run, trial_id("wide", 1)))
     assert (record.metrics["test_top1"], record.data["split"]) == (0.1234, "other")
+
+
+def test_weights_that_give_no_number_have_diverged(tmp_path: Path) -> None:
+    trial = replace(tiny.trial(tiny.prepare()), id=TRIAL)
+    record = make_record(trial, status="completed", metrics={"test_loss": float("nan"), "test_top1": 0.1}, best_epoch=0)
+    assert (record.status, record.metrics, record.best_epoch) == ("diverged", {}, None)
+    assert record.reason == "test_loss of the tested weights: no number"
+    none = pd.DataFrame([["a", 0, 0, np.nan, 0]], columns=PREDICTION_COLUMNS)
+    folder = write_record(tmp_path, Outcome(record, predictions=none))
+    assert read_record(folder) == record
+    assert not (folder / "predictions.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.touch, lambda path: path.symlink_to("nowhere"), lambda path: path.symlink_to(path.parent)]
+)
+def test_a_trial_runs_again_whatever_lies_in_its_folders_place(
+    folder: Path, tmp_path: Path, make: Callable[[Path], Any]
+) -> None:
+    outcome = Outcome(read_record(folder), pd.read_csv(folder / "history.csv"), frame_of(folder))
+    place = tmp_path / "other" / "trials" / TRIAL
+    place.parent.mkdir(parents=True)
+    make(place)
+    with pytest.raises(RecordError):
+        read_record(place)
+    write_record(tmp_path / "other", outcome)
+    assert read_record(place).status == "completed"
