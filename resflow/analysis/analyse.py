@@ -100,6 +100,9 @@ def analyse(folder: Path) -> Analysis:
     faults += phase.faults if phase else ()
     measured = _unless_damaged(faults, lambda: landscape_table.read(folder / workspace.LANDSCAPE, design.arms))
     trials, left_out = designs.trials(run, design)
+    done, name = trials[trials["status"] == "completed"], design.metric.column
+    if len(done) and done[name].isna().all():
+        faults.append(f"{folder / workspace.STUDY}: metric is '{name}', which no completed trial has. Mend the file.")
     chance = designs.chance(run, design)
     histories = run.histories(trials["id"]).merge(trials[["id", "status"]], on="id", how="inner")
     arms = effects.arm_table(trials, design, chance)

@@ -258,6 +258,7 @@ def load_run(run: Path) -> Run:
         written, faults = read_study(study) if study.exists() else ({}, [])
         planned = read_plan(plan) if plan.exists() else pd.DataFrame()
         folders = sorted(trials.iterdir()) if trials.is_dir() else []
+        faults += [f"{trials} is no folder: no record can be read."] if trials.exists() and not trials.is_dir() else []
     except OSError as error:
         raise RecordError(f"{run} cannot be read ({error}). Mend its permissions, or name another folder.") from error
     records, broken = [], {}

@@ -28,7 +28,7 @@ def read_plan(path: Path) -> pd.DataFrame:
         # Labels are text: '1e-4' is no 0.0001, and an arm may be called 'none' or 'NA'.
         plan = pd.read_csv(io.BytesIO(reading.read(path)), dtype=str, keep_default_na=False)
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        raise RecordError(f"{path} cannot be read as a table ({error}). {_PLAN_AGAIN}") from error
+        raise RecordError(f"{path} cannot be read as a table ({str(error).strip()}). {_PLAN_AGAIN}") from error
     missing = [name for name in PLAN_KEYS if name not in plan.columns]
     if missing:
         raise RecordError(f"{path} lacks the columns {', '.join(missing)}. {_PLAN_AGAIN}")

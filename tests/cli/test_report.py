@@ -170,7 +170,7 @@ def test_any_text_is_text_to_latex(cells):
     plain = re.sub(r"\\(?:text[a-z]+\{\}|dots\{\}|[&%$#_{}])|\$[^$]*\$|\{\}", "", row)
     assert plain.count("&") == 1  # between the two cells
     assert not set(plain.replace("&", "")) & set("\\%$#_{}~^|`<>")
-    assert not re.search(r"--|''|,,", plain)
+    assert not re.search(r"--|''|,,", row)
     assert all(letter.isprintable() for letter in row)
     assert ("lualatex" in text) == any(letter > "\u024f" for letter in row)
 
@@ -288,3 +288,11 @@ def test_old_records_are_read_and_said_to_be_unchecked(runs):
     said("report", "other")
     assert "Unchecked" not in (runs[1] / "README.md").read_text()
     assert "digests" not in said("show", f"other/{trial_id('wide', 5)}")
+
+
+def test_a_metric_that_no_record_has_is_told(runs):
+    path = runs[0] / "study.yaml"
+    path.write_text(path.read_text().replace("metric: test_top1", "metric: test_top7"))
+    result = CliRunner().invoke(main.app, ["report", "one", "-f", "csv"])
+    assert result.exit_code == 0
+    assert "metric is 'test_top7', which no completed trial has" in result.output.replace("\n", " ")
