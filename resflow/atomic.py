@@ -12,12 +12,15 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resflow.errors import ResflowError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\n")  # with which a cell begins that spreadsheets compute
 
 
 def _draft(path: Path, suffix: str = "") -> Path:
@@ -56,7 +59,9 @@ def folder(path: Path) -> Iterator[Path]:
         yield draft
         for part in [*draft.iterdir(), draft]:
             sync(part)
-        if path.exists():
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            path.unlink()  # a damaged run may have a file, a pipe or a link in a folder's place
+        elif path.exists():
             shutil.rmtree(path)
         draft.rename(path)
         sync(path.parent)
@@ -113,5 +118,29 @@ def sync(path: Path) -> None:
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """A table as CSV that repeats to the byte: six digits, line feeds."""
-    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+    """A table as CSV that repeats to the byte: six digits, line feeds, and no text that is a formula to a spreadsheet.
+
+    Names of arms and levels and reasons of failures may be a stranger's, and these tables are opened in spreadsheets:
+    text that begins like a formula gets an apostrophe before it, as they write text. Numbers stay numbers.
+    """
+    texts = [name for name in frame.columns if _may_hold_text(frame[name])]
+    plain = frame.assign(**{name: [_no_formula(value) for value in frame[name]] for name in texts})
+    plain = plain.rename(columns=_no_formula)
+    return plain.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def _may_hold_text(column: pd.Series) -> bool:
+    from pandas.api import types
+
+    return not (types.is_numeric_dtype(column) or types.is_bool_dtype(column))
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # a cell with a lone one would be two to readers
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text.startswith(FORMULA) else text
+    return text

@@ -51,7 +51,10 @@ def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
 def read(path: Path, limit: int = TEXT) -> bytes:
     """Return the bytes of a regular file of at most `limit` bytes. Raises OSError, as `open_regular` does."""
     with open_regular(path, limit) as file:
-        content = file.read(limit + 1)  # a file may grow, and those of /proc say that they are empty
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)  # not the limit, for which Python would make room
+        if len(content) > size:  # a file may grow, and those of /proc say that they are empty
+            content += file.read(limit + 1 - len(content))
     if len(content) > limit:
         raise UnusableFileError(path, f"it has more than the {limit / MEGABYTE:,.1f} MB that are read")
     return content

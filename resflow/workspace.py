@@ -48,7 +48,8 @@ IMAGE_FILES = (PIXELS, LABELS, META, DIGEST)
 
 def run_folder(run: str | Path) -> Path:
     """Return the folder of a run, given its name below results/ or its path."""
-    return RESULTS / run if (RESULTS / run).is_dir() else Path(run)
+    named = RESULTS / run
+    return named if os.path.isdir(named) else Path(run)  # noqa: PTH112  # pathlib's raises where a name is too long
 
 
 def state_folder(run: Path) -> Path:

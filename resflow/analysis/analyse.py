@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
 from resflow import workspace
 from resflow.analysis import design as designs
-from resflow.analysis import effects, predictions, verdicts
+from resflow.analysis import effects, landscape_table, predictions, verdicts
+from resflow.errors import RecordError
 from resflow.records import record as records
-from resflow.records.run import Run, load_run
+from resflow.records.run import MANY, Run, load_run
 from resflow.study import search_space as space
 from resflow.study.level_columns import with_levels
 from resflow.tuning import phase as tuning
 
 DEMO, SYNTHETIC = "demo", "synthetic"
-LANDSCAPE_COLUMNS = ("arm", "seed", "x", "y", "loss")
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class Analysis:
     effects: pd.DataFrame
     histories: pd.DataFrame
     left_out: tuple[str, ...]
+    tuning: tuning.Phase | None  # None of a run that has none
+    landscape: pd.DataFrame | None  # landscape.csv, of arms that the study has
+    faults: tuple[str, ...]  # what of the run is damaged, beside its records
 
     @property
     def completed(self) -> int:
@@ -57,15 +63,10 @@ class Analysis:
     @cached_property
     def diagnostics(self) -> pd.DataFrame | None:
         """Diagnostics of completed trials, a row a layer and kind of figure; None of many trials."""
-        if len(self.trials) > designs.MANY:
+        if len(self.trials) > MANY:
             return None
         done = self.trials[self.trials["status"] == "completed"]
         return with_levels(self.run.diagnostics_of(done["id"]), self.design.arms)
-
-    @cached_property
-    def tuning(self) -> tuning.Phase | None:
-        """The tuning phase; None of a run that has none."""
-        return tuning.read_phase(self.run.folder)
 
     @cached_property
     def ledger(self) -> pd.DataFrame | None:
@@ -78,18 +79,6 @@ class Analysis:
         tune = self.run.study.get("tune")
         return space.read_space(tune.get("space")) if isinstance(tune, dict) else {}
 
-    @cached_property
-    def landscape(self) -> pd.DataFrame | None:
-        """landscape.csv, of arms that the study has; None where there is none that can be read."""
-        try:
-            table = pd.read_csv(self.run.folder / workspace.LANDSCAPE, dtype={"arm": str})
-        except (OSError, ValueError):
-            return None
-        if not set(LANDSCAPE_COLUMNS) <= set(table.columns):
-            return None
-        rows = table.loc[table["arm"].isin(list(self.design.arms)), list(LANDSCAPE_COLUMNS)]
-        return with_levels(rows, self.design.arms) if len(rows) else None
-
 
 @dataclass(frozen=True)
 class Label:
@@ -100,10 +89,20 @@ class Label:
 
 
 def analyse(folder: Path) -> Analysis:
-    """Read a results folder and compute every table. Raises RecordError where it is none."""
+    """Read a results folder and compute every table. Raises RecordError where it is none.
+
+    What is damaged beside plan and records costs its own part of the report, and is told.
+    """
     run = load_run(folder)
     design = designs.design(run)
+    faults = list(run.faults)
+    phase = _unless_damaged(faults, lambda: tuning.read_phase(folder))
+    faults += phase.faults if phase else ()
+    measured = _unless_damaged(faults, lambda: landscape_table.read(folder / workspace.LANDSCAPE, design.arms))
     trials, left_out = designs.trials(run, design)
+    done, name = trials[trials["status"] == "completed"], design.metric.column
+    if len(done) and done[name].isna().all():
+        faults.append(f"{folder / workspace.STUDY}: metric is '{name}', which no completed trial has. Mend the file.")
     chance = designs.chance(run, design)
     histories = run.histories(trials["id"]).merge(trials[["id", "status"]], on="id", how="inner")
     arms = effects.arm_table(trials, design, chance)
@@ -119,7 +118,18 @@ def analyse(folder: Path) -> Analysis:
         effects=table,
         histories=with_levels(histories, design.arms),
         left_out=tuple(left_out),
+        tuning=phase,
+        landscape=None if measured is None else with_levels(measured, design.arms),
+        faults=tuple(faults),
     )
+
+
+def _unless_damaged(faults: list[str], read: Callable[[], Part | None]) -> Part | None:
+    try:
+        return read()
+    except RecordError as error:
+        faults.append(str(error))
+        return None
 
 
 def labels(analysis: Analysis) -> list[Label]:
@@ -212,6 +222,7 @@ def _gaps(analysis: Analysis) -> list[Label]:
     ):
         if counts.get(status):
             notes.append(Label(f"{counts[status]} of {total} trials {status}", text))
+    notes += [Label("damaged", message) for message in analysis.faults]
     return notes + [Label("left out", message) for message in analysis.left_out]
 
 

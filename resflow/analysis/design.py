@@ -19,14 +19,14 @@ import pandas as pd
 from resflow.errors import RecordError
 from resflow.records.metrics import Metric, metric
 from resflow.records.record import Record, Status
-from resflow.records.run import PLAN_KEYS, PLAN_NUMBERS, Run
+from resflow.records.run import Run
+from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS
 from resflow.study import contrast_families
 
 NOT_RUN, UNREADABLE = "not run", "unreadable"
 OUTCOMES: tuple[str, ...] = (*get_args(Status), UNREADABLE, NOT_RUN)
 BASE = "baseline"  # what the baseline is called where others are called by their change
 SHORTCUT, NO_SHORTCUT = "shortcut", "none"
-MANY = 200  # trials: of more, arms are shown in place of each trial, and what lies beside records is not read unasked
 TRIAL_COLUMNS = ("id", "arm", "seed", "status", "reason", "parameters", "multiply_adds", "epochs_run")
 
 
@@ -67,8 +67,10 @@ class Design:
 
         Where at least three factors vary and each arm differs from the baseline in one alone, the arm is that change.
         """
+        if arm not in self.arms:
+            return arm
         if not self._one_at_a_time:
-            return self.label(arm, self.varied) if self.varied and arm in self.arms else arm
+            return self.label(arm, self.varied) if self.varied else arm
         changed = self._changed(arm)
         return ", ".join(f"{factor} {self.arms[arm][factor]}" for factor in changed) or BASE
 
@@ -269,10 +271,10 @@ def _count(value: Any) -> int | None:
 def _largest_class(run: Run, completed: list[Record]) -> float:
     for record in completed:
         try:
-            labels = run.predictions_of(record.id)["label"]
-        except (RecordError, OSError, KeyError, ValueError):
+            labels = run.prediction_table(record.id).column("label").to_numpy()
+        except RecordError:
             continue  # an optional file: 1/classes stands without it
-        return float(labels.value_counts(normalize=True).max()) if len(labels) else 0.0
+        return float(np.bincount(labels).max() / len(labels)) if len(labels) else 0.0
     return 0.0
 
 

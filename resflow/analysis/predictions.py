@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from resflow.analysis.design import MANY
 from resflow.analysis.image_statistics import OverImages, over_images
 from resflow.errors import RecordError
-from resflow.records.run import Run
+from resflow.records.run import MANY, Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Answers = NDArray[np.int64]
 
@@ -48,16 +51,22 @@ class Predictions:
         hits = np.bincount(self.labels, weights=np.mean(rights, axis=0), minlength=classes)
         return np.divide(hits, counts, out=np.full(classes, np.nan), where=counts > 0)
 
+    def classes(self, arm: str) -> int:
+        """Return how many classes there are, as far as the test images and an arm's answers tell."""
+        trials = self.of_arm.get(arm, {}).values()
+        return max(int(self.labels.max()), *(int(self.predicted[trial].max()) for trial in trials), 0) + 1
+
+    def answers(self, arm: str, label: int) -> NDArray[np.float64]:
+        """Return the share of a class' images that an arm takes for each class, the mean over its seeds."""
+        mine = self.labels == label
+        trials = self.of_arm.get(arm, {}).values()
+        counts = [np.bincount(self.predicted[trial][mine], minlength=self.classes(arm)) for trial in trials]
+        total = mine.sum() * len(counts)
+        return np.sum(counts, axis=0) / total if total else np.zeros(self.classes(arm))
+
     def confusion(self, arm: str) -> NDArray[np.float64]:
         """Return a row a true class, a column a predicted one: the mean over seeds of the share of the row's images."""
-        trials = list(self.of_arm.get(arm, {}).values())
-        highest = max((int(self.predicted[trial].max()) for trial in trials), default=0)
-        classes = max(int(self.labels.max()), highest) + 1
-        table = np.zeros((classes, classes))
-        for trial in trials:
-            np.add.at(table, (self.labels, self.predicted[trial]), 1)
-        total = table.sum(axis=1, keepdims=True)
-        return np.divide(table, total, out=np.zeros_like(table), where=total > 0)
+        return np.stack([self.answers(arm, label) for label in range(self.classes(arm))])
 
 
 def read(run: Run, trials: pd.DataFrame) -> Predictions | None:
@@ -69,25 +78,26 @@ def read(run: Run, trials: pd.DataFrame) -> Predictions | None:
     if not tables:
         return None
     first = next(iter(tables.values()))
-    alike = {trial: table for trial, table in tables.items() if table["image"].equals(first["image"])}
+    images = first.column("image")
+    alike = {trial: table for trial, table in tables.items() if table.column("image").equals(images)}
     of_arm: dict[str, dict[int, str]] = {}
     for trial, arm, seed in done[["id", "arm", "seed"]].itertuples(index=False):
         if trial in alike:
             of_arm.setdefault(str(arm), {})[int(seed)] = str(trial)
     return Predictions(
-        labels=first["label"].to_numpy(dtype=np.int64),
-        predicted={trial: table["predicted"].to_numpy(dtype=np.int64) for trial, table in alike.items()},
-        right={trial: table["rank"].to_numpy() == 0 for trial, table in alike.items()},
+        labels=first.column("label").to_numpy().astype(np.int64),
+        predicted={trial: table.column("predicted").to_numpy().astype(np.int64) for trial, table in alike.items()},
+        right={trial: table.column("rank").to_numpy() == 0 for trial, table in alike.items()},
         left_out=tuple(trial for trial in done["id"] if trial not in alike),
         of_arm=of_arm,
     )
 
 
-def _tables(run: Run, ids: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+def _tables(run: Run, ids: list[str]) -> Iterator[tuple[str, pa.Table]]:
     for trial in ids:
         try:
-            table = run.predictions_of(trial)[["image", "label", "predicted", "rank"]]
-        except (RecordError, KeyError):
+            table = run.prediction_table(trial)
+        except RecordError:
             continue  # an optional file: what has none is in `left_out`
-        if len(table):
+        if table.num_rows:
             yield trial, table

@@ -221,9 +221,9 @@ def _cores() -> int:
 
 
 def _say(text: str) -> None:
-    from resflow.cli.console import errors
+    from resflow.cli.console import say_error
 
-    errors.print(text, markup=False, highlight=False)
+    say_error(text, style="")
 
 
 def _command(name: str, options: dict[str, Any], words: list[str] | None = None) -> str:

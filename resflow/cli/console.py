@@ -3,45 +3,72 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from resflow.cli.terminal import hanging, one_line, printable, unguarded
 
 if TYPE_CHECKING:
     from resflow.data.info import Description
     from resflow.report import tables
     from resflow.study.trial import Trial
 
-console = Console()
-errors = Console(stderr=True)
+
+class SafeConsole(Console):
+    """A console whose colours and cursor are rich's own: text steers nothing. It writes past `terminal.guard`."""
+
+    @property
+    def file(self) -> IO[str]:
+        return cast("IO[str]", unguarded(Console.file.fget(self)))  # type: ignore[attr-defined]
+
+    @file.setter
+    def file(self, stream: IO[str]) -> None:
+        Console.file.fset(self, stream)  # type: ignore[attr-defined]
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the segments of whatever is printed here, its text printable."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
 
 
 def say(text: str) -> None:
-    """Print a line as it is: no markup, no breaks but the terminal's own."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print a message as it is: no markup, no breaks but its own, whose lines are indented."""
+    console.print(hanging(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def say_error(text: str, style: str = "red") -> None:
+    """Print a message to the stream of errors, as `say` does."""
+    errors.print(hanging(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> Table:
-    """Make a table whose `right` columns are set to the right; cells are text, never markup."""
+    """Make a table whose `right` columns are set to the right; cells are text in one line, never markup."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made.add_column(Text(one_line(column)), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in row))
     return made
 
 
 def render_table(made: tables.Table) -> Group:
     """Lay out a table of a report, with its title and note."""
     right = [name for place, name in enumerate(made.header) if place and name not in made.text]
-    parts: list[Any] = [Text(f"\n{made.title}", style="bold")]
+    parts: list[Any] = [Text(f"\n{one_line(made.title)}", style="bold")]
     if made.rows:
         parts.append(table(made.header, made.rows, right))
-    return Group(*parts, Text(made.note, style="dim"))
+    return Group(*parts, Text(one_line(made.note), style="dim"))
 
 
 def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
@@ -97,24 +124,38 @@ def status_text(counts: Mapping[str, int]) -> Text:
     return text or Text("nothing yet")
 
 
-def run_status(folder: Path) -> tuple[list[Any], Table]:
+@dataclass(frozen=True)
+class RunStatus:
+    """How many trials a run has or its search has candidates, counts by state, a row for each, what is damaged."""
+
+    trials: int
+    counts: Text
+    table: Table
+    messages: tuple[str, ...]
+
+
+def run_status(folder: Path) -> RunStatus:
     """Count the trials of a run, or its candidates, by state, and make a row for each."""
     from resflow.records.run import load_run
 
     run = load_run(folder)
     known = {record.id: record for record in run.records}
-    plan = run.plan if len(run.plan) else run.frame()
+    listed = (run.plan if len(run.plan) else run.frame()).to_dict("records")
+    listed += [{"id": name} for name in run.broken if not len(run.plan)]
     part = "validation" if any(record.candidate for record in run.records) else "test"
     rows = []
-    for row in plan.to_dict("records"):
+    for row in listed:
         record = known.get(row["id"])
         state = record.status if record else ("unreadable" if row["id"] in run.broken else "not run")
         top1 = record.metrics.get(f"{part}_top1") if record else None
         shown = "" if top1 is None else f"{top1:.1%}"
-        rows.append([row["id"], row["arm"], row["seed"], state, shown, record.reason if record else ""])
+        why = record.reason if record else run.broken.get(row["id"], "")
+        rows.append([row["id"], row.get("arm", ""), row.get("seed", ""), state, shown, why])
     counts = Counter(str(row[3]) for row in rows)
     columns = ("trial", "arm", "seed", "state", f"{part} top-1", "reason")
-    return [len(rows), status_text(counts)], table(columns, rows, right=("seed",))
+    planned = {row[0] for row in rows}
+    strangers = [message for name, message in run.broken.items() if name not in planned]
+    return RunStatus(len(rows), status_text(counts), table(columns, rows, right=("seed",)), (*run.faults, *strangers))
 
 
 def data_page(facts: Description) -> Group:

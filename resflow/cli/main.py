@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from resflow import atomic, environment
 from resflow.architectures import FAMILIES
 from resflow.cli import bench, inspect, networks, plan, report, study
 from resflow.cli.options import SOURCE_HELP, DataDir, Force, choice
+from resflow.cli.terminal import guard, one_line
 from resflow.errors import ResflowError, StudyError
 from resflow.workspace import CACHE_TAG
 
@@ -38,15 +38,13 @@ app.add_typer(inspect.app)
 def main() -> None:
     """Run the command line; the user's errors end as one message and exit code 2."""
     environment.settle_program()
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another: nothing fails for it
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    guard()
     try:
         app()
     except ResflowError as error:
-        from rich.console import Console
+        from resflow.cli.console import say_error
 
-        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        say_error(f"Error: {error}")
         sys.exit(2)
 
 
@@ -135,7 +133,7 @@ def doctor(
     from resflow.workflow.doctor import examine
 
     for line in examine(start_ray):
-        print(line)
+        print(one_line(line))
 
 
 @app.command(epilog="Example: resflow clean --what logs --yes")
@@ -156,7 +154,7 @@ def clean(
     for path in unmarked_places():
         print(f"{path} stays: it has no mark of resflow ({CACHE_TAG}), which did not make that folder.")
     for place in places:
-        print(f"{place.path}  {count(place.size)}B  {place.what}")
+        print(one_line(f"{place.path}  {count(place.size)}B  {place.what}"))
     if not places:
         print("Nothing to remove.")
     elif yes or typer.confirm("Remove these?"):

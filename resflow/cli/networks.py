@@ -95,7 +95,7 @@ def predict(
     if format_ == "json":
         import json
 
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print(json.dumps(rows, indent=1))
         return
     cells = [
         [row["image"] if rank == 1 else "", found["class"], f"{found['probability']:.1%}"]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from resflow.cli.console import console, render_table, say, status_text, table
+from resflow.cli.terminal import hanging, one_line
 from resflow.report.formatting import duration
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class TerminalReporter:
 
     def note(self, text: str, title: str = "") -> None:
         if title:
-            console.print(f"[bold]{escape(title)}[/]: {escape(text)}", highlight=False)
+            console.print(Text.assemble((one_line(title), "bold"), ": ", hanging(text)), highlight=False)
         else:
             say(text)
 
@@ -64,7 +64,7 @@ def _outcome(record: Any) -> str:
     part, name = ("validation", f"candidate {record.candidate.number}") if record.candidate else ("test", "")
     found = record.metrics.get(f"{part}_top1")
     said = f"{part} top-1 {found:.1%}" if found is not None else f"{record.status}: {record.reason}"
-    return f"{record.arm} {name or f'seed {record.seed}'}: {said}"
+    return one_line(f"{record.arm} {name or f'seed {record.seed}'}: {said}")
 
 
 class _View:

@@ -9,6 +9,7 @@ import typer
 
 from resflow import workspace
 from resflow.cli.options import Force
+from resflow.cli.terminal import one_line
 from resflow.errors import RecordError
 
 app = typer.Typer()
@@ -19,26 +20,47 @@ def status(
     run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
 ) -> None:
     """Show what has run and what has not."""
+    from rich.text import Text
+
     from resflow.cli import console
     from resflow.workspace import RESULTS, run_folder
 
     if run is None:
         found = [place for folder in _runs() for place in (folder, *_candidates(folder))]
-        rows = [[place.relative_to(RESULTS), *console.run_status(place)[0]] for place in found]
+        rows = [[place.relative_to(RESULTS), *_counts(place)] for place in found]
         console.console.print(console.table(("run", "trials", "state"), rows, right=("trials",)))
         return
     folder = run_folder(run)
-    (_, states), listed = console.run_status(folder)
-    console.console.print(listed)
-    console.console.print(states)
+    state = console.run_status(folder)
+    console.console.print(state.table)
+    console.console.print(state.counts)
+    for message in state.messages:
+        console.say(message)
     for place in _candidates(folder):
-        (_, states), _ = console.run_status(place)
-        console.console.print("Candidates: ", states, f"; `resflow status {run}/{place.name}` lists them", sep="")
+        words = f"; `resflow status {run}/{place.name}` lists them"
+        console.console.print(Text.assemble("Candidates: ", console.run_status(place).counts, words))
+
+
+def _counts(run: Path) -> tuple[object, object]:
+    """Return how many trials a run has and their states; of one that cannot be read why not."""
+    from rich.text import Text
+
+    from resflow.cli import console
+
+    try:
+        state = console.run_status(run)
+    except RecordError as error:
+        return "", Text(one_line(error), style="red")
+    notes = f"; {len(state.messages)} messages: `resflow status {run.name}`" if state.messages else ""
+    return state.trials, Text.assemble(state.counts, notes)
 
 
 def _candidates(run: Path) -> list[Path]:
     """Return the folder of a run's candidates; none before the first of them has ended."""
-    return [run / workspace.TUNING] if (run / workspace.TUNING / workspace.TRIALS).is_dir() else []
+    try:
+        return [run / workspace.TUNING] if (run / workspace.TUNING / workspace.TRIALS).is_dir() else []
+    except OSError:
+        return []  # nobody may look into the run: its own row says so
 
 
 def _runs() -> list[Path]:
@@ -71,20 +93,42 @@ def report(
     force: Force = False,
 ) -> None:
     """Turn records into reports; several runs get an index page."""
-    from resflow.report import exports
-    from resflow.report.write import write_index, write_report
+    from resflow.cli.console import say_error
+    from resflow.report.write import write_index
     from resflow.workspace import run_folder
 
     folders = [run_folder(run) for run in runs] if runs else _runs()
+    reported = []
     for folder in folders:
-        if formats:
-            place = out / folder.name if out and len(folders) > 1 else out
-            for path in exports.write_exports(folder, formats, place, width, force):
-                print(path)
+        try:
+            _report(folder, formats, out / folder.name if out and len(folders) > 1 else out, width, force)
+        except RecordError as error:
+            if len(folders) == 1:
+                raise
+            say_error(f"Error: {error}")
         else:
-            print(f"Report: {write_report(folder, force)}")
-    if len(folders) > 1 and not formats:
-        print(f"Index: {write_index(folders, force=force)}")
+            reported.append(folder)
+    if len(reported) > 1 and not formats:
+        print(one_line(f"Index: {write_index(reported, force=force)}"))
+    if len(reported) < len(folders):
+        raise typer.Exit(2)
+
+
+def _report(folder: Path, formats: list[str] | None, out: Path | None, width: float, force: bool) -> None:
+    """Write the report of one run, or its exports, and say where, and what of the run is damaged."""
+    from resflow.analysis.analyse import analyse
+    from resflow.cli.console import say_error
+    from resflow.report import exports
+    from resflow.report.write import write_analysis
+
+    analysis = analyse(folder)
+    for message in (*analysis.faults, *analysis.run.broken.values()):
+        say_error(f"Damaged: {message}", style="yellow")
+    if formats:
+        for path in exports.write_exports(analysis, formats, out, width, force):
+            print(one_line(path))
+    else:
+        print(one_line(f"Report: {write_analysis(analysis, force)}"))
 
 
 @app.command(epilog="Example: resflow compare depth-cpu-oxford_flowers102 depth-paper-oxford_flowers102")
@@ -113,7 +157,7 @@ def show(
 
     run, _, begin = trial.rpartition("/")
     folders = [run_folder(run)] if run else _runs()
-    for part in show_trial.trial(folders, begin):
+    for part in show_trial.trial(folders, begin, named=bool(run)):
         console.console.print(part)
 
 
@@ -131,6 +175,6 @@ def open_(
     page = folder / workspace.REPORT
     if not page.is_file():
         page = write_report(folder)
-    print(f"Report: {page}")
+    print(one_line(f"Report: {page}"))
     if not webbrowser.open(page.resolve().as_uri()):
         print("No browser was found here: open that file in yours.")

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from resflow import workspace
-from resflow.cli.console import table
+from resflow.cli.console import say_error, table
 from resflow.errors import RecordError
 from resflow.records.metrics import METRICS
 from resflow.records.record import Record
@@ -21,9 +21,12 @@ from resflow.workspace import network_path, trial_folder
 LAST = 5  # epochs
 
 
-def trial(folders: Sequence[Path], begin: str) -> Iterator[Table]:
-    """Tables of the one trial below these runs whose id begins so. Raises RecordError where there is none, or more."""
-    read = [load_run(folder) for folder in folders]
+def trial(folders: Sequence[Path], begin: str, *, named: bool) -> Iterator[Table]:
+    """Tables of the one trial below these runs whose id begins so. Raises RecordError where there is none, or more.
+
+    Of runs that nobody `named` those that cannot be read are passed over, with a message.
+    """
+    read = list(_read(folders, named))
     found = [(run, record) for run in read for record in run.records if begin and record.id.startswith(begin)]
     if not found:
         broken = [message for run in read for name, message in run.broken.items() if begin and name.startswith(begin)]
@@ -42,6 +45,16 @@ def trial(folders: Sequence[Path], begin: str) -> Iterator[Table]:
         shown = history.drop(columns=["id", "arm", "seed"]).tail(LAST)
         rows = [[f"{value:.4g}" for value in row] for row in shown.itertuples(index=False)]
         yield table(list(shown.columns), rows, right=list(shown.columns))
+
+
+def _read(folders: Sequence[Path], named: bool) -> Iterator[Run]:
+    for folder in folders:
+        try:
+            yield load_run(folder)
+        except RecordError as error:
+            if named:
+                raise
+            say_error(f"Passed over: {error}", style="yellow")
 
 
 def _names(folders: Sequence[Path]) -> str:
@@ -63,6 +76,8 @@ def _facts(run: Run, record: Record) -> Iterator[tuple[str, str]]:
         yield section, _line(values)
     yield "data", _line({key: value for key, value in record.data.items() if key != "class_names"})
     yield "execution", _line(record.execution)
+    if not record.sealed:
+        yield "unchecked", "written before records had digests: only damage that contradicts itself is noticed"
     ran = record.provenance
     yield "ran", " ".join(str(ran[key]) for key in ("started", "host", "device", "git_commit") if ran.get(key))
     places = {"record": trial_folder(run.folder, record.id), "log": workspace.log_path(state, record.id)}

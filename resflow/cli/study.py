@@ -165,6 +165,7 @@ def _conclude(result: RunResult) -> None:
     """
     from resflow import workspace
     from resflow.cli.console import console, say, status_text
+    from resflow.cli.terminal import one_line
     from resflow.workflow.run import many
 
     _conclude_search(result)
@@ -172,7 +173,7 @@ def _conclude(result: RunResult) -> None:
     console.print(status_text(Counter(record.status for record in result.records)))
     for record in result.failed:
         log = workspace.log_path(plan.state, record.id)
-        say(f"{record.arm} seed {record.seed} {record.status}: {record.reason}\n  log: {log}")
+        say(f"{one_line(record.arm)} seed {record.seed} {record.status}: {one_line(record.reason)}\n  log: {log}")
     if result.failed:
         say(f"Run them again with: resflow retry {shlex.quote(str(plan.run))}")
     if result.without_network:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from resflow import atomic
+from resflow import atomic, fonts
 from resflow.data import cache
 from resflow.data import split as splitting
 from resflow.data.dataset import Dataset, fingerprint_of, load_dataset
 from resflow.errors import DataError
 
-NAME_WIDTH, GAP, ROWS = 150, 2, 26  # of the contact sheet: pixels, pixels, classes in one column
+NAME_WIDTH, NAME_SIZE, GAP, ROWS = 150, 11, 2, 26  # of the contact sheet: pixels, and classes in one column
 Groups = tuple[tuple[str, ...], ...]
 
 
@@ -107,10 +108,11 @@ def contact_sheet(data: Dataset, path: Path, per_class: int = 8) -> None:
     width = NAME_WIDTH + per_class * cell + GAP
     columns, rows = -(-data.classes // ROWS), min(data.classes, ROWS)
     sheet = Image.new("RGB", (columns * width, rows * cell + GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
-    for label, name in enumerate(data.class_names):
+    names = [fonts.drawable(name) for name in data.class_names]
+    draw, pen = ImageDraw.Draw(sheet), _Pen(names)
+    for label, name in enumerate(names):
         left, top = label // ROWS * width, label % ROWS * cell + GAP
-        draw.text((left + 4, top + cell // 2), _short(name, font), "black", font, anchor="lm")
+        pen.write(draw, (left + 4, top + cell // 2), pen.short(name))
         members = np.flatnonzero(data.labels == label)
         examples = members[np.linspace(0, len(members) - 1, min(per_class, len(members)), dtype=int)]
         for column, index in enumerate(examples):
@@ -122,7 +124,29 @@ def contact_sheet(data: Dataset, path: Path, per_class: int = 8) -> None:
         raise DataError(f"cannot write the contact sheet {path}: {error}. Name a .png or .jpg file.") from error
 
 
-def _short(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    while font.getlength(name) > NAME_WIDTH - 8:
-        name = name.rstrip("…")[:-1] + "…"
-    return name
+class _Pen:
+    """What writes names on a contact sheet: each letter in the first font at hand that has it."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        used = (fonts.base(), *fonts.fallbacks(names))
+        self.faces = [(font.letters, ImageFont.truetype(font.path, NAME_SIZE)) for font in used]
+
+    def write(self, draw: ImageDraw.ImageDraw, place: tuple[float, float], name: str) -> None:
+        """Write a name from `place` on, its middle line."""
+        x, y = place
+        for face, letters in self._runs(name):
+            draw.text((x, y), letters, "black", face, anchor="lm")
+            x += face.getlength(letters)
+
+    def short(self, name: str) -> str:
+        """Cut a name to what fits beside the photos."""
+        while sum(face.getlength(letters) for face, letters in self._runs(name)) > NAME_WIDTH - 8:
+            name = name.rstrip("…")[:-1] + "…"
+        return name
+
+    def _runs(self, name: str) -> Iterator[tuple[ImageFont.FreeTypeFont, str]]:
+        for face, letters in groupby(name, self._face):
+            yield face, "".join(letters)
+
+    def _face(self, letter: str) -> ImageFont.FreeTypeFont:
+        return next((face for letters, face in self.faces if letter in letters), self.faces[0][1])

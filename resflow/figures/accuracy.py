@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import offset_copy
 
-from resflow.analysis.design import MANY, Chance, Design
+from resflow.analysis.design import Chance, Design
 from resflow.figures.style import (
     INK,
     MUTED,
@@ -29,6 +29,7 @@ from resflow.figures.style import (
     styles,
     theme,
 )
+from resflow.records.run import MANY
 
 
 def series(design: Design) -> dict[str, list[str]]:

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from resflow.analysis.design import MANY, Design
+from resflow.analysis.design import Design
 from resflow.figures.accuracy import handles_of, series
 from resflow.figures.style import MUTED, WIDE, Style, finish, hover, legend, short, styles, theme
+from resflow.records.run import MANY
 
 
 @dataclass(frozen=True)

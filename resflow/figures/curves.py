@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from resflow.analysis.design import MANY, Design
+from resflow.analysis.design import Design
 from resflow.figures.style import WIDE, Style, finish, hover, legend, limit, panels, short, styles, theme
+from resflow.records.run import MANY
 
 ERRORS = {"train_top1": "training error (%)", "validation_top1": "validation error (%)"}
 

@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -19,7 +19,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from resflow import fonts
 
 WIDE, NARROW = 7.4, 3.7  # inches: a page column, and a phone held upright
 ROW = 0.27  # inches for one line of a forest or dot plot
@@ -68,7 +71,7 @@ def theme() -> Iterator[None]:
         **sns.axes_style("whitegrid"),
         **sns.plotting_context("paper"),
         "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
+        "font.sans-serif": [fonts.BASE],
         "font.size": 9,
         "axes.titlesize": 9.5,
         "axes.labelsize": 9,
@@ -95,8 +98,23 @@ def theme() -> Iterator[None]:
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()  # a matplotlibrc of the user's, or of the folder, draws nothing here
         mpl.rcParams.update(settings)
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")  # the reader's font may have it
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")  # `fonts` has told of it, once
         yield
+
+
+@contextmanager
+def _lettered(figure: Figure) -> Iterator[None]:
+    """Have a figure's letters that DejaVu Sans lacks in fonts at hand, for a picture: an SVG's reader has their own."""
+    for axes in figure.axes:  # labels of ticks are set when they are asked for
+        axes.get_xticklabels()
+        axes.get_yticklabels()
+    before = {text: text.get_fontfamily() for text in figure.findobj(Text)}
+    families = [font.family for font in fonts.fallbacks(text.get_text() for text in before)]
+    for text in before if families else ():
+        text.set_fontfamily([fonts.BASE, *families])
+    yield
+    for text, family in before.items():
+        text.set_fontfamily(family)
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -121,6 +139,7 @@ def finish(axes: Axes) -> None:
 
 def short(label: str, width: float = WIDE, longest: int = 0) -> str:
     """Cut a label to what fits in a figure; tables carry the whole one. Matplotlib hides those that begin with _."""
+    label = fonts.drawable(label)
     longest = longest or (LONGEST_LABEL if width >= 5 else LONGEST_NARROW)
     label = label if len(label) <= longest else label[: longest - 1] + "…"
     return f" {label}" if label.startswith("_") else label
@@ -178,7 +197,7 @@ def settle(figure: Figure) -> None:
 def to_png(figure: Figure) -> bytes:
     """Render on white, for places that show no SVG."""
     buffer = io.BytesIO()
-    with theme():
+    with theme(), _lettered(figure):
         figure.savefig(buffer, format="png", dpi=144, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
@@ -187,7 +206,8 @@ def to_file(figure: Figure, kind: str) -> bytes:
     """Return a figure for print, on white: svg, png (300 dots an inch) or pdf, whose bytes repeat."""
     buffer = io.BytesIO()
     stamp = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}[kind]
-    with theme(), mpl.rc_context({"pdf.fonttype": 42}):  # TrueType: publishers refuse Type 3
+    letters = nullcontext() if kind == "svg" else _lettered(figure)
+    with theme(), letters, mpl.rc_context({"pdf.fonttype": 42}):  # TrueType: publishers refuse Type 3
         figure.savefig(buffer, format=kind, dpi=300, facecolor="white", metadata={stamp: None})
     return buffer.getvalue()
 

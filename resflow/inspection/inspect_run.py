@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from resflow import atomic, reading, workspace
-from resflow.analysis.analyse import LANDSCAPE_COLUMNS, Analysis, analyse
+from resflow.analysis import landscape_table
+from resflow.analysis.analyse import Analysis, analyse
 from resflow.data.dataset import load_dataset
 from resflow.data.decode import Decoded
 from resflow.errors import RecordError, WeightsError, one_of
@@ -160,7 +161,7 @@ def measure_landscape(
             (record.arm, record.seed, place[0], place[1] if len(place) > 1 else np.nan, loss)
             for place, loss in zip(places, losses, strict=True)
         ]
-    table = pd.DataFrame(rows, columns=list(LANDSCAPE_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(landscape_table.COLUMNS))
     path = chosen.analysis.run.folder / workspace.LANDSCAPE
     before = chosen.analysis.landscape
     if before is not None:

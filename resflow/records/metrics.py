@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -21,6 +22,21 @@ class Metric:
     scale: float = 1.0
     higher_is_better: bool = True
     judged_by: str = ""
+
+    @property
+    def low(self) -> float:
+        """The lowest value that there can be; files hold fractions."""
+        return 0.0
+
+    @property
+    def high(self) -> float:
+        """The highest value that there can be."""
+        return 1.0 if self.unit == "%" else math.inf
+
+    @property
+    def range(self) -> str:
+        """The values that there can be, in words."""
+        return "a fraction from 0 to 1" if self.unit == "%" else "0 or more"
 
     @property
     def axis_label(self) -> str:

@@ -6,32 +6,44 @@
     results/<run>/trials/<id>/diagnostics.parquet  a row a layer and kind of figure: DIAGNOSTIC_COLUMNS
 
 A record appears whole or not at all: its files are written and synced in a hidden folder beside
-the final one, which one rename then puts in place. Fractions are 0..1.
+the final one, which one rename then puts in place. It is read whole or not at all as well: what does not fit its
+digests, or contradicts itself, is refused (`verification`). Fractions are 0..1.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import from_json
 
-from resflow import atomic, workspace
+from resflow import atomic, reading, workspace
 from resflow.errors import RecordError
+from resflow.records import verification
+from resflow.records.metrics import METRICS
 from resflow.workspace import trial_folder
 
 if TYPE_CHECKING:
     from resflow.study.trial import Trial
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Status = Literal["completed", "diverged", "failed", "pruned"]
 HISTORY_COLUMNS = (
     "epoch",  # 1, 2, …
@@ -57,7 +69,11 @@ DIAGNOSTIC_COLUMNS = (
     "epoch",  # whose end the value is of; 0 is the first step
     "value",
 )
-PARQUET = b"PAR1"  # what such a file begins and ends with
+PROBE = 64  # validation images, or all where there are fewer, that diagnostics look at
+LARGEST = 16 * reading.MEGABYTE  # bytes of a record.json; one of 100,000 classes' names has 3 MB
+MOST = 2**63 - 1  # what a table can hold
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class CandidateFacts(BaseModel):
@@ -66,10 +82,40 @@ class CandidateFacts(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     search: str  # its arm's
-    number: int  # 1, 2, … within the search
+    number: Count  # 1, 2, … within the search
     values: dict[str, str | bool | int | float]  # hyperparameter -> value; choices by their labels
-    epochs: int  # that it may train for
-    reached: dict[str, float] = {}  # where it was pruned: epoch and validation_top1
+    epochs: Count  # that it may train for
+    reached: dict[str, Finite] = {}  # where it was pruned: epoch and validation_top1
+
+
+class DataFacts(BaseModel):
+    """What `Record.data` may say, among more."""
+
+    model_config = ConfigDict(strict=True)
+
+    source: str | None = None
+    image_size: Count | None = None
+    normalisation: dict[str, list[float]] | None = None  # mean and deviation, RGB in 0..255
+    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    class_names: list[str] | None = None
+    train: Count | None = None
+    validation: Count | None = None
+    test: Count | None = None
+
+
+class NetworkFacts(BaseModel):
+    """What `Record.network` may say, among more."""
+
+    model_config = ConfigDict(strict=True)
+
+    parameters: Count | None = None
+    multiply_adds: Count | None = None
+
+
+class ProvenanceFacts(BaseModel):
+    """What `Record.provenance` may say, among more."""
+
+    versions: dict[str, Any] | None = None
 
 
 class Record(BaseModel):
@@ -77,13 +123,13 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)  # newer fields must not break older readers
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Annotated[int, Field(ge=1)] = SCHEMA_VERSION  # 1: without digests
     id: str
     study: str
     arm: str
     levels: dict[str, str]  # factor -> label of its level
-    seed: int
-    split_seed: int
+    seed: Annotated[int, Field(ge=-MOST, le=MOST)]
+    split_seed: Annotated[int, Field(ge=-MOST, le=MOST)]
     status: Status
     reason: str = ""  # one line, unless completed
     candidate: CandidateFacts | None = None  # of a tuning phase; None for a trial
@@ -91,10 +137,10 @@ class Record(BaseModel):
     execution: dict[str, Any]  # device, threads, precision, jit, lowering
     data: dict[str, Any] = {}  # source, fingerprint, split, split_hash, image_size, classes, counts
     network: dict[str, Any] = {}  # parameters, multiply_adds, stem
-    metrics: dict[str, float] = {}  # of the test images, and of the others under the same weights
-    best_epoch: int | None = None  # the epoch whose weights were tested
-    epochs_run: int = 0
-    seconds: float = 0.0  # wall time of the trial
+    metrics: dict[str, Finite] = {}  # of the test images, and of the others under the same weights
+    best_epoch: Count | None = None  # the epoch whose weights were tested
+    epochs_run: Count = 0
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # wall time of the trial
     provenance: dict[str, Any] = {}
 
     @field_validator("candidate", mode="before")
@@ -102,9 +148,42 @@ class Record(BaseModel):
     def _none_of_a_trial(cls, value: Any) -> Any:
         return value or None
 
+    @field_validator("metrics")
+    @classmethod
+    def _within_their_range(cls, values: dict[str, float]) -> dict[str, float]:
+        for name, value in values.items():
+            if (metric := METRICS.get(name)) and not metric.low <= value <= metric.high:
+                raise ValueError(f"{name} is {value:g}, expected {metric.range}")
+        return values
+
+    @field_validator("data", "network", "provenance")
+    @classmethod
+    def _of_known_types(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        kinds: dict[str, type[BaseModel]] = {"data": DataFacts, "network": NetworkFacts, "provenance": ProvenanceFacts}
+        kinds[str(info.field_name)].model_validate(values)
+        return values
+
+    @model_validator(mode="after")
+    def _tested_an_epoch_that_ran(self) -> Self:
+        if (self.best_epoch or 0) > self.epochs_run:
+            raise ValueError(f"best_epoch is {self.best_epoch} of {self.epochs_run} epochs")
+        return self
+
+    @property
+    def sealed(self) -> bool:
+        """True where digests say that all of it is as it was written; older records have none."""
+        return self.schema_version >= verification.FIRST_SEALED
+
 
 def make_record(trial: Trial, **facts: Any) -> Record:
-    """Return a trial's record: its settings, and the `facts` of its training."""
+    """Return a trial's record: its settings, and the `facts` of its training.
+
+    Weights that give a metric that is no number have not completed anything: they diverged.
+    """
+    lost = [name for name, value in facts.get("metrics", {}).items() if not math.isfinite(value)]
+    if lost:
+        reason = f"{', '.join(lost)} of the tested weights: no number"
+        facts |= {"status": "diverged", "reason": reason, "metrics": {}, "best_epoch": None}
     names = {name: getattr(trial, name) for name in ("id", "study", "arm", "levels", "seed", "split_seed")}
     candidate = trial.candidate and CandidateFacts.model_validate(trial.candidate, from_attributes=True)
     return Record(
@@ -126,7 +205,7 @@ def write_record(run: Path, outcome: Outcome) -> Path:
     """Write one record, whole or not at all, and return its folder. Replaces an older one."""
     with _whole(run, outcome.record) as draft:
         outcome.history.to_csv(draft / workspace.HISTORY, index=False)
-        if outcome.predictions is not None:
+        if outcome.predictions is not None and outcome.record.status == "completed":
             outcome.predictions.to_parquet(draft / workspace.PREDICTIONS, index=False)
         if outcome.diagnostics is not None:
             outcome.diagnostics.to_parquet(draft / workspace.DIAGNOSTICS, index=False)
@@ -154,13 +233,21 @@ def _whole(run: Path, record: Record) -> Iterator[Path]:
     try:
         with atomic.folder(trial_folder(run, record.id)) as draft:
             yield draft
-            text = json.dumps(record.model_dump(), indent=1) + "\n"
-            (draft / workspace.RECORD).write_text(text, encoding="utf-8")
+            (draft / workspace.RECORD).write_text(record_text(record, draft), encoding="utf-8")
     except OSError as error:
         raise RecordError(
             f"cannot write the record of trial {record.id} below {run}: {error}. "
             "Free space or choose another folder with --out, then run the same command again."
         ) from error
+
+
+def record_text(record: Record, folder: Path) -> str:
+    """Return record.json of a record whose tables lie in `folder`: with their digests and its own.
+
+    A record from before there were digests stays as unchecked as it was.
+    """
+    values = record.model_dump()
+    return json.dumps(verification.sealed(values, folder) if record.sealed else values, indent=1) + "\n"
 
 
 def set_aside(run: Path, ids: Iterable[str], place: Path) -> Path:
@@ -178,17 +265,25 @@ def set_aside(run: Path, ids: Iterable[str], place: Path) -> Path:
 
 
 def read_record(folder: Path) -> Record:
-    """Read one record folder. Raises RecordError where it is not a whole, known record."""
+    """Read one record folder. Raises RecordError where it is not a whole, known record, as it was written."""
+    return open_record(folder)[0]
+
+
+def open_record(folder: Path, tables: bool = True) -> tuple[Record, list[str]]:
+    """Read one record folder; return the record, and the files beside it that are lost. Raises as `read_record`.
+
+    Without `tables` those that fit their digests are not looked into: of very many trials that takes long.
+    """
     path = folder / workspace.RECORD
+    again = f"Remove the folder {folder} and run the study again: only that trial will run."
+    values = _content(path, again)
     try:
-        record = Record.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise RecordError(f"{folder} holds no record.json: it is not a trial's folder.") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"msg": error}
+        record = Record.model_validate({name: value for name, value in values.items() if name != verification.DIGESTS})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
         raise RecordError(
-            f"{path} is no valid record ({first['msg']}). Remove the folder {folder} and run the study "
-            "again: only that trial will run."
+            f"{path} is no valid record ({place + ': ' if place else ''}{first['msg']}). {again}"
         ) from error
     if record.schema_version > SCHEMA_VERSION:
         raise RecordError(
@@ -197,26 +292,21 @@ def read_record(folder: Path) -> Record:
         )
     if record.id != folder.name:  # ids become paths
         raise RecordError(f"{path} is the record of another trial, {record.id!r}: rename or remove that folder.")
-    if problem := _truncated(folder, record):
-        raise RecordError(f"{problem}. Remove the folder {folder} and run the study again: only that trial will run.")
-    return record
+    if problem := verification.damage(folder, values, record, tables):
+        raise RecordError(f"{problem}. {again}")
+    return record, verification.lost_files(folder, values)
 
 
-def _truncated(folder: Path, record: Record) -> str:
-    """Return the damage that a copy cut short, or a bad disk, did beside record.json; empty where all is well."""
-    history = folder / workspace.HISTORY
-    rows = history.read_bytes().count(b"\n") - 1 if history.is_file() else 0
-    if rows != record.epochs_run:
-        return f"{history} has {max(rows, 0)} whole rows, its record is of {record.epochs_run} epochs"
-    for name in (workspace.PREDICTIONS, workspace.DIAGNOSTICS):
-        path = folder / name
-        if path.is_file() and not _whole_parquet(path):
-            return f"{path} is no whole Parquet file"
-    return ""
-
-
-def _whole_parquet(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - len(PARQUET)))
-        return size > len(PARQUET) and file.read() == PARQUET
+def _content(path: Path, again: str) -> dict[str, Any]:
+    """Return what record.json says. Raises RecordError."""
+    try:
+        values = from_json(reading.read(path, LARGEST))
+    except FileNotFoundError as error:
+        raise RecordError(f"{path.parent} holds no record.json: it is not a trial's folder.") from error
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror or error}). Mend that, or: {again}") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is no valid record ({error}). {again}") from error
+    if not isinstance(values, dict):
+        raise RecordError(f"{path} is no valid record (expected a mapping). {again}")
+    return {"schema_version": 1, **values}

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from resflow import workspace
+from resflow import reading, workspace
 from resflow.errors import RecordError
-from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, Record, read_record
+from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, Record, open_record
+from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS, read_plan, read_study
+from resflow.records.tables import DamagedTableError, Kind, read_parquet
+from resflow.records.verification import DIAGNOSTIC_KINDS, PREDICTION_KINDS
 from resflow.study.contrast_families import with_tuning
 from resflow.study.level_columns import column_names, with_levels
 from resflow.workspace import trial_folder
 
-PLAN_KEYS = ("id", "arm", "seed")
-PLAN_NUMBERS = ("seed", "parameters", "multiply_adds", "epochs")
-_PLAN_AGAIN = "Remove it and run the study again: finished trials are kept."
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANY = 200  # trials: of more, what lies beside records is not read unasked, and not looked into where a digest fits
 
 
 def finished_records(run: Path) -> dict[str, Record]:
@@ -33,6 +37,8 @@ def finished_records(run: Path) -> dict[str, Record]:
 @dataclass(frozen=True)
 class Run:
     """A results folder as read: `records`, a message by folder name for each unreadable one, and its files.
+
+    `faults` are messages about what else is damaged: what it says of that is not used, the rest is.
 
     `plan` has a row for each planned trial (id, arm, seed, factor columns, parameters, multiply_adds)
     and is empty for a foreign folder without plan.csv. `study` is the resolved study as a mapping.
@@ -46,6 +52,7 @@ class Run:
     broken: dict[str, str]
     plan: pd.DataFrame
     study: dict[str, Any]
+    faults: tuple[str, ...] = ()
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -63,30 +70,31 @@ class Run:
         tables = _tables([trial_folder(self.folder, record.id) / workspace.HISTORY for record in mine])
         if not mine:
             return pd.DataFrame(columns=["id", "arm", "seed", *HISTORY_COLUMNS])
-        rows = [record.epochs_run for record in mine]
-        of_record = {
-            name: np.repeat([getattr(record, name) for record in mine], rows) for name in ("id", "arm", "seed")
-        }
-        return tables.assign(**of_record)
+        return tables.assign(**_repeated(mine, [record.epochs_run for record in mine]))
 
     def predictions_of(self, trial_id: str) -> pd.DataFrame:
         """The test predictions of one trial: PREDICTION_COLUMNS."""
+        return self.prediction_table(trial_id).to_pandas()
+
+    def prediction_table(self, trial_id: str) -> pa.Table:
+        """The test predictions of one trial as an Arrow table, whose text costs nothing until somebody looks at it."""
         path = trial_folder(self.folder, trial_id) / workspace.PREDICTIONS
         if not path.is_file():
             raise RecordError(f"trial {trial_id} kept no predictions: {path} does not exist.")
-        return _table(pd.read_parquet, path)
+        return _table(path, PREDICTION_KINDS)
 
     def diagnostics_of(self, ids: Iterable[str]) -> pd.DataFrame:
         """The diagnostics of those of some trials that kept any: id, arm, seed, DIAGNOSTIC_COLUMNS."""
+        import pyarrow as pa
+
         known = {record.id: record for record in self.records}
-        found = []
-        for trial_id in ids:
-            path = trial_folder(self.folder, trial_id) / workspace.DIAGNOSTICS
-            if trial_id in known and path.is_file():
-                record = known[trial_id]
-                found.append(_table(pd.read_parquet, path).assign(id=record.id, arm=record.arm, seed=record.seed))
-        columns = ["id", "arm", "seed", *DIAGNOSTIC_COLUMNS]
-        return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+        places = {trial_id: trial_folder(self.folder, trial_id) / workspace.DIAGNOSTICS for trial_id in ids}
+        found = {key: path for key, path in places.items() if key in known and path.is_file()}
+        tables = [_table(path, DIAGNOSTIC_KINDS) for path in found.values()]
+        if not tables:
+            return pd.DataFrame(columns=["id", "arm", "seed", *DIAGNOSTIC_COLUMNS])
+        of_record = _repeated([known[key] for key in found], [table.num_rows for table in tables])
+        return pd.concat([pd.DataFrame(of_record), pa.concat_tables(tables).to_pandas()], axis="columns")
 
     @cached_property
     def factors(self) -> dict[str, dict[str, Any]]:
@@ -183,13 +191,19 @@ def with_factor_values(frame: pd.DataFrame, factors: Mapping[str, Mapping[str, A
     return frame[[*first, *(name for name in frame.columns if name not in first)]]
 
 
-def _table(reader: Callable[[Path], pd.DataFrame], path: Path) -> pd.DataFrame:
+def _repeated(records: Iterable[Record], rows: Sequence[int]) -> dict[str, np.ndarray]:
+    """The names of each record, as often as it has rows."""
+    listed = list(records)
+    return {name: np.repeat([getattr(record, name) for record in listed], rows) for name in ("id", "arm", "seed")}
+
+
+def _table(path: Path, columns: Mapping[str, Kind]) -> pa.Table:
     try:
-        return reader(path)
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's errors are ValueErrors
+        return read_parquet(reading.read(path), columns)
+    except (OSError, DamagedTableError) as error:
         raise RecordError(
-            f"{path} cannot be read as a table ({str(error).splitlines()[0]}). Remove the folder {path.parent} and run "
-            "the study again: only that trial will run."
+            f"{path} cannot be read as a table ({error}). Remove the folder {path.parent} and run the study again: "
+            "only that trial will run."
         ) from error
 
 
@@ -197,15 +211,17 @@ def _tables(paths: Sequence[Path]) -> pd.DataFrame:
     """CSV files with a header each, as one frame in their order: thousands in the time of some."""
     bodies: dict[bytes, list[bytes]] = {}
     for path in paths:
-        header, _, body = path.read_bytes().partition(b"\n")
+        header, _, body = reading.read(path).partition(b"\n")
         bodies.setdefault(header, []).append(body)
     try:
         if len(bodies) == 1:
             ((header, parts),) = bodies.items()
             return pd.read_csv(io.BytesIO(b"\n".join([header, b"".join(parts)])))
-    except ValueError:
-        pass  # one is no table, and is told by name
-    frames = [_table(pd.read_csv, path) for path in paths]
+        frames = [pd.read_csv(io.BytesIO(reading.read(path))) for path in paths]
+    except ValueError as error:  # pandas' parser errors are: somebody changed a file since it was looked into
+        raise RecordError(
+            f"a {workspace.HISTORY} was changed while it was read ({error}). Read the run again."
+        ) from error
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
@@ -228,53 +244,38 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def load_run(run: Path) -> Run:
-    """Read a results folder, whole or partial, ours or foreign. Raises RecordError if it is none."""
-    if not run.is_dir():
-        raise RecordError(f"no results folder at {run}. `resflow status` lists the runs below results/.")
+    """Read a results folder, whole or partial, ours or foreign. Raises RecordError if it is none.
+
+    What is damaged is left out and told: a record in `broken`, the rest in `faults`.
+    """
     trials, plan, study = run / workspace.TRIALS, run / workspace.PLAN, run / workspace.STUDY
-    if not trials.is_dir() and not plan.is_file():
-        raise RecordError(f"{run} is no results folder: it holds neither plan.csv nor trials/.")
+    try:
+        if not run.is_dir():
+            raise RecordError(f"no results folder at {run}. `resflow status` lists the runs below results/.")
+        if not trials.is_dir() and not plan.is_file():
+            raise RecordError(f"{run} is no results folder: it holds neither plan.csv nor trials/.")
+        workspace.refuse_links_out(run)
+        written, faults = read_study(study) if study.exists() else ({}, [])
+        planned = read_plan(plan) if plan.exists() else pd.DataFrame()
+        folders = sorted(trials.iterdir()) if trials.is_dir() else []
+        faults += [f"{trials} is no folder: no record can be read."] if trials.exists() and not trials.is_dir() else []
+    except OSError as error:
+        raise RecordError(f"{run} cannot be read ({error}). Mend its permissions, or name another folder.") from error
     records, broken = [], {}
-    for folder in sorted(trials.iterdir()) if trials.is_dir() else []:
-        if folder.name.startswith(".") or not folder.is_dir():
-            continue
+    for folder in _trial_folders(folders, planned):
         try:
-            records.append(read_record(folder))
+            record, lost = open_record(folder, tables=len(folders) <= MANY)
         except RecordError as error:
             broken[folder.name] = str(error)
-    return Run(
-        folder=run,
-        records=tuple(records),
-        broken=broken,
-        plan=_read_plan(plan) if plan.is_file() else pd.DataFrame(),
-        study=_read_study(study) if study.is_file() else {},
-    )
+        else:
+            records.append(record)
+            faults += [f"{folder / name} is lost: its record was written with it." for name in lost]
+    return Run(run, tuple(records), broken, planned, written, tuple(faults))
 
 
-def _read_plan(path: Path) -> pd.DataFrame:
-    try:
-        # Labels are text: '1e-4' is no 0.0001, and an arm may be called 'none' or 'NA'.
-        plan = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        raise RecordError(f"{path} cannot be read as a table ({error}). {_PLAN_AGAIN}") from error
-    missing = [name for name in PLAN_KEYS if name not in plan.columns]
-    if missing:
-        raise RecordError(f"{path} lacks the columns {', '.join(missing)}. {_PLAN_AGAIN}")
-    for name in PLAN_NUMBERS:
-        if name in plan.columns:
-            plan[name] = pd.to_numeric(plan[name], errors="coerce")
-    if plan["seed"].isna().any():
-        raise RecordError(f"{path} has a seed that is no number. {_PLAN_AGAIN}")
-    return plan.astype({"seed": int})
-
-
-def _read_study(path: Path) -> dict[str, Any]:
-    from ruamel.yaml import YAML, YAMLError
-
-    try:
-        study = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RecordError(f"{path} is no readable study: {error}") from error
-    if not isinstance(study, dict):
-        raise RecordError(f"{path} is no study: expected a mapping with name, question, factors and arms.")
-    return study
+def _trial_folders(paths: Iterable[Path], plan: pd.DataFrame) -> Iterator[Path]:
+    """Yield what lies where trials do: folders, and whatever else has the name of a planned trial."""
+    ids = set(plan["id"]) if len(plan) else set()
+    for path in paths:
+        if not path.name.startswith(".") and (path.name in ids or path.is_dir()):
+            yield path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +25,12 @@ PICTURES = ("svg", "png", "pdf")
 FORMATS = (*PRINTED, *FRAMES, *PICTURES)
 COLUMN = 3.4  # inches: one column of a two-column paper
 SUFFIXES = {"latex": "tex"}
+LATIN = "\u024f"  # the last letter of the Latin alphabets, as Unicode has them
+LIGATURES = re.compile(r"(?<=-)(?=-)|(?<=')(?=')|(?<=,)(?=,)")  # where two letters would become another one
 
 
 def write_exports(
-    run: Path, formats: Sequence[str], out: Path | None = None, width: float = COLUMN, force: bool = False
+    run: Path | Analysis, formats: Sequence[str], out: Path | None = None, width: float = COLUMN, force: bool = False
 ) -> list[Path]:
     """Write a run in each of the `formats` into `out` (by default its folder exports/); returns the files.
 
@@ -37,7 +40,8 @@ def write_exports(
     for name in formats:
         if name not in FORMATS:
             raise RecordError(f"--format: {one_of(name, FORMATS, 'format')}")
-    analysis, folder = analyse(run), out or run / workspace.EXPORTS
+    analysis = run if isinstance(run, Analysis) else analyse(run)
+    folder = out or analysis.run.folder / workspace.EXPORTS
     contents = {name: content for kind in formats for name, content in _files(analysis, kind, width)}
     if out is not None:
         others = (folder / name for name, content in contents.items() if not atomic.holds(folder / name, content))
@@ -111,26 +115,47 @@ def latex(table: Table) -> str:
     lines = [_tex(cells) + r" \\" for cells in (table.header, *table.rows)]
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
     caption = _escape(f"{table.title}. {table.note}".strip())
+    foreign = any(letter > LATIN for letter in caption + body)
     return (
-        "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n\\caption{" + caption + "}\n"
+        ("% has letters that pdfLaTeX lacks: use lualatex or xelatex\n" if foreign else "")
+        + "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n\\caption{"
+        + caption
+        + "}\n"
         "\\begin{tabular}{" + columns + "}\n" + body + "\n\\end{tabular}\n\\end{table}\n"
     )
 
 
 def _tex(cells: Sequence[str]) -> str:
-    return " & ".join(_escape(cell) for cell in cells)
+    return " & ".join(map(_cell, cells))
 
 
 _TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"−": "$-$", "–": "--", "≥": r"$\geq$", "<": "$<$", ">": "$>$", "±": r"$\pm$", "×": r"$\times$", "…": r"\dots{}"},
-    **{"′": "'", "·": r"$\cdot$"},
+    **{
+        "−": "$-$",
+        "–": r"\textendash{}",
+        "≥": r"$\geq$",
+        "<": "$<$",
+        ">": "$>$",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "…": r"\dots{}",
+    },
+    **{"′": "'", "·": r"$\cdot$", "|": r"\textbar{}", "`": r"\textasciigrave{}"},
 }
 
 
+def _cell(text: str) -> str:
+    """Escape a cell. One that begins a row with [ or * would be an option of the line break before it."""
+    escaped = _escape(text)
+    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
+
+
 def _escape(text: str) -> str:
-    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
+    """Escape text, in composed letters, which LaTeX knows more of."""
+    one_line = " ".join(unicodedata.normalize("NFC", text).split())
+    return LIGATURES.sub("{}", "".join(_TEX.get(letter, letter) for letter in one_line if letter.isprintable()))
 
 
 def _slug(title: str) -> str:

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 
 from resflow.analysis import tuning_curves
 from resflow.analysis.analyse import Analysis
-from resflow.analysis.design import MANY
 from resflow.figures import accuracy, confusion, costs, curves, diagnostics, forest, landscape, tuning
 from resflow.figures.confusion import MOST_CLASSES
 from resflow.figures.style import NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
+from resflow.records.record import PROBE
+from resflow.records.run import MANY
 from resflow.report import test_images
 
 FILES = ("svg", "png")
@@ -153,14 +154,22 @@ def _inside(analysis: Analysis) -> Iterator[Entry]:
     table = analysis.diagnostics
     if table is None or table.empty:
         return
+    probed = _probed(analysis)
     for name, kind, first, title, caption in INSIDE:
         rows = table[table["kind"] == kind]
         epoch = 0 if first else rows.groupby("id")["epoch"].transform("max")
         rows = rows[rows["epoch"] == epoch].dropna(subset=["value"])
         if len(rows):
-            shade = " Lines are means over seeds, shades span them. Of 64 validation images; gradients of a batch."
+            shade = f" Lines are means over seeds, shades span them. Of {probed}; gradients of a batch."
             draw = partial(diagnostics.inside, rows, analysis.design, kind)
             yield Entry(f"inside_{name}", title, caption + shade, draw)
+
+
+def _probed(analysis: Analysis) -> str:
+    """Say how many validation images diagnostics looked at, as far as the records tell."""
+    counts = {record.data.get("validation") for record in analysis.records if record.status == "completed"}
+    numbers = sorted({min(count, PROBE) for count in counts if count is not None})
+    return f"{' or '.join(map(str, numbers))} validation images" if numbers else "validation images"
 
 
 def _landscape(analysis: Analysis) -> Iterator[Entry]:
@@ -222,8 +231,8 @@ def _confusion(analysis: Analysis) -> Iterator[Entry]:
     answers, arms = analysis.predictions, test_images.shown_arms(analysis)
     if answers is None or not arms or arms[0] not in answers.of_arm:
         return
-    table = answers.confusion(arms[0])
-    if len(table) <= MOST_CLASSES:
+    if answers.classes(arms[0]) <= MOST_CLASSES:
+        table = answers.confusion(arms[0])
         yield Entry(
             "confusion",
             f"What {analysis.design.display_name(arms[0])} answers",

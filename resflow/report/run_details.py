@@ -44,12 +44,21 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ("Python", _join(provenance, "python")),
         ("Hardware", _hardware(provenance)),
         ("Git commit", _join(provenance, "git_commit")),
+        ("Unchecked records", _unchecked(analysis)),
         ("Records taken over from", _values(p["taken_over"] for p in provenance if "taken_over" in p)),
         ("Ran", _span(provenance)),
         ("Time of all trials", duration(float(sum(r.seconds for r in records))) if records else ""),
         ("Command", command(analysis)),
     ]
     return [(key, value) for key, value in rows if value]
+
+
+def _unchecked(analysis: Analysis) -> str:
+    """Say how many records have no digests; nothing where all do."""
+    number, total = sum(not record.sealed for record in analysis.records), len(analysis.records)
+    if not number:
+        return ""
+    return f"{number} of {total}: written before records had digests, so only damage that contradicts itself is noticed"
 
 
 def _chance(analysis: Analysis) -> str:

@@ -98,14 +98,13 @@ def hardest(analysis: Analysis) -> Table | None:
     if predictions is None or not arms:
         return None
     best = arms[0]
-    confusion = predictions.confusion(best)
     shares = {arm: predictions.by_class(arm) for arm in arms}
-    names = class_names(analysis, len(confusion))
-    counts = np.bincount(predictions.labels, minlength=len(confusion))
+    names = class_names(analysis, predictions.classes(best))
+    counts = np.bincount(predictions.labels, minlength=len(names))
     order = [int(number) for number in np.argsort(shares[best], kind="stable") if known(float(shares[best][number]))]
     rows = []
     for number_ in order[:HARDEST]:
-        wrong = confusion[number_].copy()
+        wrong = predictions.answers(best, number_)
         wrong[number_] = 0
         taken = int(wrong.argmax())
         rows.append(

@@ -43,7 +43,12 @@ def write_report(run_folder: Path, force: bool = False) -> Path:
     Raises RecordError where the folder holds no run or cannot be written, ResflowError where it holds files of a
     report's names and no report: they are replaced with `force`.
     """
-    analysis = analyse(run_folder)
+    return write_analysis(analyse(run_folder), force)
+
+
+def write_analysis(analysis: Analysis, force: bool = False) -> Path:
+    """Write the report of a run that was analysed. Returns and raises as `write_report`."""
+    run_folder = analysis.run.folder
     figures = draw_figures(analysis)
     page = _page(analysis, figures)
     contents = {

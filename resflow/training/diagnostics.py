@@ -24,10 +24,9 @@ import pandas as pd
 
 from resflow.data.dataset import Dataset
 from resflow.models.layers import BatchNorm
-from resflow.records.record import DIAGNOSTIC_COLUMNS
+from resflow.records.record import DIAGNOSTIC_COLUMNS, PROBE
 from resflow.training.learner import Learner
 
-PROBE = 64  # images
 WATCHED = 40  # epochs whose gradients are kept; of more, evenly spaced ones
 PIXELS = 64 * 64 * 32  # of images that are looked at at a time: all maps of a network are in memory at once
 

@@ -11,6 +11,7 @@ here imports keras-tuner.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from resflow import workspace
+from resflow import reading, workspace
 from resflow.errors import RecordError
 from resflow.records.record import Record
 from resflow.records.run import load_run
@@ -175,6 +176,7 @@ class Phase:
     table: pd.DataFrame  # SEARCH_COLUMNS
     tried: dict[str, list[TriedCandidate]]  # arm -> its candidates by number
     left_out: int = 0
+    faults: tuple[str, ...] = ()  # messages about what of it is damaged
 
     def complete(self, arm: str) -> bool:
         """Return whether every candidate that an arm was allotted has ended."""
@@ -254,11 +256,13 @@ def winners_at_ends(phase: Phase, searched: Mapping[str, Parameter]) -> dict[str
 def read_phase(run: Path) -> Phase | None:
     """Read the tuning phase of a run; None where it has none. Raises RecordError where searches.csv is no table."""
     folder = run / workspace.TUNING
-    if not (folder / workspace.TRIALS).is_dir() and not (folder / workspace.SEARCHES).is_file():
+    if not (folder / workspace.TRIALS).is_dir() and not (folder / workspace.SEARCHES).exists():
         return None
-    records = list(load_run(folder).records) if (folder / workspace.TRIALS).is_dir() else []
-    table = _table(folder / workspace.SEARCHES) if (folder / workspace.SEARCHES).is_file() else _from_records(records)
-    return phase_from_records(table, records)
+    found = load_run(folder) if (folder / workspace.TRIALS).is_dir() else None
+    records = list(found.records) if found else []
+    table = _table(folder / workspace.SEARCHES) if (folder / workspace.SEARCHES).exists() else _from_records(records)
+    faults = [*(f"candidate: {message}" for message in found.broken.values()), *found.faults] if found else []
+    return replace(phase_from_records(table, records), faults=tuple(faults))
 
 
 def phase_from_records(table: pd.DataFrame, records: Iterable[Record]) -> Phase:
@@ -279,11 +283,15 @@ def phase_from_records(table: pd.DataFrame, records: Iterable[Record]) -> Phase:
 
 
 def _table(path: Path) -> pd.DataFrame:
+    text = {"arm": str, "search": str, "space": str, "oracle": str}
     try:
-        table = pd.read_csv(path, dtype={"arm": str, "search": str, "space": str, "oracle": str}, keep_default_na=False)
-        return table[list(SEARCH_COLUMNS)].astype({"allotted": int, "seeds": int, "epochs": int})
-    except (OSError, ValueError, KeyError) as error:
+        table = pd.read_csv(io.BytesIO(reading.read(path)), dtype=text, keep_default_na=False)
+        table = table[list(SEARCH_COLUMNS)].astype({"allotted": int, "seeds": int, "epochs": int})
+    except (OSError, ValueError, KeyError, OverflowError) as error:
         raise RecordError(f"{path} cannot be read as a table ({error}). Run `resflow tune` again.") from error
+    if table["arm"].duplicated().any() or (table[["allotted", "seeds", "epochs"]] < 0).any(axis=None):
+        raise RecordError(f"{path} has an arm twice, or a number below 0. Run `resflow tune` again.")
+    return table
 
 
 def _from_records(records: Sequence[Record]) -> pd.DataFrame:

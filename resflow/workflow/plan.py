@@ -21,7 +21,8 @@ from resflow import atomic, workspace
 from resflow.data.dataset import data_fingerprint, load_dataset, resolve_split
 from resflow.data.sources.open import open_source
 from resflow.errors import RecordError
-from resflow.records.run import PLAN_KEYS, PLAN_NUMBERS, load_run, with_factor_values
+from resflow.records.run import load_run, with_factor_values
+from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS
 from resflow.study import trial
 from resflow.study.level_columns import column_names, with_levels
 from resflow.study.load import Origin, Study, load_study

@@ -1,12 +1,9 @@
 """From records to arms, contrasts and labels: what is compared, what is counted, what must be said."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-from support.fake_run import DEPTH_FACTORS, degrading, trial_id, write_run
+from support.fake_run import DEPTH_FACTORS, degrading, rewrite, rewrite_predictions, trial_id, write_run
 
 from resflow.analysis import seed_statistics, verdicts
 from resflow.analysis.analyse import analyse, labels
@@ -18,15 +15,6 @@ HEADS = {"head": {"linear": "linear", "wide": "wide"}}
 
 def words(analysis):
     return {label.word for label in labels(analysis)}
-
-
-def rewrite(run: Path, arm: str, seed: int, **changes):
-    """Change fields of one record on disk."""
-    path = run / "trials" / trial_id(arm, seed) / "record.json"
-    record = json.loads(path.read_text())
-    for key, value in changes.items():
-        record[key] = {**record[key], **value} if isinstance(value, dict) else value
-    path.write_text(json.dumps(record))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +122,8 @@ def test_chance_is_the_share_of_the_largest_test_class(tmp_path):
     for path in run.glob("trials/*/predictions.parquet"):
         frame = pd.read_parquet(path)
         frame["label"] = np.where(np.arange(len(frame)) < 200, 3, frame["label"] % 3)
-        frame.to_parquet(path)
+        frame["predicted"] = np.where(frame["rank"] == 0, frame["label"], frame["label"] + 1)
+        rewrite_predictions(path.parent, frame)
     largest = max(frame["label"].value_counts()) / len(frame)
     assert analyse(run).chance.level == pytest.approx(largest)
     for path in run.glob("trials/*/predictions.parquet"):

@@ -444,7 +444,7 @@ RECORDS: dict[str, tuple[dict[str, bytes], str, str]] = {
     "a plan with a seed of text": ({"plan.csv": b"id,arm,seed\nx,a,one\n"}, "report run", "seed that is no number"),
     "an empty plan": ({"plan.csv": b""}, "report run", "plan.csv cannot be read"),
     "a study that is no YAML": ({"study.yaml": b"{", "plan.csv": b"id,arm,seed\n"}, "report run", "no readable study"),
-    "a study that is a list": ({"study.yaml": b"- a", "plan.csv": b"id,arm,seed\n"}, "report run", "no study"),
+    "a study that is a list": ({"study.yaml": b"- a", "plan.csv": b"id,arm,seed\n"}, "report run", "expected a map"),
     "a study that runs code": (
         {"study.yaml": b"name: !!python/object/apply:os.system ['touch owned']", "plan.csv": b"id,arm,seed\n"},
         "report run",

@@ -1,20 +1,27 @@
 """What `resflow report --format`, `compare`, `show` and `open` say of runs, and what they refuse."""
 
+import io
 import json
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats as reference
-from support.fake_run import trial_id, write_run
+from support.fake_run import rewrite, trial_id, write_run
 from typer.testing import CliRunner
 
+from resflow import atomic
 from resflow.analysis import seed_statistics
+from resflow.analysis.analyse import analyse
 from resflow.cli import main
 from resflow.errors import RecordError, ResflowError
 from resflow.report import exports, markdown
+from resflow.report.figure_list import list_figures
 from resflow.report.tables import Table
 
 HEADS = {"head": {"linear": "linear", "wide": "wide"}}
@@ -144,3 +151,148 @@ def test_open_opens_the_report_and_makes_it_where_there_is_none(runs, monkeypatc
     assert opened == [(runs[0] / "report.html").resolve().as_uri()]
     monkeypatch.setattr("webbrowser.open", lambda url: False)
     assert "in yours" in said("open", "one")
+
+
+@pytest.mark.parametrize("cell", ["[0.5, 0.75]", "*", "[", "[]x", "*[2em]"])
+def test_a_row_of_latex_is_no_option_of_the_line_break_before_it(cell):
+    text = exports.latex(Table("A", (cell, "y"), ((cell, "1"), ("b", cell)), frozenset()))
+    after = re.findall(r"(?:\\\\|\\toprule|\\midrule)\s*(\S)", text)
+    assert "[" not in after
+    assert "*" not in after
+    assert text.count(cell.replace("_", r"\_")) == 3
+
+
+@given(cells=st.lists(st.text(max_size=12), min_size=2, max_size=2))
+def test_any_text_is_text_to_latex(cells):
+    text = exports.latex(Table("A", ("x", "y"), (tuple(cells),), frozenset()))
+    row = text.split("\\midrule\n")[1].split("\n\\bottomrule")[0].removesuffix(r" \\")
+    assert "\n" not in row
+    plain = re.sub(r"\\(?:text[a-z]+\{\}|dots\{\}|[&%$#_{}])|\$[^$]*\$|\{\}", "", row)
+    assert plain.count("&") == 1  # between the two cells
+    assert not set(plain.replace("&", "")) & set("\\%$#_{}~^|`<>")
+    assert not re.search(r"--|''|,,", row)
+    assert all(letter.isprintable() for letter in row)
+    assert ("lualatex" in text) == any(letter > "\u024f" for letter in row)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "=", "-x", "+"])
+def test_a_cell_of_text_is_no_formula_to_a_spreadsheet(text):
+    frame = pd.DataFrame({"arm": [text, "plain"], "=x": [-1.5, 2.0], "level": ["-0.1", "+5"]})
+    read = pd.read_csv(io.BytesIO(atomic.csv(frame)), dtype=str)
+    assert list(read.columns) == ["arm", "'=x", "level"]
+    assert list(read["arm"]) == ["'" + text.replace("\r", "\n"), "plain"]
+    assert list(read["'=x"]) == ["-1.5", "2"]
+    assert list(read["level"]) == ["-0.1", "+5"]
+
+
+@pytest.mark.parametrize(("validation", "said_of"), [(4, "Of 4 validation images"), (64, "Of 64 "), (900, "Of 64 ")])
+def test_a_caption_counts_the_images_that_were_looked_at(runs, validation, said_of):
+    for seed in (1, 2, 3):
+        for arm in HEADS["head"]:
+            rewrite(runs[0], arm, seed, data={"validation": validation})
+    captions = [entry.caption for _, entry in list_figures(analyse(runs[0])) if entry.name.startswith("inside")]
+    assert captions
+    assert all(said_of in caption for caption in captions)
+
+
+def test_runs_that_cannot_be_read_are_rows_and_the_others_are_reported(runs, capsys):
+    for name, content in (("broken", "{"), ("empty", "")):
+        place = Path("results") / name
+        place.mkdir()
+        (place / "study.yaml").write_text(content)
+    (Path("results/other/plan.csv")).unlink()
+    os.mkfifo("results/other/plan.csv")
+    status = said("status")
+    assert re.search(r"broken .*no results folder", status)
+    assert re.search(r"one +6 +6 completed", status)
+    assert re.search(r"other .*plan.csv is no regular file", status)
+    result = CliRunner().invoke(main.app, ["report"])
+    assert result.exit_code == 2
+    assert "Report: results/one/report.html" in result.stdout
+    assert f"one/{trial_id('wide', 2)}" in said("show", trial_id("wide", 2))
+
+
+def test_what_is_damaged_beside_records_costs_its_own_part_of_the_report(runs):
+    study = runs[0] / "study.yaml"
+    study.write_text(
+        study.read_text().replace("margin:", "margin: wide #").replace("baseline: linear", "baseline: [x]")
+    )
+    (runs[0] / "landscape.csv").write_text("arm,seed,x,y,loss\nwide,1,zero,,1.0\n")
+    (runs[0] / "tuning").mkdir()
+    (runs[0] / "tuning" / "searches.csv").write_text("arm,search\n")
+    (runs[0] / "effects.csv").mkdir()
+    with pytest.raises(RecordError, match=r"cannot write the report .*effects.csv"):
+        said("report", "one")
+    (runs[0] / "effects.csv").rmdir()
+    result = CliRunner().invoke(main.app, ["report", "one"])
+    assert result.exit_code == 0
+    text = (runs[0] / "README.md").read_text()
+    for message in (
+        r"study.yaml:\d+: margin is 'wide', expected a number",
+        r"study.yaml:\d+: baseline is .*, expected text",
+        r"landscape.csv is damaged: row 2 has 'zero' for x",
+        r"searches.csv cannot be read as a table",
+    ):
+        assert re.search(message, result.output.replace("\n", " ")), message
+        assert re.search(message.replace(r"\d+", ".*"), text.replace("\\", ""))
+    assert "linear" in text
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+            f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+        "a: &a [*a]\n",
+        "[" * 100_000,
+        "a: &a {x: 1}\n" + "".join(
+            f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+        "x: " + "y" * 2_000_000,
+    ],
+    ids=["aliases", "itself", "depth", "merges", "size"],
+)  # fmt: skip
+def test_a_study_that_would_fill_the_memory_is_refused(runs, bomb):
+    (runs[0] / "study.yaml").write_text(bomb)
+    for words in (("report", "one"), ("status", "one")):
+        with pytest.raises(RecordError, match="no readable study"):
+            said(*words)
+
+
+@pytest.mark.parametrize("seed", ["1e400", "1.5", "nan", "", "9" * 30, "one", "-inf"])
+def test_a_seed_in_the_plan_that_is_none_is_named_with_its_row(runs, seed):
+    path = runs[0] / "plan.csv"
+    rows = path.read_text().splitlines()
+    cells = rows[2].split(",")
+    path.write_text("\n".join([*rows[:2], ",".join([*cells[:2], seed, *cells[3:]]), *rows[3:]]) + "\n")
+    with pytest.raises(RecordError, match=r"plan.csv has a seed that is no number, in row 3"):
+        said("report", "one")
+
+
+def test_a_link_out_of_a_run_is_refused(runs):
+    (runs[0] / "landscape.csv").symlink_to("/etc/hostname")
+    with pytest.raises(RecordError, match=r"landscape.csv in results/one is a link to /etc/hostname"):
+        said("report", "one")
+
+
+def test_old_records_are_read_and_said_to_be_unchecked(runs):
+    for path in runs[0].glob("trials/*/record.json"):
+        values = json.loads(path.read_text())
+        del values["digests"]
+        path.write_text(json.dumps({**values, "schema_version": 1}))
+    said("report", "one")
+    text = (runs[0] / "README.md").read_text()
+    assert text.count("Unchecked records: 6 of 6") == 1
+    assert "before records had digests" in said("show", f"one/{trial_id('wide', 1)}")
+    said("report", "other")
+    assert "Unchecked" not in (runs[1] / "README.md").read_text()
+    assert "digests" not in said("show", f"other/{trial_id('wide', 5)}")
+
+
+def test_a_metric_that_no_record_has_is_told(runs):
+    path = runs[0] / "study.yaml"
+    path.write_text(path.read_text().replace("metric: test_top1", "metric: test_top7"))
+    result = CliRunner().invoke(main.app, ["report", "one", "-f", "csv"])
+    assert result.exit_code == 0
+    assert "metric is 'test_top7', which no completed trial has" in result.output.replace("\n", " ")

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from support import tiny, work
 
 from resflow.errors import RecordError
+from resflow.records import verification
 from resflow.records.record import (
+    DIAGNOSTIC_COLUMNS,
     HISTORY_COLUMNS,
     PREDICTION_COLUMNS,
     Outcome,
@@ -27,7 +29,7 @@ from resflow.records.run import _table, load_run
 
 EPOCHS = 3
 TRIAL = "0123456789ab"
-FILES = ("record.json", "history.csv", "predictions.parquet")
+FILES = ("record.json", "history.csv", "predictions.parquet", "diagnostics.parquet")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -40,10 +42,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of one record."""
     run = tmp_path_factory.mktemp("run")
     made = work.outcome(replace(tiny.trial(tiny.prepare()), id=TRIAL))
-    history = pd.DataFrame([[float(epoch)] * len(HISTORY_COLUMNS) for epoch in range(EPOCHS)], columns=HISTORY_COLUMNS)
-    predicted = pd.DataFrame([["a.jpg", 1, 1, 0.5, 0]], columns=PREDICTION_COLUMNS)
-    record = made.record.model_copy(update={"epochs_run": EPOCHS})
-    folder = write_record(run, Outcome(record, history, predicted))
+    rows = [[epoch, *[0.1 + 0.2 * epoch] * (len(HISTORY_COLUMNS) - 1)] for epoch in range(1, EPOCHS + 1)]
+    predicted = pd.DataFrame([["a.jpg", 1, 1, 0.5, 0], ["b.jpg", 0, 1, 0.5, 1]], columns=PREDICTION_COLUMNS)
+    inside = pd.DataFrame([["response_sd", "bn", 0, EPOCHS, 0.5]], columns=DIAGNOSTIC_COLUMNS)
+    metrics = {**verification.answer_scores(*(predicted[name].to_numpy() for name in ("label", "rank", "probability")))}
+    data = {"classes": 2, "test": 2, "class_names": ["été", "花"]}
+    record = made.record.model_copy(update={"epochs_run": EPOCHS, "metrics": metrics, "data": data})
+    folder = write_record(run, Outcome(record, pd.DataFrame(rows, columns=HISTORY_COLUMNS), predicted, inside))
     return {name: (folder / name).read_bytes() for name in FILES}
 
 
@@ -96,7 +101,9 @@ def test_a_record_in_another_trials_folder_is_told(whole: dict[str, bytes], tmp_
 def test_any_value_in_a_record_is_understood_or_refused(
     data: st.DataObject, whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    said: dict[str, Any] = json.loads(whole["record.json"])
+    said: dict[str, Any] = json.loads(whole["record.json"]) | {"schema_version": 1}  # which had no digests yet
+    del said["digests"]
+    assert read(written(tmp_path_factory.mktemp("even"), {**whole, "record.json": json.dumps(said).encode()}))
     for name in data.draw(st.lists(st.sampled_from(sorted(said)), max_size=3)):
         said[name] = data.draw(JSON)
     for name in data.draw(st.lists(st.sampled_from(sorted(said)), max_size=2)):
@@ -118,7 +125,7 @@ def test_a_table_of_nonsense_is_told(content: bytes, tmp_path_factory: pytest.Te
     path = tmp_path_factory.mktemp("table") / "predictions.parquet"
     path.write_bytes(b"PAR1" + content + b"PAR1")
     with pytest.raises(RecordError, match="cannot be read as a table"):
-        _table(pd.read_parquet, path)
+        _table(path, verification.PREDICTION_KINDS)
 
 
 def test_a_broken_record_is_one_message_and_the_others_are_read(whole: dict[str, bytes], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
+from resflow.records import verification
 from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, Outcome, Record, write_record
-from resflow.records.run import PLAN_KEYS, PLAN_NUMBERS
+from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS
 from resflow.study.level_columns import column_names
 
 DEPTHS = {"18": 18, "34": 34, "50": 50, "101": 101}
@@ -95,6 +97,27 @@ def write_run(
     return folder
 
 
+def rewrite(run: Path, arm: str, seed: int, **changes: Any) -> None:
+    """Change fields of one record on disk as if it had been written so; scores that its predictions do not give drop
+    these."""
+    folder = run / "trials" / trial_id(arm, seed)
+    values = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    if any(name.startswith("test_") for name in changes.get("metrics", ())):
+        (folder / "predictions.parquet").unlink(missing_ok=True)
+    (folder / "record.json").write_text(json.dumps(verification.sealed(values, folder)), encoding="utf-8")
+
+
+def rewrite_predictions(folder: Path, frame: pd.DataFrame) -> None:
+    """Give a trial's record other predictions, and the scores that they give, as if it had been written so."""
+    frame.to_parquet(folder / "predictions.parquet", index=False)
+    values = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    scores = verification.answer_scores(*(frame[name].to_numpy() for name in ("label", "rank", "probability")))
+    values["metrics"].update(scores)
+    (folder / "record.json").write_text(json.dumps(verification.sealed(values, folder)), encoding="utf-8")
+
+
 def _settings(
     study: Mapping[str, Any], factors: Mapping[str, Mapping[str, Any]], levels: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
@@ -140,8 +163,8 @@ def _outcome(
             "image": [f"image_{index:05d}.jpg" for index in range(TEST)],
             "label": label,
             "predicted": np.where(right, label, (label + 1) % CLASSES),
-            "probability": np.where(right, 0.8, 0.1),
-            "rank": np.where(right, 0, 1),
+            "probability": np.full(TEST, max(test, 0.02)),
+            "rank": np.where(right, 0, np.where(np.arange(TEST) < round((test + 0.3) * TEST), 1, 7)),
         }
     )
     reasons = {
