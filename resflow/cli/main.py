@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from resflow import environment
+from resflow import environment, interruption, scratch
 from resflow.architectures import FAMILIES
 from resflow.cli import bench, inspect, networks, plan, report, study
 from resflow.cli.options import SOURCE_HELP, DataDir, choice
@@ -36,17 +36,19 @@ app.add_typer(inspect.app)
 
 def main() -> None:
     """Run the command line; the user's errors end as one message and exit code 2."""
-    environment.settle_program()
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another: nothing fails for it
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    try:
-        app()
-    except ResflowError as error:
-        from rich.console import Console
+    with interruption.program():
+        environment.settle_program()
+        for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another: nothing fails for it
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        try:
+            with scratch.private_temporary_files():
+                app()
+        except ResflowError as error:
+            from rich.console import Console
 
-        Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
+            Console(stderr=True).print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+            sys.exit(2)
 
 
 @app.callback(invoke_without_command=True)

@@ -80,7 +80,11 @@ def train_one(config: dict[str, Any], job: Job) -> None:
         with tempfile.TemporaryDirectory(prefix="resflow-") as place:
             keep = Path(place) / f"{trial.id}.safetensors"
             outcome = job.work(trial, folder, lambda row: tune.report(dict(row)), keep, storage)
-            ray.get(job.writer.write.remote(outcome))
+            try:
+                ray.get(job.writer.write.remote(outcome))
+            except ray.exceptions.RayTaskError as error:  # the trial has not failed: the same command makes its record
+                tune.report({"refused": str(error.cause)})
+                return
             if keep.is_file():
                 _keep(job.writer, trial.id, keep, logger)
         if trial.candidate is None or trial.epochs == trial.recipe.epochs:  # none goes on from it
