@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ import typer
 
 from resflow import environment, interruption, scratch
 from resflow.architectures import FAMILIES
-from resflow.cli import bench, inspect, networks, plan, report, study
+from resflow.cli import bench, inspect, networks, plan, report, streams, study
 from resflow.cli.options import SOURCE_HELP, DataDir, choice
 from resflow.errors import ResflowError, StudyError
 
@@ -38,9 +37,7 @@ def main() -> None:
     """Run the command line; the user's errors end as one message and exit code 2."""
     with interruption.program():
         environment.settle_program()
-        for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another: nothing fails for it
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")
+        streams.make_robust()
         try:
             with scratch.private_temporary_files():
                 app()

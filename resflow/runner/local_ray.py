@@ -56,7 +56,7 @@ def start(cores: int, options: Mapping[str, Any]) -> Iterator[None]:
             raise
         except Exception as error:  # Ray raises whatever it meets
             _end()
-            raise TrainingError(f"Ray did not start: {first_line(error)} {_explain(session)}") from error
+            raise TrainingError(_explain(error, session)) from error
         try:
             yield
         finally:
@@ -109,7 +109,7 @@ def _session() -> Iterator[tuple[Path, Path]]:
         try:
             process = subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, start_new_session=True)
         except OSError as error:
-            raise TrainingError(f"Ray did not start: {error}. {_explain(session)}") from error
+            raise TrainingError(_explain(error, session)) from error
         try:
             yield session, temporary
         finally:
@@ -195,15 +195,15 @@ def _check_loopback() -> None:
             )
 
 
-def _explain(session: Path) -> str:
+def _explain(error: Exception, session: Path) -> str:
     """Say what kept Ray from starting, as far as this process can see it, and what to do."""
     if causes := list(_causes(session)):
-        return f"{' '.join(causes)} Nothing that has finished is lost: mend it and run the same command again."
+        return f"Ray did not start. {' '.join(causes)} Nothing that has finished is lost: run the same command again."
     said = _last_words(session / "r")
     words = f"Its last words: {said} " if said else ""
     return (
-        f"{words}A machine under heavy load does this: run the same command again when it is calmer. Nothing that "
-        "has finished is lost."
+        f"Ray did not start: {first_line(error)} {words}A machine under heavy load does this: run the same command "
+        "again when it is calmer. Nothing that has finished is lost."
     )
 
 

@@ -101,8 +101,9 @@ def _cluster(address: str) -> Iterator[None]:
             ray.init(address=address, **OPTIONS)
     except (RuntimeError, OSError, OverflowError, ValueError) as error:
         raise TrainingError(
-            f"no Ray cluster answers at {address}: {local_ray.first_line(error)} Start one with "
-            "`ray start --head`, join this machine to it with `ray start --address=HOST:PORT`, or leave --address out to train on this machine. "
+            f"no Ray cluster answers at {address}: {local_ray.first_line(error)} Start one with `ray start --head`, "
+            "join this machine to it with `ray start --address=HOST:PORT`, or leave --address out to train on this "
+            "machine. "
             "A cluster that asks for a token, as one of `ray start` does by itself, wants RAY_AUTH_MODE=token "
             "in this command's environment, and its ~/.ray/auth_token on this machine."
         ) from error
