@@ -5,6 +5,7 @@ The records are the state of a run.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from resflow.training.checkpoints import Storage, checkpoint_place
 from resflow.tuning.phase import SCORE, Searches
 from resflow.weights.saved import trials_to_run
 
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # of a disk
 RETRIES = 3  # of a trial whose worker died; what an exception says is a record at once
 
 
@@ -225,15 +227,19 @@ def _ends_in_order(stop: Stop) -> Iterator[None]:
         except KeyboardInterrupt:
             if not stop.reason:
                 raise
-        except TuneError as error:  # around whatever Tune met
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, ResflowError | OSError):
-                cause = cause.__cause__ or cause.__context__
-            if isinstance(cause, ResflowError):
-                raise cause from error
-            if isinstance(cause, OSError):
+        except (TuneError, OSError) as error:
+            cause = _find_cause(error)
+            if isinstance(cause, OSError) and cause.errno in REFUSALS:
                 raise RecordError(
-                    f"Ray Tune cannot write: {cause}. Free space, then run the same command again: nothing that has "
-                    "finished is lost."
+                    f"the run cannot be written: {cause}. Free space, or choose another folder with --out, then run "
+                    "the same command again: nothing that has finished is lost."
                 ) from error
-            raise
+            raise cause from error
+
+
+def _find_cause(error: BaseException) -> BaseException:
+    """Return what a user can mend among what Tune has wrapped in errors of its own, else the error itself."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ResflowError | OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error

@@ -20,7 +20,7 @@ log = logging.getLogger("resflow.runner")
 ANSWER_S = 10  # that a cluster may take to answer
 OPTIONS: dict[str, Any] = {  # of every ray.init
     "log_to_driver": False,
-    "logging_level": logging.ERROR,
+    "logging_level": logging.CRITICAL,  # what fails stands in records and logs, without the tracebacks of Ray
     "configure_logging": True,
     "runtime_env": {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0", "MPLBACKEND": "agg"}},
 }
