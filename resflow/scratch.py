@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from resflow.errors import ResflowError
@@ -59,10 +59,14 @@ def private_folder(place: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def private_temporary_files() -> Iterator[None]:
-    """Have this process's temporary files lie in a private folder: TensorFlow's copies of functions among them."""
+    """Have this process's temporary files lie in a private folder: TensorFlow's copies of functions among them.
+
+    Where none can be made they lie where Python puts them: who only asks for help needs none.
+    """
     before = tempfile.tempdir
-    with private_folder() as folder:
-        tempfile.tempdir = str(folder)
+    with ExitStack() as stack:
+        with suppress(ResflowError):
+            tempfile.tempdir = str(stack.enter_context(private_folder()))
         try:
             yield
         finally:

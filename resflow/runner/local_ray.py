@@ -47,15 +47,13 @@ def start(cores: int, options: Mapping[str, Any]) -> Iterator[None]:
                     address="local", num_cpus=cores, include_dashboard=False, _temp_dir=str(session / "r"), **options
                 )
             _check_loopback()
-        except SystemExit as error:  # Ray's own answer to SIGTERM, while it starts
+        except BaseException as error:
             _end()
-            signal.raise_signal(signal.SIGTERM)
-            raise KeyboardInterrupt from error
-        except ResflowError:
-            _end()
-            raise
-        except Exception as error:  # Ray raises whatever it meets
-            _end()
+            if isinstance(error, SystemExit):  # Ray's own answer to SIGTERM, while it starts
+                signal.raise_signal(signal.SIGTERM)
+                raise KeyboardInterrupt from error
+            if isinstance(error, ResflowError) or not isinstance(error, Exception):
+                raise
             raise TrainingError(_explain(error, session)) from error
         try:
             yield
@@ -115,7 +113,8 @@ def _session() -> Iterator[tuple[Path, Path]]:
         finally:
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(CLEANUP_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(CLEANUP_S)
 
 
 @contextmanager
