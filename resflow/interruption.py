@@ -53,7 +53,7 @@ def program() -> Iterator[None]:
     It ends without the interpreter's own farewell: threads of TensorFlow, Ray and Arrow that still run then crash it.
     """
     if not _state.is_program:
-        _install(signal.SIG_IGN)  # of nohup, or of a job in the background: it stays
+        _install()
         signal.signal(signal.SIGALRM, _insist)
         _state.is_program = True
     try:
@@ -91,9 +91,10 @@ def listening(listener: Listener) -> Iterator[None]:
             _state.received = None
 
 
-def _install(*passing: Any) -> dict[signal.Signals, Any]:
+def _install() -> dict[signal.Signals, Any]:
+    """Take the signals over and return who had them. What nohup or a shell has had ignored stays ignored."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    before = {number: handler for number, handler in before.items() if handler not in passing}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in before:
         signal.signal(number, _handle)
     return before

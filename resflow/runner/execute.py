@@ -223,7 +223,7 @@ def _ends_in_order(stop: Stop) -> Iterator[None]:
         try:
             yield
         except ray_session.RayDied as death:
-            stop.reason = str(death)
+            stop.reason = stop.reason or str(death)  # a signal to the whole group ends Ray as well
         except KeyboardInterrupt:
             if not stop.reason:
                 raise
