@@ -8,6 +8,7 @@ import resource
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def listening_addresses(pids: list[int]) -> set[str]:
 @dataclass
 class Seen:
     session: Path
+    temporary: Path  # of its workers
     addresses: set[str]
     modes: list[int]  # of its folder and its token
     processes: int
@@ -84,7 +86,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seen, Path]:
                 )
             ]
             modes = [stat.S_IMODE(place.stat().st_mode) for place in (session, session / "token")]
-            found = Seen(session, listening_addresses([os.getpid(), *pids]), modes, len(pids), strangers)
+            temporary = Path(ray.get(ray.remote(num_cpus=0)(tempfile.gettempdir).remote()))
+            found = Seen(session, temporary, listening_addresses([os.getpid(), *pids]), modes, len(pids), strangers)
         assert os.environ["RAY_AUTH_MODE"] == "disabled"  # as the user has it
     return found, home
 
@@ -97,6 +100,7 @@ def test_it_listens_on_the_loopback_alone(seen: tuple[Seen, Path]) -> None:
 
 def test_its_files_and_its_token_are_its_owners_alone(seen: tuple[Seen, Path]) -> None:
     assert seen[0].modes == [0o700, 0o600]
+    assert seen[0].temporary.is_relative_to(seen[0].session)
     assert list(seen[1].iterdir()) == []  # no token, nor anything else, in the home
 
 
@@ -131,6 +135,22 @@ def test_nothing_is_left_when_its_driver_was_killed(tmp_path: Path, monkeypatch:
     assert janitor.list_processes(str(session)) == []
     assert not session.exists()
     assert list(deep.iterdir()) == []
+
+
+def test_a_worker_of_a_cluster_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    body = (
+        "import tempfile\n"
+        "from resflow.runner import worker\n"
+        "for _ in range(2):\n"  # trials
+        "    worker._keep_temporary_files_private()\n"
+        "    print(tempfile.gettempdir())\n"
+    )
+    variables = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", body], env=variables, capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first == second
+    assert Path(first).parent == tmp_path
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_control_process_that_dies_ends_the_run_soon(tmp_path: Path) -> None:
