@@ -41,7 +41,7 @@ def start(cores: int, options: Mapping[str, Any]) -> Iterator[None]:
     """Start Ray here, and end it. Raises TrainingError where it does not start."""
     with _session() as (session, temporary):
         try:
-            with elsewhere(), _surroundings(session, temporary), _own_handler():
+            with elsewhere(), _surroundings(session, temporary), own_handler():
                 # address: never somebody's cluster that RAY_ADDRESS or `ray start` left to be found
                 ray.init(
                     address="local", num_cpus=cores, include_dashboard=False, _temp_dir=str(session / "r"), **options
@@ -73,9 +73,10 @@ def find_dead() -> str | None:
 
 def _end() -> None:
     """Shut Ray down. Where a process of its own has died it would wait for it: the others are ended first."""
-    if find_dead():
-        ray._private.worker._global_node.kill_all_processes(check_alive=False)
-    ray.shutdown()
+    with own_handler():
+        if find_dead():
+            ray._private.worker._global_node.kill_all_processes(check_alive=False)
+        ray.shutdown()
 
 
 @contextmanager
@@ -153,8 +154,8 @@ def _surroundings(session: Path, temporary: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _own_handler() -> Iterator[None]:
-    """Have SIGTERM do afterwards what it did before: Ray takes it for itself when it starts."""
+def own_handler() -> Iterator[None]:
+    """Have SIGTERM do afterwards what it did before: Ray takes it when it starts, and drops it when it ends."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -97,7 +97,7 @@ def _cluster(address: str) -> Iterator[None]:
         if address != "auto":  # Ray itself asks for minutes before it gives up, and then ends the process
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-        with local_ray.elsewhere():
+        with local_ray.elsewhere(), local_ray.own_handler():
             ray.init(address=address, **OPTIONS)
     except (RuntimeError, OSError, OverflowError, ValueError) as error:
         raise TrainingError(
@@ -110,4 +110,5 @@ def _cluster(address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        with local_ray.own_handler():
+            ray.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -65,7 +66,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seen, Path]:
         patch.setenv("HOME", str(home))
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        heard = list[int]()
+        before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
         with local_ray.start(1, ray_session.OPTIONS):
+            signal.raise_signal(signal.SIGTERM)
             writer = start_beside_driver(RecordWriter, "run", str(tmp_path_factory.mktemp("state")))
             ray.get(writer.log.remote("trial", "a line"))
             session = Path(ray.get_runtime_context().get_temp_dir()).parent
@@ -89,6 +93,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seen, Path]:
             temporary = Path(ray.get(ray.remote(num_cpus=0)(tempfile.gettempdir).remote()))
             found = Seen(session, temporary, listening_addresses([os.getpid(), *pids]), modes, len(pids), strangers)
         assert os.environ["RAY_AUTH_MODE"] == "disabled"  # as the user has it
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == 2 * [signal.SIGTERM]  # while it runs and afterwards
+        signal.signal(signal.SIGTERM, before)
     return found, home
 
 
