@@ -26,14 +26,14 @@ import pandas as pd
 
 from resflow.bench import process
 from resflow.bench.contest import Say
-from resflow.bench.disturbances import CLOCK, KINDS, MARK, RECORD_CUT, CannotError, Running, find_marked
+from resflow.bench.disturbances import CLOCK, KINDS, MARK, PIPE, RECORD_CUT, CannotError, Running, find_marked
 from resflow.errors import RecordError, ResflowError
 from resflow.records import run as runs
 from resflow.records.record import Record, read_record
 from resflow.workspace import trial_folder
 
 STUDY = Path(__file__).with_name("chaos.yaml")
-MAIN = "from resflow.cli.main import main; main()"
+MAIN = "from resflow.__main__ import main; main()"
 PATIENCE_S = 45  # of the watchdog; a busy machine takes more than 15 to start TensorFlow
 LONGEST_S = 600  # that one command may take; longer is stuck
 DISK_MB = 200
@@ -176,7 +176,8 @@ class Campaign:
         A kind whose moment did not come goes back to the front of `order`.
         """
         start = time.monotonic()
-        running = self._start(name, self.study, faked=kind == CLOCK and bool(shutil.which("faketime")))
+        faked = kind == CLOCK and bool(shutil.which("faketime"))
+        running = self._start(name, self.study, faked, piped=kind == PIPE)
         code = -1
         try:
             with suppress(subprocess.TimeoutExpired):
@@ -200,7 +201,7 @@ class Campaign:
         self.tally.left_behind += _end(running)
         return code == 0
 
-    def _start(self, name: str, words: Sequence[str], faked: bool = False) -> Running:
+    def _start(self, name: str, words: Sequence[str], faked: bool = False, piped: bool = False) -> Running:
         mark = uuid.uuid4().hex
         command = [sys.executable, "-c", MAIN, *words, *(["--out", name] if words[0] == "study" else [])]
         variables = {**process.environment(), MARK: mark, "RESFLOW_PATIENCE_S": str(PATIENCE_S)}
@@ -211,8 +212,9 @@ class Campaign:
             variables |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
             command = ["faketime", "-f", "+0d", *command]
         with (self.place.parent / "last.log").open("wb") as log:
+            out = subprocess.PIPE if piped else log  # a run says less than a pipe holds
             driver = subprocess.Popen(
-                command, cwd=self.place, env=variables, stdout=log, stderr=log, start_new_session=True
+                command, cwd=self.place, env=variables, stdout=out, stderr=log, start_new_session=True
             )
         return Running(driver, mark, self.place, self.place / name)
 

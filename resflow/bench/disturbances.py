@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "RESFLOW_CHAOS"  # an environment variable by which a run's processes are found
-RECORD_CUT, CLOCK = "record cut", "clock jumps"
-TRAINS, RAYLET = "ray::ImplicitFunc", "/raylet"  # in the command lines of Ray's processes
+RECORD_CUT, CLOCK, PIPE = "record cut", "clock jumps", "broken pipe"
+TRAINS, WRITES, RAYLET, GCS = "ray::ImplicitFunc", "ray::RecordWriter", "/raylet ", "/gcs_server "  # in command lines
 
 
 class CannotError(Exception):
@@ -37,6 +37,9 @@ class Running:
         return [pid for pid, line in find_marked(self.mark).items() if text in line]
 
 
+Disturbance = Callable[[Running, random.Random], None]
+
+
 def find_marked(mark: str) -> dict[int, str]:
     """Return the command line of each living process that inherited a mark, by the process's id."""
     lines = {}
@@ -54,10 +57,6 @@ def _signal_one(running: Running, number: signal.Signals, text: str, draw: rando
             os.kill(draw.choice(sorted(pids)), number)
 
 
-def _kill_worker(running: Running, draw: random.Random) -> None:
-    _signal_one(running, signal.SIGKILL, TRAINS, draw)
-
-
 def _hang_worker(running: Running, draw: random.Random) -> None:
     _signal_one(running, signal.SIGSTOP, TRAINS, draw)
 
@@ -71,16 +70,23 @@ def _take_memory(running: Running, draw: random.Random) -> None:
             resource.prlimit(pid, resource.RLIMIT_AS, (bound, bound))
 
 
-def _kill_raylet(running: Running, draw: random.Random) -> None:
-    _signal_one(running, signal.SIGKILL, RAYLET, draw)
+def _kill_one(text: str) -> Disturbance:
+    """Return a disturbance that kills one process whose command line holds a text."""
+    return lambda running, draw: _signal_one(running, signal.SIGKILL, text, draw)
 
 
 def _kill_driver(running: Running, draw: random.Random) -> None:
     running.driver.kill()
 
 
-def _terminate_driver(running: Running, draw: random.Random) -> None:
-    running.driver.terminate()
+def _send(number: signal.Signals) -> Disturbance:
+    """Return a disturbance that sends a signal to the driver alone."""
+    return lambda running, draw: running.driver.send_signal(number)
+
+
+def _send_to_all(number: signal.Signals) -> Disturbance:
+    """Return a disturbance that sends a signal to the driver's whole group, as a terminal does."""
+    return lambda running, draw: os.killpg(running.driver.pid, number)
 
 
 def _interrupt_twice(running: Running, draw: random.Random) -> None:
@@ -118,6 +124,20 @@ def _fill_disk(running: Running, draw: random.Random) -> None:
     filler.unlink()
 
 
+def _limit_file_size(running: Running, draw: random.Random) -> None:
+    """Let no process of the run write a file beyond a few kilobytes any more."""
+    bound = draw.randrange(20_000)
+    for pid in find_marked(running.mark):
+        with suppress(OSError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (bound, bound))
+
+
+def _close_pipe(running: Running, draw: random.Random) -> None:
+    """Stop reading what the command prints, as `| head` does."""
+    assert running.driver.stdout is not None
+    running.driver.stdout.close()
+
+
 def _remount_read_only(running: Running, draw: random.Random) -> None:
     if not os.path.ismount(running.place):
         raise CannotError("a disk of its own can be mounted by root alone")
@@ -134,12 +154,18 @@ def _set_clock(running: Running, draw: random.Random) -> None:
     (running.place / "clock").write_text(f"{days:+d}d\n")
 
 
-KINDS: dict[str, Callable[[Running, random.Random], None]] = {
+KINDS: dict[str, Disturbance] = {
     "driver killed": _kill_driver,
-    "worker killed": _kill_worker,
-    "raylet killed": _kill_raylet,
-    "SIGTERM": _terminate_driver,
+    "worker killed": _kill_one(TRAINS),
+    "raylet killed": _kill_one(RAYLET),
+    "gcs killed": _kill_one(GCS),
+    "record writer killed": _kill_one(WRITES),
+    "Ctrl-C": _send_to_all(signal.SIGINT),
     "Ctrl-C twice": _interrupt_twice,
+    "SIGTERM": _send(signal.SIGTERM),
+    "terminal closed": _send_to_all(signal.SIGHUP),
+    PIPE: _close_pipe,
+    "file size limit": _limit_file_size,
     "worker hangs": _hang_worker,
     "worker out of memory": _take_memory,
     "disk full": _fill_disk,

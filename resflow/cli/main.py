@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from resflow import atomic, environment
+from resflow import atomic, environment, interruption, scratch
 from resflow.architectures import FAMILIES
-from resflow.cli import bench, inspect, networks, plan, report, study
+from resflow.cli import bench, inspect, networks, plan, report, streams, study
 from resflow.cli.options import SOURCE_HELP, DataDir, Force, choice
 from resflow.cli.terminal import guard, one_line
 from resflow.errors import ResflowError, StudyError
@@ -37,15 +37,18 @@ app.add_typer(inspect.app)
 
 def main() -> None:
     """Run the command line; the user's errors end as one message and exit code 2."""
-    environment.settle_program()
-    guard()
-    try:
-        app()
-    except ResflowError as error:
-        from resflow.cli.console import say_error
+    with interruption.program():
+        environment.settle_program()
+        streams.make_robust()
+        guard()
+        try:
+            with scratch.private_temporary_files():
+                app()
+        except ResflowError as error:
+            from resflow.cli.console import say_error
 
-        say_error(f"Error: {error}")
-        sys.exit(2)
+            say_error(f"Error: {error}")
+            sys.exit(2)
 
 
 @app.callback(invoke_without_command=True)

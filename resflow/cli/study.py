@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resflow import interruption
 from resflow.cli import plan as plan_command
 from resflow.cli.options import (
     Address,
@@ -72,8 +71,7 @@ def study(
         plan_command.show(plan)
         check_plan(plan, storage, address)
     else:
-        with _interruptible():
-            _conclude(run_plan(plan, options, TerminalReporter()))
+        _conclude(run_plan(plan, options, TerminalReporter()))
 
 
 @app.command(epilog="Example: resflow tune tuned_depth --profile demo")
@@ -105,8 +103,7 @@ def tune(
     loaded = load_study(name, profile, parse_settings(set_), seeds=seeds)
     check_tunable(loaded)
     plan = make_plan(loaded, data, data_dir, out, gpus=cluster_gpus(address))
-    with _interruptible():
-        _conclude_search(tune_plan(plan, options, TerminalReporter()))
+    _conclude_search(tune_plan(plan, options, TerminalReporter()))
     say(f"Go on with: {shlex.join(['resflow', 'study', *[word for word in sys.argv[2:] if word != '--fresh']])}")
 
 
@@ -126,26 +123,8 @@ def retry(
     from resflow.workflow.run import RunOptions, retry_run
 
     options = RunOptions(time_budget, max_failures, storage, address)
-    with _interruptible():
-        folder = workspace.run_folder(run)
-        _conclude(retry_run(folder, diverged=diverged, data_dir=data_dir, options=options, reporter=TerminalReporter()))
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Turn a second Ctrl-C into one line and exit code 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        from resflow.cli.console import say
-
-        say(f"Stopped. Go on with: {_same_command()}")
-        raise typer.Exit(130) from None
-
-
-def _same_command() -> str:
-    words = [word for word in sys.argv[1:] if word != "--fresh"]  # what is done is not to be done again
-    return shlex.join(["resflow", *words])
+    folder = workspace.run_folder(run)
+    _conclude(retry_run(folder, diverged=diverged, data_dir=data_dir, options=options, reporter=TerminalReporter()))
 
 
 def _conclude_search(result: RunResult) -> None:
@@ -153,7 +132,8 @@ def _conclude_search(result: RunResult) -> None:
 
     if result.searching:
         why = f"Stopped: {result.stopped}. " if result.stopped else ""
-        say(f"{why}The search of {', '.join(result.searching)} is not complete. Go on with: {_same_command()}")
+        arms = ", ".join(result.searching)
+        say(f"{why}The search of {arms} is not complete. Go on with: {interruption.command_to_go_on()}")
         raise typer.Exit(1)
 
 
@@ -183,7 +163,7 @@ def _conclude(result: RunResult) -> None:
         )
     if result.missing:
         why = f"Stopped: {result.stopped}. " if result.stopped else ""
-        say(f"{why}{many(result.missing, 'trial')} without a record yet. Go on with: {_same_command()}")
+        say(f"{why}{many(result.missing, 'trial')} without a record yet. Go on with: {interruption.command_to_go_on()}")
     say(f"Report: {result.report}")
     statuses = {record.status for record in result.records}
     if result.records and "completed" not in statuses and not result.missing:

@@ -8,7 +8,6 @@ Rich writes past it, since its colours are such sequences, and lets nothing thro
 
 from __future__ import annotations
 
-import io
 import re
 import sys
 from collections.abc import Iterable
@@ -53,11 +52,9 @@ class PrintableStream:
 
 
 def guard() -> None:
-    """Put a PrintableStream before stdout and stderr, and have letters that a terminal lacks replaced."""
+    """Put a PrintableStream before stdout and stderr."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
         if stream is not None and not isinstance(stream, PrintableStream):
             setattr(sys, name, cast("Any", PrintableStream(stream)))
 

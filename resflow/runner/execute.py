@@ -5,17 +5,21 @@ The records are the state of a run.
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler
 
 from resflow import atomic, provenance, workspace
+from resflow.errors import RecordError, ResflowError
 from resflow.records.record import Record
 from resflow.records.run import finished_records
 from resflow.runner import file_transfer, ray_session, tune_adapters, worker
@@ -30,6 +34,7 @@ from resflow.training.checkpoints import Storage, checkpoint_place
 from resflow.tuning.phase import SCORE, Searches
 from resflow.weights.saved import trials_to_run
 
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # of a disk
 RETRIES = 3  # of a trial whose worker died; what an exception says is a record at once
 
 
@@ -161,12 +166,14 @@ def _run(
     work: Work,
 ) -> list[Record]:
     """Have Tune run the trials that a schedule hands out."""
+    if stop.due():
+        return []
     source, like = schedule.source, schedule.like
     run, state, address = place.run, place.state, place.address
     progress = Progress(source.trials, source.total)
     watcher = tune_adapters.Watcher(run, progress, show, stop, Storage(place.checkpoints).remove)
     resources = TrialResources.from_trial(like[0])
-    with ray_session.connect(resources, address), stop.on_signals():
+    with _ends_in_order(stop), ray_session.connect(resources, address):
         job = worker.Job(
             make=schedule.make,
             folders={trial.fingerprint: str(folders[trial.id].absolute()) for trial in like},
@@ -201,4 +208,38 @@ def _run(
             ),
         )
         tuner.fit()
+        if watcher.refusal:
+            raise watcher.refusal
     return list(progress.done.values())
+
+
+@contextmanager
+def _ends_in_order(stop: Stop) -> Iterator[None]:
+    """Turn what ends a run from outside into the reason of its Stop: a signal, or the death of Ray.
+
+    Raises RecordError where a disk refuses what Tune or the driver write.
+    """
+    with stop.on_signals():
+        try:
+            yield
+        except ray_session.RayDied as death:
+            stop.reason = stop.reason or str(death)  # a signal to the whole group ends Ray as well
+        except KeyboardInterrupt:
+            if not stop.reason:
+                raise
+        except (TuneError, OSError) as error:
+            cause = _find_cause(error)
+            if isinstance(cause, OSError) and cause.errno in REFUSALS:
+                raise RecordError(
+                    f"the run cannot be written: {cause}. Free space, or choose another folder with --out, then run "
+                    "the same command again: nothing that has finished is lost."
+                ) from error
+            raise cause from error
+
+
+def _find_cause(error: BaseException) -> BaseException:
+    """Return what a user can mend among what Tune has wrapped in errors of its own, else the error itself."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ResflowError | OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import socket
@@ -12,15 +11,16 @@ from typing import Any
 
 import ray
 
-from resflow import provenance, workspace
+from resflow import provenance
 from resflow.errors import TrainingError
+from resflow.runner import local_ray
 from resflow.study.resources import TrialResources
 
 log = logging.getLogger("resflow.runner")
 ANSWER_S = 10  # that a cluster may take to answer
 OPTIONS: dict[str, Any] = {  # of every ray.init
     "log_to_driver": False,
-    "logging_level": logging.ERROR,
+    "logging_level": logging.CRITICAL,  # what fails stands in records and logs, without the tracebacks of Ray
     "configure_logging": True,
     "runtime_env": {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0", "MPLBACKEND": "agg"}},
 }
@@ -35,6 +35,16 @@ def check_address(address: str) -> None:
         )
 
 
+class RayDied(BaseException):
+    """The death of a process of Ray's. No Exception: Tune would tidy up, and ask Ray for it."""
+
+
+def check_alive() -> None:
+    """Raise RayDied where a process of a Ray that was started here has died. Ray ends this one a minute later."""
+    if name := local_ray.find_dead():
+        raise RayDied(f"Ray's process {name} has died")
+
+
 @contextmanager
 def connect(resources: TrialResources, address: str | None = None) -> Iterator[None]:
     """Start Ray here, or join the cluster at `address`. Raises TrainingError where no trial could ever start."""
@@ -44,7 +54,7 @@ def connect(resources: TrialResources, address: str | None = None) -> Iterator[N
             f"a trial asks for {resources.cpus:g} CPUs, this machine has {cores}: lower it with --set threads={cores} "
             "(and cpus, where the study sets it)."
         )
-    with _cluster(address) if address else _local(cores):
+    with _cluster(address) if address else local_ray.start(cores, OPTIONS):
         nodes = node_resources()
         if not resources.places(nodes):
             _report_shortage(resources, nodes, address)
@@ -58,7 +68,7 @@ def node_resources() -> list[dict[str, float]]:
 
 def visible_resources(address: str | None = None) -> dict[str, float]:
     """Return the resources that Ray sees on this machine, where it is started, or in a cluster; memory in bytes."""
-    with _cluster(address) if address else _local(provenance.count_processors()):
+    with _cluster(address) if address else local_ray.start(provenance.count_processors(), OPTIONS):
         return {key: float(value) for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU", "memory")}
 
 
@@ -81,55 +91,24 @@ def _report_shortage(resources: TrialResources, nodes: list[dict[str, float]], a
 
 
 @contextmanager
-def _local(cores: int) -> Iterator[None]:
-    try:
-        # address: never somebody's cluster that RAY_ADDRESS or `ray start` left to be found
-        with _elsewhere():
-            ray.init(address="local", num_cpus=cores, include_dashboard=False, **OPTIONS)
-    except (RuntimeError, OSError) as error:
-        raise TrainingError(
-            f"Ray did not start: {_first_line(error)} A machine under heavy load, a full disk or a full /tmp does "
-            "this; run the same command again when it is calmer: nothing that has finished is lost."
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
 def _cluster(address: str) -> Iterator[None]:
     check_address(address)
     try:
         if address != "auto":  # Ray itself asks for minutes before it gives up, and then ends the process
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-        with _elsewhere():
+        with local_ray.elsewhere(), local_ray.own_handler():
             ray.init(address=address, **OPTIONS)
     except (RuntimeError, OSError, OverflowError, ValueError) as error:
         raise TrainingError(
-            f"no Ray cluster answers at {address}: {_first_line(error)} Start one with `ray start --head`, join this "
-            "machine to it with `ray start --address=HOST:PORT`, or leave --address out to train on this machine. "
+            f"no Ray cluster answers at {address}: {local_ray.first_line(error)} Start one with `ray start --head`, "
+            "join this machine to it with `ray start --address=HOST:PORT`, or leave --address out to train on this "
+            "machine. "
             "A cluster that asks for a token, as one of `ray start` does by itself, wants RAY_AUTH_MODE=token "
             "in this command's environment, and its ~/.ray/auth_token on this machine."
         ) from error
     try:
         yield
     finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _elsewhere() -> Iterator[None]:
-    """Stand in an empty folder: Ray has every worker look for modules first in the one where it was started.
-
-    A file of the user's that is called like a package, `keras.py` say, would be imported in its place.
-    """
-    folder = workspace.cache(workspace.EMPTY)  # stays: Ray's processes stand in it
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.chdir(folder):
-        yield
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        with local_ray.own_handler():
+            ray.shutdown()

@@ -6,18 +6,15 @@ import json
 import os
 import re
 import signal
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from resflow import provenance, workspace
+from resflow import interruption, provenance, workspace
 from resflow.errors import RecordError, StudyError
 
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -59,26 +56,17 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Ctrl-C or SIGTERM stops in order; the second one stops now, by KeyboardInterrupt.
+        """Stop in order at the first Ctrl-C, SIGTERM or SIGHUP; the next one is not waited for.
 
-        Signals reach the main thread alone: in another one, as of a notebook's executor, nothing changes.
+        Raises KeyboardInterrupt where the program was asked to end before.
         """
-        if threading.current_thread() is not threading.main_thread():
+        with interruption.listening(self._hear):
             yield
-            return
 
-        def handle(number: int, frame: Any) -> None:
-            if self.reason.startswith("interrupted"):
-                raise KeyboardInterrupt
-            self.reason = f"interrupted by {signal.Signals(number).name}"
-            print("\nStopping: what is being written is finished. Ctrl-C again stops now.", file=sys.stderr, flush=True)
-
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _hear(self, number: signal.Signals) -> None:
+        self.reason = f"interrupted by {number.name}"
+        with suppress(OSError):  # the terminal may be closed
+            os.write(2, b"\nStopping: what is being written is finished. Ctrl-C again stops now.\n")
 
 
 @contextmanager

@@ -45,6 +45,7 @@ class TrialSearcher(Searcher):
     def __init__(self, source: TrialSource, resources: TrialResources, cluster: bool = False) -> None:
         super().__init__()
         self.source, self.resources, self.cluster = source, resources, cluster
+        self.places: int | None = None  # for trials that run at a time
         self.trial_ids: dict[str, str] = {}  # by Tune's own
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
@@ -53,9 +54,10 @@ class TrialSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         if not len(self.source):
             return Searcher.FINISHED
-        places = self.resources.places(ray_session.node_resources())
-        if self.cluster:
-            places = max(places + 1, places * 3 // 2)
+        ray_session.check_alive()
+        if self.places is None or self.cluster:  # where machines join and leave
+            self.places = self.resources.places(ray_session.node_resources())
+        places = max(self.places + 1, self.places * 3 // 2) if self.cluster else self.places
         if len(self.source.running) >= places:
             return None
         trial = self.source.next()
@@ -127,6 +129,7 @@ class Watcher(Callback):
         self.trials = progress.trials
         self.rows: dict[str, dict[int, dict[str, float]]] = {}  # of running candidates: epoch -> a row of the history
         self.watchdog = Watchdog(progress.trials)
+        self.refusal: RecordError | None = None  # of a record by the disk
         self.hung: dict[str, float] = {}  # seconds of silence, of trials whose worker was killed for it
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -138,6 +141,9 @@ class Watcher(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self.watchdog.reset(trial.config["trial"])
+        if "refused" in result:
+            self.refusal = RecordError(result["refused"])
+            self.stop.reason = "a record cannot be written"
         if "epoch" in result and "status" not in result:
             self._keep_row(trial.config["trial"], result)
         self.show(self.progress)
@@ -147,6 +153,9 @@ class Watcher(Callback):
         if self.trials[trial_id].candidate and result.keys() >= set(HISTORY_COLUMNS):
             row = {name: result[name] for name in HISTORY_COLUMNS}
             self.rows.setdefault(trial_id, {})[int(row["epoch"])] = row
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        ray_session.check_alive()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         overdue = self.watchdog.find_overdue()

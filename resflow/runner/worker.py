@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import logging
 import os
 import tempfile
@@ -13,10 +15,10 @@ from typing import Any
 import ray
 from ray import tune
 
-from resflow import environment, provenance, workspace
+from resflow import environment, provenance, scratch, workspace
 from resflow.errors import ResflowError, TrainingError
 from resflow.records.record import Outcome
-from resflow.runner import file_transfer
+from resflow.runner import file_transfer, janitor
 from resflow.runner.record_writer import LogForwarder
 from resflow.study.resources import TrialResources
 from resflow.study.trial import Trial
@@ -61,6 +63,7 @@ class Job:
 def train_one(config: dict[str, Any], job: Job) -> None:
     """Run one trial and send its results to the writer: the outcome, the network to be kept, the log."""
     environment.settle_program()  # in a cluster the variables are those of the machine's own raylet
+    _keep_temporary_files_private()
     trial = job.make(config)
     forwarder, logger = LogForwarder(job.writer, trial.id), logging.getLogger("resflow")
     logger.setLevel(logging.INFO)
@@ -80,7 +83,11 @@ def train_one(config: dict[str, Any], job: Job) -> None:
         with tempfile.TemporaryDirectory(prefix="resflow-") as place:
             keep = Path(place) / f"{trial.id}.safetensors"
             outcome = job.work(trial, folder, lambda row: tune.report(dict(row)), keep, storage)
-            ray.get(job.writer.write.remote(outcome))
+            try:
+                ray.get(job.writer.write.remote(outcome))
+            except ray.exceptions.RayTaskError as error:  # the trial has not failed: the same command makes its record
+                tune.report({"refused": str(error.cause)})
+                return
             if keep.is_file():
                 _keep(job.writer, trial.id, keep, logger)
         if trial.candidate is None or trial.epochs == trial.recipe.epochs:  # none goes on from it
@@ -110,6 +117,15 @@ def _check_versions(driver: Mapping[str, str], node: str) -> None:
                 f"{node} has {package} {versions.get(package)}, the driver {driver.get(package)}: their results would "
                 "not compare. Install the same version on every machine of the cluster."
             )
+
+
+@functools.cache  # once a process
+def _keep_temporary_files_private() -> None:
+    """Give a worker of a cluster a folder for its temporary files; in a local session it has one already."""
+    if janitor.SESSION not in os.environ:
+        folder = scratch.private_temporary_files()
+        folder.__enter__()
+        atexit.register(folder.__exit__, None, None, None)
 
 
 _configured: list[Any] = []  # the execution spec of this worker process

@@ -128,7 +128,7 @@ def run_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter |
     provenance.require_training()
     stop = options.make_stop()
     check_plan(plan, options.storage, options.address)
-    with exclusive_run(plan.run):
+    with exclusive_run(plan.run), stop.on_signals():
         if plan.searches:
             plan, searching = _search(plan, options, stop, reporter)
             if searching:
@@ -144,7 +144,7 @@ def tune_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter 
     check_tunable(plan.study)
     stop = options.make_stop()
     check_plan(plan, options.storage, options.address)
-    with exclusive_run(plan.run):
+    with exclusive_run(plan.run), stop.on_signals():
         plan, searching = _search(plan, options, stop, reporter)
         return RunResult(plan, stop.reason, searching)
 
@@ -178,7 +178,7 @@ def retry_run(
     plan = plan_of_run(folder, str(run.study.get("command", "")), data_dir, cluster_gpus(options.address))
     statuses, ids = ("failed", "diverged") if diverged else ("failed",), {trial.id for trial in plan.trials}
     check_plan(plan, options.storage, options.address)
-    with exclusive_run(folder):
+    with exclusive_run(folder), stop.on_signals():
         again = [record.id for record in run.records if record.status in statuses and record.id in ids]
         _set_aside(plan, again, reporter)
         if plan.searches:

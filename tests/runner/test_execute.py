@@ -18,7 +18,7 @@ from resflow import provenance
 from resflow.errors import TrainingError
 from resflow.records.record import Outcome, Record, write_record
 from resflow.records.run import Run, finished_records, load_run
-from resflow.runner import execute, ray_session, tune_adapters
+from resflow.runner import execute, local_ray, ray_session, tune_adapters
 from resflow.runner import progress as progressing
 from resflow.runner.execute import Progress, RunPlace
 from resflow.runner.stopping import Stop
@@ -278,7 +278,7 @@ def test_what_has_a_record_is_not_run_again(
 def test_more_threads_than_cores_are_refused_before_ray_starts(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_session, "_local", lambda cores: pytest.fail("Ray was started"))
+    monkeypatch.setattr(local_ray, "start", lambda cores, options: pytest.fail("Ray was started"))
     cores = provenance.count_processors()
     greedy = tiny.trial(folder, execution=Execution(device="cpu", threads=cores + 1))
     with pytest.raises(TrainingError, match=f"this machine has {cores}: lower it with --set threads={cores}"):
@@ -286,7 +286,7 @@ def test_more_threads_than_cores_are_refused_before_ray_starts(
 
 
 def test_a_gpu_that_ray_does_not_see_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_session, "_local", lambda cores: nullcontext())
+    monkeypatch.setattr(local_ray, "start", lambda cores, options: nullcontext())
     monkeypatch.setattr(ray_session, "node_resources", lambda: [{"CPU": 2.0}])
     trial = tiny.trial(folder, execution=Execution(device="gpu"))
     with pytest.raises(TrainingError, match=r"Ray sees no GPU.*--set device=cpu trains on the CPU"):

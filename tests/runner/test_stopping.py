@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resflow import interruption
 from resflow.errors import RecordError, StudyError
 from resflow.runner import stopping
 from resflow.runner.stopping import Stop
@@ -59,18 +60,20 @@ def test_failures_and_time_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stop.reason == "the time budget of 10 s is spent"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_and_the_second_ends(number: int, capsys: pytest.CaptureFixture[str]) -> None:
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+@pytest.mark.parametrize("number", interruption.SIGNALS)
+def test_the_first_signal_asks_and_the_second_ends(number: int, capfd: pytest.CaptureFixture[str]) -> None:
+    before = [signal.getsignal(each) for each in interruption.SIGNALS]
     stop = Stop()
     with stop.on_signals():
         signal.raise_signal(number)
         assert stop.due()
-        assert "Ctrl-C again stops now" in capsys.readouterr().err
+        assert "Ctrl-C again stops now" in capfd.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert stop.reason == f"interrupted by {signal.Signals(number).name}"
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(each) for each in interruption.SIGNALS] == before
+    with Stop().on_signals():  # a notebook's next run is asked anew
+        signal.raise_signal(number)
 
 
 HOLD = """

@@ -22,6 +22,10 @@ def outcome(trial: Trial, **provenance: Any) -> Outcome:
     )
 
 
+def complete(trial: Trial, *given: Any) -> Outcome:
+    return outcome(trial)
+
+
 def meet(trial: Trial, *given: Any, place: Path, count: int) -> Outcome:
     """Wait until so many trials run at a time; tell which GPUs this one sees, and how many it met."""
     (place / trial.id).touch()
