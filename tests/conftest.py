@@ -56,6 +56,7 @@ SLOW = (
     "report/test_published",
     "analysis/test_levels_in_frames",
     "weights/test_files",
+    "cli/test_fuzz",
 )
 assert all((TESTS / f"{name}.py").is_file() for name in SLOW), "SLOW names a file that is gone"
 
