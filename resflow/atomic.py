@@ -7,6 +7,7 @@ a process that was killed in writing leaves its draft behind, which `sweep` remo
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -53,7 +54,7 @@ def folder(path: Path) -> Iterator[Path]:
 
     Its files lie flat in it. Raises OSError where the disk refuses.
     """
-    draft = _draft(path)
+    draft, before = _draft(path), _draft(path)
     try:
         draft.mkdir(parents=True)
         yield draft
@@ -62,11 +63,12 @@ def folder(path: Path) -> Iterator[Path]:
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             path.unlink()  # a damaged run may have a file, a pipe or a link in a folder's place
         elif path.exists():
-            shutil.rmtree(path)
+            path.rename(before)  # a reader finds no folder for a moment, and never half of one
         draft.rename(path)
         sync(path.parent)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        for gone in (draft, before):
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def write(path: Path, content: bytes | str) -> None:
@@ -102,6 +104,8 @@ def sweep(place: Path, name: str = "*") -> None:
     Whoever calls it holds the lock of what is written there, or knows that nobody else writes.
     """
     for draft in place.glob(f".{name}.*"):
+        if not re.search(r"\.[0-9a-f]{8}(\.\w+)?$", draft.name):
+            continue
         if draft.is_dir():
             shutil.rmtree(draft, ignore_errors=True)
         else:

@@ -114,18 +114,19 @@ def cache(*parts: str) -> Path:
     return Path(given).absolute().joinpath(*parts)
 
 
-def open_cache(part: str) -> Path:
-    """Return a part of the cache, made and marked where it is not there: `resflow clean` removes what carries the mark.
+def make_cache_folder(folder: Path) -> None:
+    """Make a folder of the cache, and mark the part that it is in where that is made: `resflow clean` goes by the mark.
 
-    A folder that holds something and has no mark may be the user's own (RESFLOW_CACHE may name any folder): it is used
+    A part that holds something and has no mark may be the user's own (RESFLOW_CACHE may name any folder): it is used
     and never cleaned. Where the system keeps caches a part is resflow's by its name. Raises OSError.
     """
-    folder = cache(part)
+    if folder.is_relative_to(cache()) and folder != cache():
+        part = cache(folder.relative_to(cache()).parts[0])
+        part.mkdir(parents=True, exist_ok=True)
+        tag = part / CACHE_TAG
+        if not tag.is_file() and (not os.environ.get("RESFLOW_CACHE") or not any(part.iterdir())):
+            tag.write_bytes(CACHE_MARK)
     folder.mkdir(parents=True, exist_ok=True)
-    tag = folder / CACHE_TAG
-    if not tag.is_file() and (not os.environ.get("RESFLOW_CACHE") or not any(folder.iterdir())):
-        tag.write_bytes(CACHE_MARK)
-    return folder
 
 
 def is_marked(folder: Path) -> bool:

@@ -100,9 +100,10 @@ def is_whole(folder: Path, of: tuple[str, str, int, int] | None = None) -> bool:
 
     All of it is read once a process for each state of it; why one is not used is told.
     """
-    if not folder.is_dir():
+    try:
+        state = (folder, of, *_stamps(folder))
+    except (FileNotFoundError, NotADirectoryError):  # another process may be about to replace it
         return False
-    state = (folder, of, *_stamps(folder))
     if state in _believed:
         return True
     if problem := find_problem(folder, of):
@@ -122,7 +123,7 @@ def _stamps(folder: Path) -> Iterator[tuple[str, int, int, int]]:
 def writing(folder: Path, what: str) -> Iterator[None]:
     """Make `folder`, and turn a disk's refusal into one clear message."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        workspace.make_cache_folder(folder)
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -86,7 +86,7 @@ def elsewhere() -> Iterator[None]:
     A file of the user's that is called like a package, `keras.py` say, would be imported in its place.
     """
     folder = workspace.cache(workspace.EMPTY)  # stays: Ray's processes stand in it
-    folder.mkdir(parents=True, exist_ok=True)
+    workspace.make_cache_folder(folder)
     with contextlib.chdir(folder):
         yield
 

@@ -132,7 +132,7 @@ class Features:
         """Compute one view and keep it; False where another process is at it and this one is not to wait."""
         path = self._path(part, epoch)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            workspace.make_cache_folder(self.folder)
             with FileLock(f"{path}.lock").acquire(timeout=-1 if wait else 0):
                 if not is_whole(path):
                     outputs = self._compute(part, epoch)

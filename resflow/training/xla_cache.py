@@ -34,10 +34,10 @@ def flags() -> str:
 
 def prune(limit: int = LIMIT) -> None:
     """Remove the files that were written longest ago until no more than `limit` bytes are left."""
-    if not root().is_dir():
-        return
+    workspace.make_cache_folder(folder())
+    own = {".lock", workspace.CACHE_TAG}
     with FileLock(root() / ".lock"):
-        files = sorted((p for p in root().rglob("*") if p.is_file() and p.name != ".lock"), key=_written)
+        files = sorted((p for p in root().rglob("*") if p.is_file() and p.name not in own), key=_written)
         total = sum(path.stat().st_size for path in files)
         for path in files:
             if total <= limit:

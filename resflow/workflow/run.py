@@ -247,6 +247,7 @@ def _sort_records(plan: Plan, options: RunOptions, reporter: Reporter) -> None:
 def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> RunResult:
     """Train what has no record, or lacks its network, and write the report."""
     write_plan(plan)
+    atomic.sweep(plan.state / workspace.NETWORKS)  # the run is ours: drafts of whoever was killed in writing
     known = finished_records(plan.run)
     waiting = trials_to_run(plan.trials, known, plan.state)
     again = trials_without_network(plan.trials, known, plan.state)
@@ -257,7 +258,7 @@ def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> R
     )
     if again:
         reporter.note(
-            f"{many(len(again), 'trial')} of them ran before without keeping this network: trained again for it"
+            f"{many(len(again), 'trial')} of them ran before, and this network is missing or damaged: trained again for it"
         )
     if waiting:
         from resflow.runner.execute import execute

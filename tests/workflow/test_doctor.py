@@ -32,7 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fill(root: Path) -> None:
     for part in (workspace.IMAGES, workspace.DOWNLOADS):
-        workspace.open_cache(part)
+        workspace.make_cache_folder(workspace.cache(part))
     for name in (*MINE, *REMADE.values()):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("x" * 1000)
@@ -137,7 +137,7 @@ def test_a_folder_that_was_there_before_resflow_is_used_and_never_cleaned(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "thesis.csv").write_text("years")
     for part in (workspace.IMAGES, workspace.FEATURES):
-        (workspace.open_cache(part) / "made.npy").write_text("x")
+        workspace.make_cache_folder(workspace.cache(part, "made"))
     shown = clean("--yes")
     assert "data stays" in shown
     assert (tmp_path / "data" / "thesis.csv").read_text() == "years"
@@ -165,5 +165,6 @@ def test_a_cache_where_the_system_keeps_caches_is_resflows_by_its_name(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     old = workspace.cache(workspace.IMAGES) / "synthetic-64-0"
     old.mkdir(parents=True)  # by a version that made no marks
-    assert workspace.is_marked(workspace.open_cache(workspace.IMAGES))
+    workspace.make_cache_folder(old)
+    assert workspace.is_marked(workspace.cache(workspace.IMAGES))
     assert tmp_path in old.parents
