@@ -258,7 +258,7 @@ def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> R
     )
     if again:
         reporter.note(
-            f"{many(len(again), 'trial')} of them ran before, and this network is missing or damaged: trained again for it"
+            f"{many(len(again), 'trial')} of them ran before and kept no whole network: trained again for it"
         )
     if waiting:
         from resflow.runner.execute import execute

@@ -49,7 +49,8 @@ def build(make: Callable[[], cache.Contents] = contents, identity: str = "1") ->
 
 
 def leftovers(own_cache: Path) -> list[str]:
-    return [path.name for path in (own_cache / "data").iterdir() if path.suffix != ".lock"]
+    own = (".lock", ".TAG")
+    return [path.name for path in (own_cache / "data").iterdir() if path.suffix not in own]
 
 
 @pytest.mark.parametrize("order", [None, list(reversed(range(COUNT)))])

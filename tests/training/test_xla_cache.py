@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from support import tiny
 
-from resflow import provenance
+from resflow import provenance, workspace
 from resflow.study.settings import Execution
 from resflow.training import xla_cache
 from resflow.workflow.doctor import removable_places
@@ -57,10 +57,10 @@ def test_what_was_written_longest_ago_goes_first(place: Path) -> None:
 
 
 def test_clean_removes_it(place: Path) -> None:
-    (place / "some-processor").mkdir(parents=True)
+    workspace.make_cache_folder(place / "some-processor")
     (place / "some-processor" / "code").write_bytes(bytes(100))
     (kept,) = removable_places("compiled")
-    assert kept.size == 100
+    assert kept.size == 100 + len(workspace.CACHE_MARK)
     kept.remove()
     assert not place.exists()
 

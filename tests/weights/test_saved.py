@@ -317,7 +317,7 @@ def test_a_study_that_asks_later_trains_again_and_says_so(here: Path) -> None:
     assert "2 trials, 2 to run" in said("plan", "./mine.yaml", "--set", "keep_weights=last")
 
     second = said("study", "./mine.yaml", "--set", "keep_weights=last")
-    assert "2 trials of them ran before without keeping this network: trained again for it" in second
+    assert "2 trials of them ran before and kept no whole network: trained again for it" in second
     assert list(Path("results").iterdir()) == [run]
     after = load_run(run)
     changing = {"seconds", "provenance"}
