@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from resflow import workspace
 from resflow.bench import process
 from resflow.bench.contest import Say
 from resflow.bench.disturbances import CLOCK, KINDS, MARK, PIPE, RECORD_CUT, CannotError, Running, find_marked
@@ -37,7 +38,7 @@ MAIN = "from resflow.__main__ import main; main()"
 PATIENCE_S = 45  # of the watchdog; a busy machine takes more than 15 to start TensorFlow
 LONGEST_S = 600  # that one command may take; longer is stuck
 DISK_MB = 200
-CHANGING = {"seconds", "provenance"}  # of a record
+CHANGING = {"seconds", "provenance", "digests"}  # of a record
 TRIES = 5  # of a disturbance whose run ended before its moment came
 
 
@@ -138,13 +139,13 @@ class Campaign:
         start = time.monotonic()
         if self._start("reference", self.study).driver.wait(timeout=LONGEST_S):
             raise ResflowError("the undisturbed run of the chaos study failed: run `resflow study` on it to see why.")
-        self.usual, self.reference = time.monotonic() - start, read_results(self.place / "reference")
+        self.usual, self.reference = time.monotonic() - start, read_results(self._run("reference"))
 
     def run_disturbed(self, order: list[str]) -> None:
         """Disturb one run until it is complete, or `order` is empty; then let it end, and compare."""
         self.tally.runs += 1
         name, last = f"run{self.tally.runs}", "nothing"
-        run = self.place / name
+        run = self._run(name)
         finished: dict[str, int] = {}  # id -> bytes of its log, of trials that are not to run again
         while order:
             last = order.pop(0)
@@ -167,7 +168,7 @@ class Campaign:
         self.tally.lost += [
             f"{name}/{trial_id} after {last}: {_explain(run, trial_id)}" for trial_id in sorted(missing)
         ]
-        for folder in (run, self.place / ".resflow" / name):
+        for folder in (run, _state(run)):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _disturb(self, name: str, kind: str, order: list[str]) -> bool:
@@ -203,7 +204,8 @@ class Campaign:
 
     def _start(self, name: str, words: Sequence[str], faked: bool = False, piped: bool = False) -> Running:
         mark = uuid.uuid4().hex
-        command = [sys.executable, "-c", MAIN, *words, *(["--out", name] if words[0] == "study" else [])]
+        place = ["--out", f"{workspace.RESULTS}/{name}"] if words[0] == "study" else []
+        command = [sys.executable, "-c", MAIN, *words, *place]
         variables = {**process.environment(), MARK: mark, "RESFLOW_PATIENCE_S": str(PATIENCE_S)}
         variables |= {"RESFLOW_CACHE": str(self.place.parent / "cache")}
         if faked:
@@ -216,7 +218,10 @@ class Campaign:
             driver = subprocess.Popen(
                 command, cwd=self.place, env=variables, stdout=out, stderr=log, start_new_session=True
             )
-        return Running(driver, mark, self.place, self.place / name)
+        return Running(driver, mark, self.place, self._run(name))
+
+    def _run(self, name: str) -> Path:
+        return self.place / workspace.RESULTS / name
 
 
 def _explain(run: Path, trial_id: str) -> str:
@@ -263,7 +268,7 @@ def compare(run: Path, kind: str, reference: Mapping[str, Result], finished: dic
     `finished` holds the trials that had a record the last time, and is brought up to date.
     """
     results, name = read_results(run), run.name
-    logs = run.parent / ".resflow" / name / "logs"
+    logs = _state(run) / workspace.LOGS
     for trial_id, result in results.items():
         if not are_equal(result, reference[trial_id]):
             tally.differing.append(f"{name}/{trial_id} after {kind}")
@@ -277,6 +282,11 @@ def compare(run: Path, kind: str, reference: Mapping[str, Result], finished: dic
         if trial_id in finished and size != finished[trial_id]:
             tally.duplicated.append(f"{name}/{trial_id} after {kind}")
         finished[trial_id] = size
+
+
+def _state(run: Path) -> Path:
+    """Return the ignored folder of a run below its place's results."""
+    return run.parents[1] / workspace.STATE / run.name
 
 
 def are_equal(one: Result, other: Result) -> bool:

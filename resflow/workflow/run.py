@@ -257,9 +257,7 @@ def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> R
         title=plan.study.name,
     )
     if again:
-        reporter.note(
-            f"{many(len(again), 'trial')} of them ran before and kept no whole network: trained again for it"
-        )
+        reporter.note(f"{many(len(again), 'trial')} of them ran before and kept no whole network: trained again for it")
     if waiting:
         from resflow.runner.execute import execute
 

@@ -46,12 +46,13 @@ def test_workers_too() -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     trials = [replace(tiny.trial(tiny.prepare(), seed), id=f"trial{seed}") for seed in (1, 2, 3)]
-    stand_ins.write_records(tmp_path / "run", trials, 3)
+    run = tmp_path / "results" / "run"
+    stand_ins.write_records(run, trials, 3)
     logs = tmp_path / ".resflow" / "run" / "logs"
     logs.mkdir(parents=True)
     for trial in trials:
         (logs / f"{trial.id}.log").write_text("worker process 1\n")
-    return tmp_path / "run"
+    return run
 
 
 def tally_of(run: Path, reference: dict[str, Any], finished: dict[str, int], kind: str = "driver killed") -> Tally:
@@ -84,7 +85,7 @@ def test_a_record_that_the_disturbance_spoiled_is_not(run: Path) -> None:
 def test_a_trial_that_runs_though_it_has_a_record_is_counted(run: Path) -> None:
     reference, finished = chaos.read_results(run), dict[str, int]()
     tally_of(run, reference, finished)
-    with (run.parent / ".resflow" / "run" / "logs" / "trial3.log").open("a") as log:
+    with (run.parents[1] / ".resflow" / "run" / "logs" / "trial3.log").open("a") as log:
         log.write("worker process 2\n")
     assert tally_of(run, reference, finished).duplicated == ["run/trial3 after driver killed"]
 
