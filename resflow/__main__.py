@@ -9,7 +9,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # for the first milliseconds: no traceback of imports
     from resflow import interruption
 
-    with interruption.program():
+    with interruption.program(is_all=True):
         from resflow.cli import main as command_line
 
         command_line.main()

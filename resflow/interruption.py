@@ -47,21 +47,28 @@ def command_to_go_on() -> str:
 
 
 @contextmanager
-def program() -> Iterator[None]:
+def program(*, is_all: bool = False) -> Iterator[None]:
     """Have signals end this program with the exit code that shells give: 130 for Ctrl-C, 143, 129.
 
     It ends without the interpreter's own farewell: threads of TensorFlow, Ray and Arrow that still run then crash it.
+    Signals are whose they were after it, unless it `is_all` that the process does: they are then heard to its end.
     """
-    if not _state.is_program:
-        _install()
-        signal.signal(signal.SIGALRM, _insist)
+    before: dict[signal.Signals, Any] = {}
+    is_outermost = not _state.is_program
+    if is_outermost:
+        before = {**_install(), signal.SIGALRM: signal.signal(signal.SIGALRM, _insist)}
         _state.is_program = True
     try:
         yield
     except BaseException as error:
         if _state.received is None or (not _is_interrupt(error) and not isinstance(error, SystemExit)):
             raise
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if is_outermost and not is_all and _state.received is None:
+            _state.is_program = False
+            for number, handler in before.items():
+                signal.signal(number, handler)
     if _state.received is not None:
         _leave(f"Stopped by {_state.received.name}.")
 

@@ -151,3 +151,16 @@ def test_a_second_ctrl_c_ends_a_study_at_once(tmp_path: Path, moment: str) -> No
     assert done.returncode == 128 + signal.SIGINT
     assert "Stopped at once by SIGINT. Go on with: resflow study ./short.yaml" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_program_inside_another_gives_signals_back() -> None:
+    before = {number: signal.getsignal(number) for number in (*interruption.SIGNALS, signal.SIGALRM)}
+    for end in (None, SystemExit(2), ValueError()):
+        try:
+            with interruption.program():
+                assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
+                if end is not None:
+                    raise end
+        except (SystemExit, ValueError):
+            pass
+        assert {number: signal.getsignal(number) for number in before} == before

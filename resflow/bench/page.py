@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from resflow.bench.damage import HARMLESS, OUTCOMES
+
 COLUMNS = ("", "")
 Rows = list[list[str]]
 NAMES = {
@@ -38,6 +40,8 @@ def title(result: Mapping[str, Any]) -> str:
     if result["benchmark"] == "chaos":
         runs = f"{result['runs']} runs of {settings['trials']} trials"
         return f"Reliability: {result['interruptions']} disturbances of {runs}"
+    if result["benchmark"] == "damage":
+        return "Damage: files that are not what was written"
     if result["benchmark"] == "scale":
         return f"Scale: the bookkeeping of {settings['trials']:,} trials of {settings['epochs']} epochs"
     if result["benchmark"] == "worker":
@@ -64,6 +68,7 @@ def rows(result: Mapping[str, Any]) -> Rows:
         "scale": _scale,
         "chaos": _chaos,
         "coverage": _coverage,
+        "damage": _damage,
     }[result["benchmark"]](result)
 
 
@@ -207,6 +212,16 @@ def _chaos(result: Mapping[str, Any]) -> Rows:
         ["commands that were stuck", f"{result['stuck']}"],
         ["processes that outlived their driver by ten seconds", f"{result['left_behind']}"],
         ["time", f"{result['wall_s'] / 60:.0f} min"],
+    ]
+
+
+def _damage(result: Mapping[str, Any]) -> Rows:
+    return [
+        [
+            f"{row['what']}: {row['damage']}, {row['times']:,} times",
+            ", ".join(f"{row[outcome]:,} {outcome}" for outcome in OUTCOMES if row[outcome] or outcome != HARMLESS),
+        ]
+        for row in result["outcomes"]
     ]
 
 

@@ -40,7 +40,7 @@ def name_file(result: Mapping[str, Any]) -> str:
         return f"input-{settings['image_size']}px"
     if result["benchmark"] == "convolution":
         return f"convolution-{settings['threads']}threads"
-    if result["benchmark"] in ("worker", "scale", "chaos", "coverage"):
+    if result["benchmark"] in ("worker", "scale", "chaos", "coverage", "damage"):
         return str(result["benchmark"])
     net, precision = settings["network"], settings["execution"]["precision"]
     parts = [f"step-resnet{net['depth']}", f"{settings['image_size']}px", f"batch{settings['batch_size']}"]

@@ -212,6 +212,23 @@ def coverage(
     _show(run(draws, _say), _command("coverage", {"--draws": draws}), as_json, out)
 
 
+@app.command(epilog="Example: resflow bench damage --flips 1400 --out results/reliability")
+def damage(
+    flips: Annotated[
+        int, typer.Option("--flips", min=1, help="files in which one bit is flipped, of each thing")
+    ] = 1400,
+    others: Annotated[int, typer.Option("--others", min=1, help="files that are damaged in each other way")] = 50,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="draws the files and what happens to them")] = 1,
+    as_json: Json = False,
+    out: Save = None,
+) -> None:
+    """Damage records and decoded images, and count what is noticed before it is believed."""
+    from resflow.bench.damage import run
+
+    options = {"--flips": flips, "--others": others, "--seed": seed}
+    _show(run(flips, others, seed, _say), _command("damage", options), as_json, out)
+
+
 def _require() -> None:
     provenance.require_training()
 

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 GONE = (errno.EPIPE, errno.EIO)  # whoever read a pipe, a terminal
@@ -30,9 +31,12 @@ def make_robust() -> None:
     """Have no write to the standard streams fail for a letter that an encoding lacks, or for a reader that has gone."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
-            stream.flush()
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        stream.reconfigure(errors="replace")
+        with suppress(io.UnsupportedOperation):  # of a caller who keeps what is written
             raw = _Output(stream.fileno(), "w", closefd=False)
+            stream.flush()
             lines = stream.line_buffering or name == "stderr"
             robust = io.TextIOWrapper(
                 io.BufferedWriter(raw), encoding=stream.encoding, errors="replace", line_buffering=lines

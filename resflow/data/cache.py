@@ -91,7 +91,7 @@ def build(
     ):
         if not check():
             atomic.sweep(final.parent, final.name)  # the lock is ours
-            _write(final, source, identity, image_size, contents(), progress)
+            write_folder(final, source, identity, image_size, contents(), progress)
     return final
 
 
@@ -149,7 +149,8 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _write(final: Path, source: str, identity: str, size: int, contents: Contents, progress: bool) -> None:
+def write_folder(final: Path, source: str, identity: str, size: int, contents: Contents, progress: bool) -> None:
+    """Decode into a folder of the cache, whole or not at all."""
     with atomic.folder(final) as draft:
         with (draft / workspace.PIXELS).open("wb") as file:
             digests, originals = _write_images(file, contents, size, f"Decoding {source}", progress)

@@ -20,6 +20,7 @@ from PIL import Image
 from scipy.io import savemat
 from support import oxford_layout, tiny
 
+from resflow import workspace
 from resflow.cli import main
 
 STUDY = """\
@@ -59,7 +60,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert "Traceback" not in shown.err
     assert _files(Path()) == before
     new = _files(Path(os.environ["RESFLOW_CACHE"])).keys() - cached.keys()
-    assert {path for path in new if not path.endswith(".lock")} == set()
+    assert {path for path in new if not path.endswith((".lock", workspace.CACHE_TAG))} == set()
     assert shown.err.strip(), "a message"
     return " ".join(shown.err.split())
 
