@@ -221,7 +221,7 @@ def check(draw: random.Random, whole: dict[str, bytes], place: Path, *commands: 
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=15, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # no damage is smaller
+@settings(max_examples=8, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # no damage is smaller
 def test_commands_on_any_damaged_run_end_in_a_message(
     seed: int, whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, no_figures: None
 ) -> None:

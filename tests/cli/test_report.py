@@ -205,7 +205,7 @@ def test_runs_that_cannot_be_read_are_rows_and_the_others_are_reported(runs, cap
     status = said("status")
     assert re.search(r"broken .*no results folder", status)
     assert re.search(r"one +6 +6 completed", status)
-    assert re.search(r"other .*plan.csv is no regular file", status)
+    assert re.search(r"other .*plan.csv: it is no regular file", status)
     result = CliRunner().invoke(main.app, ["report"])
     assert result.exit_code == 2
     assert "Report: results/one/report.html" in result.stdout
@@ -222,7 +222,7 @@ def test_what_is_damaged_beside_records_costs_its_own_part_of_the_report(runs):
     (runs[0] / "tuning" / "searches.csv").write_text("arm,search\n")
     (runs[0] / "effects.csv").mkdir()
     with pytest.raises(RecordError, match=r"cannot write the report .*effects.csv"):
-        said("report", "one")
+        said("report", "one", "--force")
     (runs[0] / "effects.csv").rmdir()
     result = CliRunner().invoke(main.app, ["report", "one"])
     assert result.exit_code == 0

@@ -172,7 +172,7 @@ def test_what_is_no_regular_file_is_never_waited_for(photos: Path) -> None:
     assert describe(source.prepare(8, progress=False)).ignored == ("pipe",)
     for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
         make(photos / "rose" / "pipe.jpg")
-        with pytest.raises(DataError, match=r"pipe\.jpg is no regular file"):
+        with pytest.raises(DataError, match=r"pipe\.jpg: it is no regular file"):
             prepare(photos)
         (photos / "rose" / "pipe.jpg").unlink()
 
@@ -180,7 +180,7 @@ def test_what_is_no_regular_file_is_never_waited_for(photos: Path) -> None:
 def test_file_that_no_photo_is_as_large_as_is_not_read(photos: Path) -> None:
     with (photos / "rose" / "large.jpg").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    with pytest.raises(DataError, match=r"large\.jpg has 512\.0 MB"):
+    with pytest.raises(DataError, match=r"large\.jpg: it has 512\.0 MB"):
         prepare(photos)
 
 

@@ -306,7 +306,7 @@ WRONG = {
     "predict": "Missing argument",
     "predict tiny/TRIAL": "Missing argument",
     "predict tiny/TRIAL nothing.jpg": "nothing.jpg: cannot be read .No such file",
-    "predict tiny/TRIAL photos": "photos: cannot be read .photos is a folder",
+    "predict tiny/TRIAL photos": "photos: cannot be read .it is a folder",
     "predict tiny/TRIAL file": "file: empty file",
     "predict tiny/TRIAL nothing.jpg file text": "3 files are not usable.*nothing.jpg.*file.*text: not a JPEG",
     "predict tiny/TRIAL photo.png -k 0": "--top|-k",

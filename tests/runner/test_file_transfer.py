@@ -135,7 +135,8 @@ def test_a_file_that_changes_on_its_way_is_told_and_leaves_nothing(
     node = elsewhere(monkeypatch, tmp_path / "node")
     with pytest.raises(DataError, match="changed while it was sent"):
         file_transfer.fetch_files(trial, folder, Here(actor))
-    assert [path.name for path in (node / "data").iterdir() if not path.name.endswith(".lock")] == []
+    own = (".lock", workspace.CACHE_TAG)
+    assert [path.name for path in (node / "data").iterdir() if not path.name.endswith(own)] == []
 
 
 def test_two_processes_of_a_node_fetch_it_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
