@@ -100,13 +100,28 @@ def effect_table(
     rows = []
     for place, (pair, result, p) in enumerate(zip(declared, results, adjusted, strict=True)):
         twin = (pair.arm, pair.reference) in twins and pair.less is None
-        rows.append(
-            _effect(pair, result, p, judge)
-            | gaps.row(place, pair)
-            | mixed_rows[place]
-            | {"unpaired": _unpaired(pair, arms) if twin else ""}
-        )
+        row = _effect(pair, result, p, judge) | gaps.row(place, pair) | mixed_rows[place]
+        row |= _withheld(row, trials, pair) | {"unpaired": _unpaired(pair, arms) if twin else ""}
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _withheld(row: dict[str, object], trials: pd.DataFrame, pair: Contrast) -> dict[str, object]:
+    """Return the verdict and note of a contrast that must not be decided, an empty mapping where it may.
+
+    A run that is not finished decides nothing: whoever stops when the figures please decides too often. Trials that
+    did not complete leave a verdict standing where it would be the same with them at their worst and at their best.
+    """
+    if row["verdict"] == "undecided":
+        return {}
+    if waiting := unfinished(trials):
+        return {"verdict": "undecided", "note": f"{waiting} of {len(trials)} trials have not run yet"}
+    if not row["missing"] or row["missing_verdicts"] == row["verdict"]:
+        return {}
+    own = trials[trials["arm"].isin(list(pair.terms))]
+    counts = own.loc[own["status"] != "completed", "status"].value_counts()
+    told = " and ".join(f"{count} {status}" for status, count in counts.items())
+    return {"verdict": "undecided", "note": f"{told} of {len(own)} trials could change it"}
 
 
 def _unpaired(pair: Contrast, arms: pd.DataFrame) -> str:

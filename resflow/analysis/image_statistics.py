@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special  # scipy.stats has the same, at hundreds of times the time a call
 
+from resflow.analysis import crossed
+
 CONFIDENCE = 0.95
 
 
@@ -49,7 +51,7 @@ class OverImages:
 
     `first_only` and `second_only` are images a seed, means over seeds; `p_low`, `p_high` the smallest and the largest
     McNemar p of the seeds; `low`, `high` the 95 % interval of the difference when the images are drawn anew and the
-    trained networks stay.
+    trained networks stay; `both_low`, `both_high` that where seeds are drawn anew as well, NaN with one seed.
     """
 
     seeds: int
@@ -61,6 +63,8 @@ class OverImages:
     difference: float
     low: float
     high: float
+    both_low: float
+    both_high: float
 
 
 def over_images(first: ArrayLike, second: ArrayLike) -> OverImages:
@@ -79,6 +83,7 @@ def over_images(first: ArrayLike, second: ArrayLike) -> OverImages:
     mean = float(by_image.mean())
     error = float(by_image.std(ddof=1) / np.sqrt(images)) if images > 1 else np.nan
     half = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
+    both = crossed.interval(a.astype(float) - b)
     return OverImages(
         seeds=seeds,
         images=images,
@@ -89,4 +94,6 @@ def over_images(first: ArrayLike, second: ArrayLike) -> OverImages:
         difference=mean,
         low=mean - half,
         high=mean + half,
+        both_low=both.low,
+        both_high=both.high,
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import special
 
-from resflow.analysis import image_statistics, mixed_model, seed_statistics
+from resflow.analysis import crossed, image_statistics, mixed_model, seed_statistics
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
 from resflow.bench.contest import Say
@@ -19,6 +21,10 @@ SEEDS = (3, 5, 8, 12)
 ARMS = 7  # of the studies whose false verdicts are counted: a baseline and six that equal it
 MARGIN = 0.02
 MIXED_DRAWS = 1000  # a fit takes some 30 ms
+ACCURACIES, CROSSED_SEEDS, SPREADS = (0.05, 0.5, 0.97), (3, 5, 8), (0.0, 0.15)
+CROSSED_DRAWS = {43: 4000, 52: 4000, 1020: 4000, 6149: 1000}  # images -> studies: the last take 10 ms each
+CROSSED_IMAGES = tuple(CROSSED_DRAWS)
+HARD, HARD_FOR_ONE, LUCK = 2.0, 0.7, 0.5  # deviations, on the logit scale, of images, images in an arm, one answer
 Sampler = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 
 
@@ -67,17 +73,24 @@ def run(draws: int, say: Say) -> dict[str, Any]:
     say("mixed models")
     fits = [_mixed(n, min(draws, MIXED_DRAWS)) for n in SEEDS]
     say("intervals over images")
+    over_images = [_images(n, draws) for n in (43, 300, 1020, 6149)]
+    over_both = []
+    for images, accuracy, n, spread in product(CROSSED_IMAGES, ACCURACIES, CROSSED_SEEDS, SPREADS):
+        say(f"intervals over seeds and images: {n} seeds, {images:,} images, {accuracy:.0%}")
+        over_both.append(_both(images, accuracy, n, spread, min(draws, CROSSED_DRAWS[images])))
     return {
         "benchmark": "coverage",
         "over_seeds": rows,
         "mixed_model": fits,
-        "over_images": [_images(n, draws) for n in (43, 300, 1020, 6149)],
+        "over_images": over_images,
+        "over_both": over_both,
         "settings": {
             "rounds": 1,
             "draws": draws,
             "arms": ARMS,
             "margin": MARGIN,
             "mixed_draws": min(draws, MIXED_DRAWS),
+            "crossed_draws": {str(images): min(draws, most) for images, most in CROSSED_DRAWS.items()},
         },
     }
 
@@ -139,3 +152,44 @@ def _images(n: int, draws: int) -> dict[str, float]:
     first = draw.binomial(differing, 0.5)
     p = [image_statistics.mcnemar(int(one), int(other)) for one, other in zip(first, differing - first, strict=True)]
     return {"images": n, "wilson_covers": _share(covered), "mcnemar_wrong": _share(np.array(p) < seed_statistics.ALPHA)}
+
+
+def _both(images: int, accuracy: float, seeds: int, spread: float, draws: int) -> dict[str, float]:
+    """Try intervals of the difference of two equal arms whose seeds and images are both drawn.
+
+    An answer is right with a probability whose logit is the sum of the image's difficulty, its difficulty for the arm,
+    the arm's luck with the seed (deviation `spread`), and chance; the arms' accuracy over all of that is `accuracy`.
+    """
+    draw = np.random.default_rng([images, round(1000 * accuracy), seeds, round(1000 * spread)])
+    level = _level(accuracy, np.sqrt(HARD**2 + HARD_FOR_ONE**2 + LUCK**2 + spread**2))
+    covered, widths = {"both": 0, "seeds": 0, "images": 0}, []
+    for _ in range(draws):
+        difficulty, right = HARD * draw.normal(size=images), []
+        for _ in range(2):
+            logits = (
+                level + difficulty + HARD_FOR_ONE * draw.normal(size=images) + LUCK * draw.normal(size=(seeds, images))
+            )
+            logits += spread * draw.normal(size=(seeds, 1))
+            right.append(draw.random((seeds, images)) < special.expit(logits))
+        table = right[0].astype(float) - right[1]
+        both, alone = crossed.interval(table), image_statistics.over_images(*right)
+        covered["both"] += both.low <= 0 <= both.high
+        covered["seeds"] += seed_statistics.mean_interval(table.mean(axis=1)).includes(0.0)
+        covered["images"] += alone.low <= 0 <= alone.high
+        widths.append(both.high - both.low)
+    shares = {f"{name}_covers": round(count / draws, 4) for name, count in covered.items()}
+    return (
+        {"images": images, "accuracy": accuracy, "seeds": seeds, "spread": spread}
+        | shares
+        | {"width": round(float(np.mean(widths)), 5)}
+    )
+
+
+def _level(accuracy: float, deviation: float) -> float:
+    """Return the logit around which answers lie that are right with a mean probability of `accuracy`."""
+    places = deviation * special.ndtri((np.arange(2000) + 0.5) / 2000)
+    low, high = -20.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if special.expit(middle + places).mean() < accuracy else (low, middle)
+    return (low + high) / 2

@@ -242,4 +242,13 @@ def _coverage(result: Mapping[str, Any]) -> Rows:
     for row in result["over_images"]:
         text = f"Wilson covers {row['wilson_covers']:.1%}, McNemar wrong {row['mcnemar_wrong']:.1%}"
         lines.append([f"{row['images']:,} images", text])
+    for row in result.get("over_both", []):
+        lines.append(
+            [
+                f"{row['images']:,} images, {row['seeds']} seeds, accuracy {row['accuracy']:.0%}, "
+                f"spread {row['spread']:g}",
+                f"over both covers {row['both_covers']:.1%} at {100 * row['width']:.2f} points; over seeds alone "
+                f"{row['seeds_covers']:.1%}, over images alone {row['images_covers']:.1%}",
+            ]
+        )
     return lines

@@ -35,13 +35,14 @@ def sampled(analysis: Analysis) -> Table | None:
                 " to ".join(p),
                 number(100 * pair.difference, signed=True),
                 interval(100 * pair.low, 100 * pair.high, signed=True),
+                interval(100 * pair.both_low, 100 * pair.both_high, signed=True),
             )
         )
     if not rows:
         return None
     header = (
         *("Contrast", "Seeds", "Images right in the first alone", "In the second alone", "McNemar p, seed by seed"),
-        *("Test top-1 (points)", "95 % interval over images"),
+        *("Test top-1 (points)", "95 % interval over images", "Over seeds and images"),
     )
     return Table("Sampling of test images", header, tuple(rows), frozenset({"Contrast"}), _note(analysis, predictions))
 
@@ -51,7 +52,8 @@ def _note(analysis: Analysis, predictions: Predictions) -> str:
     text = (
         f"Test top-1 on {images:,} images that all seeds share. This says what another sample of images could do to "
         "these very networks; the verdicts say what other seeds could do. McNemar: exact, of one seed's pair of "
-        "networks (smallest to largest over seeds). Interval: normal, over images, of the seeds' mean difference."
+        "networks (smallest to largest over seeds). Interval over images: normal, of the seeds' mean difference. Over "
+        "both: new seeds and new images; where it includes 0, the difference is one of these images."
     )
     baseline = analysis.design.baseline
     rights = [predictions.right[trial] for trial in predictions.of_arm.get(baseline or "", {}).values()]

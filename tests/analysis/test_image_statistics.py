@@ -93,3 +93,11 @@ def test_two_arms_over_images_by_hand(seeds, images, random):
 def test_arms_on_other_images_are_not_compared():
     with pytest.raises(ValueError, match="one shape"):
         image_statistics.over_images(np.ones((2, 5)), np.ones((2, 6)))
+
+
+def test_new_seeds_widen_what_new_images_leave_narrow() -> None:
+    draw = np.random.default_rng(4)
+    first, second = draw.random((4, 300)) < np.array([[0.9], [0.6], [0.8], [0.7]]), draw.random((4, 300)) < 0.5
+    pair = image_statistics.over_images(first, second)
+    assert pair.both_low < pair.low < pair.high < pair.both_high
+    assert np.isnan(image_statistics.over_images(first[:1], second[:1]).both_low)
