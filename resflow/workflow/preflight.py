@@ -7,7 +7,8 @@ when it starts (`runner.ray_session`).
 
 from __future__ import annotations
 
-import os
+import math
+import resource
 import shutil
 import tempfile
 from collections import defaultdict
@@ -23,14 +24,15 @@ from resflow.study.search_space import Choice
 from resflow.study.trial import Trial
 from resflow.weights.load import find_misfits
 from resflow.weights.saved import trials_to_run
-from resflow.workflow.forecast import count_slots
+from resflow.workflow.forecast import RAYS_SHARE, count_slots
 from resflow.workflow.plan import Plan, check_place
 
 FLOAT = 4  # bytes
 OF_A_RECORD = 200_000  # bytes on disk of a trial of some thousands of test images and its part of the report (results/)
 SPARE = 100_000_000  # bytes that stay free: logs, Ray's files, the report
 KEPT_VALUES = {"sgd": 2, "adam": 3, "adamw": 3}  # of a parameter in a checkpoint: itself, and what its optimiser keeps
-LEAST_MEMORY, LEAST_FILE, LEAST_FILES = 12 * GIGABYTE, 2 * GIGABYTE, 64
+BESIDE_STORE = 4 * GIGABYTE  # of address space, at least: with 25 GB of memory Ray fails at 12 GB in all and runs at 20
+LEAST_FILES = 64  # open files: Ray fails at 32
 
 
 def check_plan(plan: Plan, storage: str | None = None, address: str | None = None) -> None:
@@ -151,21 +153,28 @@ def _machine(trial: Trial) -> Iterator[str]:
         yield f"a trial asks for {share.cpus:g} CPUs, this machine has {cores}: --set threads={cores} (and cpus)"
     if memory and share.memory > memory * GIGABYTE:
         yield f"a trial asks for {share.memory / GIGABYTE:g} GB of memory, this machine has {memory:g}: --set memory=…"
-    yield from _limits()
+    yield from _limits(memory)
 
 
-def _limits() -> Iterator[str]:
-    """Find limits of this process (`ulimit -a`) under which Ray and TensorFlow cannot work."""
-    if os.name != "posix":
-        return
-    import resource
+def _limits(memory: float) -> Iterator[str]:
+    """Find limits of this process (`ulimit -a`) under which Ray does not start on a machine of so many gigabytes.
 
+    Its object store is one file in memory, of RAYS_SHARE of it or as large as /dev/shm.
+    """
+    store = min(RAYS_SHARE * memory * GIGABYTE, _size_of_shared_memory())
     for limit, least, said, unit in (
-        (resource.RLIMIT_AS, LEAST_MEMORY, "address space (ulimit -v)", GIGABYTE),
-        (resource.RLIMIT_FSIZE, LEAST_FILE, "size of a file (ulimit -f)", GIGABYTE),
+        (resource.RLIMIT_AS, store + BESIDE_STORE, "address space (ulimit -v)", GIGABYTE),
+        (resource.RLIMIT_FSIZE, store, "size of a file (ulimit -f)", GIGABYTE),
         (resource.RLIMIT_NOFILE, LEAST_FILES, "number of open files (ulimit -n)", 1),
     ):
         soft, _ = resource.getrlimit(limit)
         if soft != resource.RLIM_INFINITY and soft < least:
             word = " GB" if unit > 1 else ""
-            yield f"the {said} is limited to {soft / unit:g}{word}: Ray and TensorFlow need {least / unit:g}{word}"
+            yield f"the {said} is limited to {soft / unit:.3g}{word}: Ray needs {least / unit:.3g}{word} here"
+
+
+def _size_of_shared_memory() -> float:
+    try:
+        return float(shutil.disk_usage("/dev/shm").total)
+    except OSError:
+        return math.inf
