@@ -67,10 +67,26 @@ def private_temporary_files() -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(ResflowError):
             tempfile.tempdir = str(stack.enter_context(private_folder()))
+            _shelter_matplotlib(Path(tempfile.tempdir))
         try:
             yield
         finally:
             tempfile.tempdir = before
+
+
+def _shelter_matplotlib(folder: Path) -> None:
+    """Give matplotlib a place where the home folder is none: one of its own it would look for when this one is gone."""
+    if "MPLCONFIGDIR" not in os.environ and not all(map(_can_be_made, ("XDG_CONFIG_HOME", "XDG_CACHE_HOME"))):
+        os.environ["MPLCONFIGDIR"] = str(folder)
+
+
+def _can_be_made(variable: str) -> bool:
+    try:
+        place = Path(os.environ.get(variable) or Path.home()).absolute()
+        with tempfile.TemporaryFile(dir=next(above for above in (place, *place.parents) if above.exists())):
+            return True
+    except (OSError, RuntimeError):  # RuntimeError: there is no home at all
+        return False
 
 
 def _sweep(place: Path) -> None:

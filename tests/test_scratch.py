@@ -72,3 +72,15 @@ def test_a_tmpdir_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("TMPDIR", str(tmp_path / place))
     with pytest.raises(ResflowError, match=f"{place}.*TMPDIR"), scratch.private_folder():
         pass
+
+
+@pytest.mark.parametrize(("home", "sheltered"), [("/proc", True), ("", False)])
+def test_matplotlib_has_a_place_where_the_home_folder_is_none(
+    home: str, sheltered: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", home or str(tmp_path))
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "")  # what is set below goes with the test
+        monkeypatch.delenv(name)
+    with scratch.private_temporary_files():
+        assert ("MPLCONFIGDIR" in os.environ) == sheltered
