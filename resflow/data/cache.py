@@ -40,6 +40,7 @@ from resflow.errors import DataError
 logger = logging.getLogger(__name__)
 
 _believed: set[tuple[object, ...]] = set()  # the state of each folder that this process has checked
+_refused: set[tuple[object, ...]] = set()  # and of each that was found damaged, which is told once
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,11 @@ def is_whole(folder: Path, of: tuple[str, str, int, int] | None = None) -> bool:
         return False
     if state in _believed:
         return True
+    if state in _refused:
+        return False
     if problem := find_problem(folder, of):
         logger.warning("%s is not used, but made anew: %s", folder, problem)
+        _refused.add(state)
         return False
     _believed.add(state)
     return True

@@ -304,7 +304,7 @@ def _content(path: Path, again: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise RecordError(f"{path.parent} holds no record.json: it is not a trial's folder.") from error
     except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror or error}). Mend that, or: {again}") from error
+        raise RecordError(f"{path} cannot be read ({error.strerror or error}). {again}") from error
     except ValueError as error:
         raise RecordError(f"{path} is no valid record ({error}). {again}") from error
     if not isinstance(values, dict):
