@@ -27,15 +27,18 @@ def plan(
     format_: Annotated[str, choice("--format", "-f", of=("table", "json", "csv"))] = "table",
 ) -> None:
     """Show every trial before it runs: arm, seed, size, time."""
+    from resflow.cli.console import say_error
     from resflow.study.load import load_study
     from resflow.study.yaml_source import parse_settings
     from resflow.workflow.plan import make_plan
-    from resflow.workflow.preflight import check_plan
+    from resflow.workflow.preflight import check_plan, find_machine_problems
 
     loaded = load_study(name, profile, parse_settings(set_), seeds=seeds)
     made = make_plan(loaded, data, data_dir, out, prepare=False)
     show(made, format_)
-    check_plan(made)
+    for problem in find_machine_problems(made):  # a plan may be for a cluster: it is told, and no error
+        say_error(f"On this machine {problem}", style="yellow")
+    check_plan(made, address="any")
 
 
 def show(plan: Plan, format_: str = "table") -> None:

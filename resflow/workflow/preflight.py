@@ -59,8 +59,8 @@ def find_problems(plan: Plan, storage: str | None = None, address: str | None = 
     yield from unusable
     if not unusable:
         yield from _room(plan, storage)
-    if address is None and trials:
-        yield from _machine(trials[0])
+    if address is None:
+        yield from find_machine_problems(plan)
 
 
 def _batches(plan: Plan, trials: Sequence[Trial]) -> Iterator[str]:
@@ -143,8 +143,12 @@ def _room(plan: Plan, storage: str | None) -> Iterator[str]:
             )
 
 
-def _machine(trial: Trial) -> Iterator[str]:
-    """Find what this machine or this process' limits lack."""
+def find_machine_problems(plan: Plan) -> Iterator[str]:
+    """Yield what this machine, or this process' limits, lack for a plan: it may be one for another machine."""
+    trials = [*plan.trials, *(plan.searches.templates.values() if plan.searches else ())]
+    if not trials:
+        return
+    trial = trials[0]
     share = TrialResources.from_trial(trial)
     cores, memory = provenance.count_processors(), provenance.environment()["memory_gb"] or 0
     if share.gpus and not provenance.count_gpus():

@@ -16,6 +16,7 @@ from resflow import workspace
 from resflow.errors import StudyError, TrainingError, WeightsError
 from resflow.records.record import Record
 from resflow.records.run import finished_records
+from resflow.runner.stopping import exclusive_run
 from resflow.study.load import load_study
 from resflow.weights.saved import KEPT, trials_to_run, trials_without_network, whole
 from resflow.workflow.plan import Plan, make_plan, write_plan
@@ -66,12 +67,13 @@ def run_pretraining(plan: Plan, out: Path, reporter: Reporter) -> Record:
     """
     (trial,) = plan.trials
     check_plan(plan)
-    write_plan(plan)
-    if trials_to_run(plan.trials, finished_records(plan.run), plan.state):
-        from resflow.runner.execute import RunPlace, execute
+    with exclusive_run(plan.run):
+        write_plan(plan)
+        if trials_to_run(plan.trials, finished_records(plan.run), plan.state):
+            from resflow.runner.execute import RunPlace, execute
 
-        with reporter.watch(1) as show:
-            execute(RunPlace(plan.run, plan.state), plan.trials, plan.folders, show)
+            with reporter.watch(1) as show:
+                execute(RunPlace(plan.run, plan.state), plan.trials, plan.folders, show)
     record, log = finished_records(plan.run).get(trial.id), workspace.log_path(plan.state, trial.id)
     if record is None:
         raise TrainingError("the training was interrupted: start it again with the same command.")

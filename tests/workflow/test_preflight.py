@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from support import tiny
 from support.direct import raised, said
 from support.public_nets import FIXTURES, THIN
+from typer.testing import CliRunner
 
 from resflow import architectures, workspace
 from resflow.architectures import Architecture
+from resflow.cli import main
 from resflow.errors import ResflowError, TrainingError
 from resflow.runner import execute
 from resflow.workflow import preflight
@@ -159,3 +161,12 @@ def test_weights_of_another_network_are_told_before_one_is_built() -> None:
     assert problems(plan(network={**network, "depth": 18}, data=data)) == ""
     assert "are not of the network of slow" in problems(plan(network={**network, "depth": 34}, data=data))
     assert problems(plan(network={**network, "depth": 34, "partial_weights": True}, data=data)) == ""
+
+
+def test_a_plan_for_another_machine_is_no_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resflow.provenance.count_gpus", lambda: 0)
+    result = CliRunner().invoke(main.app, ["plan", "depth", "--data", "synthetic", "--set", "device=gpu"])
+    assert result.exit_code == 0, result.output
+    assert "On this machine device gpu was asked for" in " ".join(result.stderr.split())
+    with pytest.raises(TrainingError, match="no GPU"):
+        raised("study", "depth", "--data", "synthetic", "--set", "device=gpu", "--dry-run")
