@@ -53,7 +53,7 @@ def _note(analysis: Analysis, predictions: Predictions) -> str:
         f"Test top-1 on {images:,} images that all seeds share. This says what another sample of images could do to "
         "these very networks; the verdicts say what other seeds could do. McNemar: exact, of one seed's pair of "
         "networks (smallest to largest over seeds). Interval over images: normal, of the seeds' mean difference. Over "
-        "both: new seeds and new images; where it includes 0, the difference is one of these images."
+        "both: what new seeds and new images together could do."
     )
     baseline = analysis.design.baseline
     rights = [predictions.right[trial] for trial in predictions.of_arm.get(baseline or "", {}).values()]
