@@ -248,17 +248,6 @@ def parameters(arch: Architecture, classes: int, hidden: Sequence[int] = (), fea
     return body + last + sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
 
 
-def tensor_shapes(arch: Architecture) -> Iterator[tuple[int, ...]]:
-    """Yield the shape of every tensor of the backbone: kernels (rows, columns, inputs, outputs), and the scale, offset,
-    mean and variance of each batch normalisation."""
-    norms = [feature_channels(arch)] if arch.variant == "v2" else []  # that before the pooling
-    for conv in convolutions(arch):
-        yield (conv.kernel, conv.kernel, conv.inputs, conv.outputs)
-        norms += [conv.norm_channels] if conv.norm_channels else []
-    for channels in norms:
-        yield from [(channels,)] * 4
-
-
 def map_size(arch: Architecture, image_size: int) -> int:
     """Return the pixels of a side of the backbone's last map."""
     return _backbone(arch, image_size)[1]

@@ -38,9 +38,8 @@ def interval(differences: ArrayLike, confidence: float = CONFIDENCE) -> Crossed:
 
     With the mean squares of seeds, images and interaction, MS, MI and MX over S·N cells, the squared half-width is
     t(S-1)² MS / (S·N) + z² max(0, MI - MX) / (S·N): the squared half-widths of the two parts of the variance,
-    seeds with the interaction, and images, added as Zou and Donner (2008) recover variance estimates (MOVER). One
-    approximation by Satterthwaite for both parts covers too little with few seeds that hardly differ, and too much
-    with seeds that do (`resflow bench coverage` tries this one).
+    seeds with the interaction, and images, added as Zou and Donner (2008) recover variance estimates (MOVER).
+    `resflow bench coverage` tries it.
     """
     table = np.asarray(differences, dtype=float)
     if table.ndim != 2 or 0 in table.shape:

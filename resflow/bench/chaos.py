@@ -62,7 +62,7 @@ class Tally:
     duplicated: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
-    left_behind: int = 0  # processes that outlived their driver by ten seconds
+    left_behind: list[str] = field(default_factory=list)  # processes that outlived their driver by ten seconds
 
 
 def run(
@@ -93,7 +93,8 @@ def run(
         "duplicated": len(tally.duplicated),
         "differing": len(tally.differing),
         "stuck": len(tally.stuck),
-        "left_behind": tally.left_behind,
+        "left_behind": len(tally.left_behind),
+        "left_behind_after": tally.left_behind,
         "trouble": [*tally.lost, *tally.duplicated, *tally.differing, *tally.stuck],
         "wall_s": round(time.monotonic() - start, 1),
         "settings": {"interruptions": interruptions, "seed": seed, "trials": len(campaign.reference), "rounds": 1},
@@ -199,7 +200,7 @@ class Campaign:
             code = running.driver.wait(timeout=LONGEST_S)
         except subprocess.TimeoutExpired:
             self.tally.stuck.append(f"{name}, {kind}")
-        self.tally.left_behind += _end(running)
+        self.tally.left_behind += [f"{kind}: {line[:120]}" for line in _end(running)]
         return code == 0
 
     def _start(self, name: str, words: Sequence[str], faked: bool = False, piped: bool = False) -> Running:
@@ -233,15 +234,15 @@ def _explain(run: Path, trial_id: str) -> str:
     return f"{record.status}, {record.reason}"
 
 
-def _end(running: Running) -> int:
-    """Wait for the processes of a driver that is gone, end those that stay, and return how many did."""
+def _end(running: Running) -> list[str]:
+    """Wait for the processes of a driver that is gone, end those that stay, and return their command lines."""
     deadline = time.monotonic() + 10
     while (pids := find_marked(running.mark)) and time.monotonic() < deadline:
         time.sleep(0.2)
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return len(pids)
+    return list(pids.values())
 
 
 def read_results(run: Path) -> dict[str, Result]:

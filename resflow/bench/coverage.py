@@ -22,8 +22,7 @@ ARMS = 7  # of the studies whose false verdicts are counted: a baseline and six 
 MARGIN = 0.02
 MIXED_DRAWS = 1000  # a fit takes some 30 ms
 ACCURACIES, CROSSED_SEEDS, SPREADS = (0.05, 0.5, 0.97), (3, 5, 8), (0.0, 0.15)
-CROSSED_DRAWS = {43: 4000, 52: 4000, 1020: 4000, 6149: 1000}  # images -> studies: the last take 10 ms each
-CROSSED_IMAGES = tuple(CROSSED_DRAWS)
+CROSSED_DRAWS = {43: 4000, 52: 4000, 1020: 4000, 6149: 1000}  # images -> studies
 HARD, HARD_FOR_ONE, LUCK = 2.0, 0.7, 0.5  # deviations, on the logit scale, of images, images in an arm, one answer
 Sampler = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 
@@ -75,7 +74,7 @@ def run(draws: int, say: Say) -> dict[str, Any]:
     say("intervals over images")
     over_images = [_images(n, draws) for n in (43, 300, 1020, 6149)]
     over_both = []
-    for images, accuracy, n, spread in product(CROSSED_IMAGES, ACCURACIES, CROSSED_SEEDS, SPREADS):
+    for images, accuracy, n, spread in product(CROSSED_DRAWS, ACCURACIES, CROSSED_SEEDS, SPREADS):
         say(f"intervals over seeds and images: {n} seeds, {images:,} images, {accuracy:.0%}")
         over_both.append(_both(images, accuracy, n, spread, min(draws, CROSSED_DRAWS[images])))
     return {

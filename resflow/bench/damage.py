@@ -101,10 +101,11 @@ def run(flips: int, others: int, seed: int, say: Say) -> dict[str, Any]:
             for kind, damage, times in (("a bit flipped", _flip, flips), *((k, d, others) for k, d in KINDS.items())):
                 say(f"{what}: {kind}, {times} times")
                 counts = Counter(_try(place, draw.choice(files), damage, read, draw) for _ in range(times))
-                rows.append({"what": what, "damage": kind, "times": times} | {o: counts[o] for o in OUTCOMES})
+                outcomes = {outcome: counts[outcome] for outcome in OUTCOMES}
+                rows.append({"what": what, "damage": kind, "times": times, "outcomes": outcomes})
     return {
         "benchmark": "damage",
-        "outcomes": rows,
+        "damages": rows,
         "settings": {"rounds": 1, "flips": flips, "others": others, "seed": seed},
     }
 

@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from resflow.bench.damage import HARMLESS, OUTCOMES
-
 COLUMNS = ("", "")
 Rows = list[list[str]]
 NAMES = {
@@ -211,6 +209,7 @@ def _chaos(result: Mapping[str, Any]) -> Rows:
         ["records that differ", f"{result['differing']}"],
         ["commands that were stuck", f"{result['stuck']}"],
         ["processes that outlived their driver by ten seconds", f"{result['left_behind']}"],
+        *(["  after", line] for line in result.get("left_behind_after", ())),
         ["time", f"{result['wall_s'] / 60:.0f} min"],
     ]
 
@@ -219,9 +218,9 @@ def _damage(result: Mapping[str, Any]) -> Rows:
     return [
         [
             f"{row['what']}: {row['damage']}, {row['times']:,} times",
-            ", ".join(f"{row[outcome]:,} {outcome}" for outcome in OUTCOMES if row[outcome] or outcome != HARMLESS),
+            ", ".join(f"{count:,} {outcome}" for outcome, count in row["outcomes"].items()),
         ]
-        for row in result["outcomes"]
+        for row in result["damages"]
     ]
 
 

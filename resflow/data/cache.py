@@ -39,8 +39,7 @@ from resflow.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-_believed: set[tuple[object, ...]] = set()  # the state of each folder that this process has checked
-_refused: set[tuple[object, ...]] = set()  # and of each that was found damaged, which is told once
+_checked: dict[tuple[object, ...], bool] = {}  # the state of each folder that was looked into -> whether it was whole
 
 
 @dataclass(frozen=True)
@@ -105,16 +104,12 @@ def is_whole(folder: Path, of: tuple[str, str, int, int] | None = None) -> bool:
         state = (folder, of, *_stamps(folder))
     except (FileNotFoundError, NotADirectoryError):  # another process may be about to replace it
         return False
-    if state in _believed:
-        return True
-    if state in _refused:
-        return False
-    if problem := find_problem(folder, of):
-        logger.warning("%s is not used, but made anew: %s", folder, problem)
-        _refused.add(state)
-        return False
-    _believed.add(state)
-    return True
+    if state not in _checked:
+        problem = find_problem(folder, of)
+        if problem:
+            logger.warning("%s is not used, but made anew: %s", folder, problem)
+        _checked[state] = not problem
+    return _checked[state]
 
 
 def _stamps(folder: Path) -> Iterator[tuple[str, int, int, int]]:

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +36,28 @@ def find_weights(setting: str, family: str, depth: int, state: Path = workspace.
     """
     if setting == "imagenet":
         path, origin = hub.fetch(family, depth)
-        _read_description(path, files.stamp(path))
+        _look_into(path, files.stamp(path))
         return Pretrained(path, files.digest(path), str(origin), hub.NORMALISATION, hub.STEM_POOL, hub.VARIANT)
     if setting.startswith(RUN):
         path, name = _kept_path(setting, state), setting
     else:
         path = Path(setting).expanduser().absolute()
         name = path.name
-    description = _read_description(path, files.stamp(path))
+    description, _ = _look_into(path, files.stamp(path))
     return Pretrained(
         path, files.digest(path), name, description.normalisation, description.stem_pool, description.variant
     )
 
 
 @functools.lru_cache(maxsize=64)  # a plan asks once a trial
-def _read_description(path: Path, _stamp: tuple[int, ...]) -> Description:
-    return files.read(path).description
+def _look_into(path: Path, _stamp: tuple[int, ...]) -> tuple[Description, tuple[tuple[int, ...], ...]]:
+    """Return what a file says of itself, and the shapes of its backbone's tensors, as Keras has their axes."""
+    contents = files.read(path)
+    naming = names.detect_naming(contents.tensors)
+    tensors = [values for name, values in contents.tensors.items() if not naming.in_head(name)]
+    axes = [naming.to_keras.get(values.ndim, range(values.ndim)) for values in tensors]
+    shapes = (tuple(values.shape[axis] for axis in order) for values, order in zip(tensors, axes, strict=True))
+    return contents.description, tuple(shapes)
 
 
 def _kept_path(setting: str, state: Path) -> Path:
@@ -81,8 +87,8 @@ def find_misfits(pretrained: Pretrained, arch: Architecture) -> str:
 
     Before a network is built this finds weights of another one; `load_weights` then looks at every name.
     """
-    wanted = Counter(architectures.tensor_shapes(arch))
-    there = Counter(_backbone_shapes(pretrained.path, files.stamp(pretrained.path)))
+    wanted = Counter(tensor_shapes(arch))
+    there = Counter(_look_into(pretrained.path, files.stamp(pretrained.path))[1])
     missing, strange = wanted - there, there - wanted
     if not missing and not strange:
         return ""
@@ -97,18 +103,15 @@ def find_misfits(pretrained: Pretrained, arch: Architecture) -> str:
     return "; ".join(parts)
 
 
-@functools.lru_cache(maxsize=64)
-def _backbone_shapes(path: Path, _stamp: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of a file's tensors that are not of its head, as Keras has their axes."""
-    tensors = files.read(path).tensors
-    naming = names.detect_naming(tensors)
-    return tuple(
-        tuple(values.shape[axis] for axis in naming.to_keras[values.ndim])
-        if values.ndim in naming.to_keras
-        else values.shape
-        for name, values in tensors.items()
-        if not naming.in_head(name)
-    )
+def tensor_shapes(arch: Architecture) -> Iterator[tuple[int, ...]]:
+    """Yield the shape of every tensor of a backbone: kernels (rows, columns, inputs, outputs), and the scale, offset,
+    mean and variance of each batch normalisation."""
+    norms = [architectures.feature_channels(arch)] if arch.variant == "v2" else []  # that before the pooling
+    for conv in architectures.convolutions(arch):
+        yield (conv.kernel, conv.kernel, conv.inputs, conv.outputs)
+        norms += [conv.norm_channels] if conv.norm_channels else []
+    for channels in norms:
+        yield from [(channels,)] * 4
 
 
 def load_weights(model: Any, pretrained: Pretrained, head: bool = False, partial: bool = False) -> None:

@@ -22,7 +22,7 @@ from resflow.data.dataset import data_fingerprint, load_dataset, resolve_split
 from resflow.data.sources.open import open_source
 from resflow.errors import RecordError
 from resflow.records.run import load_run, with_factor_values
-from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS
+from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS, read_study
 from resflow.study import trial
 from resflow.study.level_columns import column_names, with_levels
 from resflow.study.load import Origin, Study, load_study
@@ -183,13 +183,16 @@ def check_place(plan: Plan) -> None:
         workspace.refuse_links_out(folder)
     if not workspace.is_run(plan.run):
         return
-    there = load_run(plan.run)
-    name, known = there.study.get("name", plan.study.name), there.study.get("fingerprints")
+    path = plan.run / workspace.STUDY
+    study = read_study(path)[0] if path.exists() else {}
+    name, known = study.get("name", plan.study.name), study.get("fingerprints")
     if name != plan.study.name:
         raise RecordError(
             f"{plan.run} holds a run of the study {name}, not of {plan.study.name}: choose another folder with --out."
         )
-    before = set(known if isinstance(known, list) else (r.data.get("fingerprint") for r in there.records)) - {None}
+    if not isinstance(known, list):  # of before they stood there
+        known = [record.data.get("fingerprint") for record in load_run(plan.run).records]
+    before = set(known) - {None}
     if before and not before & _fingerprints(plan):
         raise RecordError(
             f"{plan.run} holds a run on other data (fingerprint {min(map(str, before))[:12]}; here it is "

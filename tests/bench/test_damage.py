@@ -10,7 +10,7 @@ from resflow.bench import damage
 
 
 def outcomes(result: dict[str, Any], what: str) -> dict[str, int]:
-    rows = [row for row in result["outcomes"] if row["what"] == what]
+    rows = [row["outcomes"] for row in result["damages"] if row["what"] == what]
     return {outcome: sum(row[outcome] for row in rows) for outcome in damage.OUTCOMES}
 
 

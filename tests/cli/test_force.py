@@ -49,15 +49,19 @@ def test_a_first_report_replaces_nothing(run: Path, name: str) -> None:
 
 def test_a_report_is_made_again_without_being_asked(run: Path) -> None:
     said("report", "depth")
+    first = (run / "report.html").read_bytes()
     said("report", "depth")
     (run / "report.html").unlink()  # too large for somebody's repository
     said("report", "depth")
+    assert (run / "report.html").read_bytes() == first
 
 
 def test_a_report_that_was_cut_off_is_made_again(run: Path) -> None:
     write_report(run)
+    whole = (run / "README.md").read_bytes()
     (run / "README.md").unlink()
     write_report(run)
+    assert (run / "README.md").read_bytes() == whole
 
 
 def test_an_index_replaces_no_page_of_somebody(run: Path, here: Path) -> None:

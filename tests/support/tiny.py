@@ -37,6 +37,19 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+STUDY: dict[str, Any] = {  # of two arms, as a mapping; its data are named by whoever plans it
+    "name": "mine",
+    "question": "Does the rate matter?",
+    "baseline": "slow",
+    "factors": {"learning_rate": {"slow": 0.01, "fast": 0.05}},
+    "network": {"family": "cifar", "depth": 8, "width": 0.125},
+    "data": {"image_size": 16},
+    "recipe": {"epochs": 1, "batch_size": 8},
+    "execution": {"device": "cpu"},
+    "seeds": 1,
+}
+
+
 def prepare(size: int = 16, counts: tuple[int, int, int] = (28, 12, 18), classes: int = 3) -> Path:
     """Return a cache folder of noisy images, a brightness pattern a class; parts lie interleaved, not in order."""
     parts = [part for part, count in zip(cache.PARTS, counts, strict=True) for _ in range(count)]

@@ -34,7 +34,6 @@ from support.weight_nets import (
     written,
 )
 
-from resflow import architectures
 from resflow.architectures import Architecture
 from resflow.data.sources import synthetic
 from resflow.errors import WeightsError
@@ -496,7 +495,7 @@ def test_the_fixtures_are_halves_and_are_read_as_float32() -> None:
 def test_the_shapes_that_are_known_before_a_network_is_built_are_its_own(arch: Architecture) -> None:
     model = built(arch, THIN_SIZE, 3)
     shapes = [tuple(w.shape) for layer in model.layers if not names.is_head(layer.name) for w in layer.weights]
-    assert sorted(shapes) == sorted(architectures.tensor_shapes(arch))
+    assert sorted(shapes) == sorted(load.tensor_shapes(arch))
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50])

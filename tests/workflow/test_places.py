@@ -15,18 +15,6 @@ from resflow.errors import RecordError, StudyError
 from resflow.study.published import Publisher, restore_paths, write_paths
 from resflow.workflow.plan import Plan, check_place, make_plan, plan_of_run, write_plan
 
-STUDY: dict[str, Any] = {
-    "name": "mine",
-    "question": "Does the rate matter?",
-    "baseline": "slow",
-    "factors": {"learning_rate": {"slow": 0.01, "fast": 0.05}},
-    "network": {"family": "cifar", "depth": 8, "width": 0.125},
-    "data": {"image_size": 16},
-    "recipe": {"epochs": 1, "batch_size": 8},
-    "execution": {"device": "cpu"},
-    "seeds": 1,
-}
-
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -40,7 +28,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def plan(folder: str = "a", out: str | None = None, **changes: Any) -> Plan:
-    return make_plan({**STUDY, **changes}, data=f"folder:../private/{folder}/train", out=out)
+    return make_plan({**tiny.STUDY, **changes}, data=f"folder:../private/{folder}/train", out=out)
 
 
 def test_photos_of_two_folders_of_one_name_are_two_runs() -> None:
@@ -106,7 +94,7 @@ def test_a_run_that_lost_the_place_of_its_photos_says_so(here: Path) -> None:
 
 def test_two_photo_folders_of_one_name_in_one_study_are_refused(here: Path, tmp_path: Path) -> None:
     sources = {name: f"folder:{tmp_path}/private/{name}/train" for name in ("a", "b")}
-    study = {**STUDY, "baseline": "a", "factors": {"source": sources}, "recipe": {"epochs": 1, "batch_size": 8}}
+    study = {**tiny.STUDY, "baseline": "a", "factors": {"source": sources}, "recipe": {"epochs": 1, "batch_size": 8}}
     with pytest.raises(StudyError, match="one name"):
         write_plan(make_plan(study))
 

@@ -22,21 +22,10 @@ from resflow.architectures import Architecture
 from resflow.cli import main
 from resflow.errors import ResflowError, TrainingError
 from resflow.runner import execute
+from resflow.weights import load
 from resflow.workflow import preflight
 from resflow.workflow.plan import Plan, make_plan
 from resflow.workflow.run import run_plan
-
-STUDY: dict[str, Any] = {
-    "name": "mine",
-    "question": "Does the rate matter?",
-    "baseline": "slow",
-    "factors": {"learning_rate": {"slow": 0.01, "fast": 0.05}},
-    "network": {"family": "cifar", "depth": 8, "width": 0.125},
-    "data": {"image_size": 16},
-    "recipe": {"epochs": 1, "batch_size": 8},
-    "execution": {"device": "cpu"},
-    "seeds": 1,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def plan(**changes: Any) -> Plan:
     out = changes.pop("out", None)
-    merged = {**STUDY, **{key: {**STUDY.get(key, {}), **value} for key, value in changes.items()}}
+    merged = {**tiny.STUDY, **{key: {**tiny.STUDY.get(key, {}), **value} for key, value in changes.items()}}
     return make_plan(merged, data="folder:photos", out=out)
 
 
@@ -147,7 +136,7 @@ ARCHITECTURES = st.builds(
 
 @given(ARCHITECTURES)
 def test_the_tensors_of_a_backbone_are_those_that_are_counted(arch: Architecture) -> None:
-    shapes = list(architectures.tensor_shapes(arch))
+    shapes = list(load.tensor_shapes(arch))
     kernels = sum(rows * columns * inputs * outputs for rows, columns, inputs, outputs in (s for s in shapes if s[1:]))
     norms = sum(shape[0] for shape in shapes if not shape[1:])
     head = architectures.feature_channels(arch) * 10 + 10
