@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,7 @@ SLOW = (
     "test_interruption",
     "models/test_build",
     "cli/test_study",
+    "cli/test_fuzz",
     "inspection/test_network",
     "training/test_finetune",
     "weights/test_saved",
@@ -56,7 +58,6 @@ SLOW = (
     "report/test_published",
     "analysis/test_levels_in_frames",
     "weights/test_files",
-    "cli/test_fuzz",
 )
 assert all((TESTS / f"{name}.py").is_file() for name in SLOW), "SLOW names a file that is gone"
 
@@ -84,6 +85,15 @@ def _name(path: Path) -> str:
 # Time limits are the run's (pytest-timeout): on a shared machine one slow example is no failure.
 settings.register_profile("resflow", deadline=None)
 settings.load_profile("resflow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def terminal_signals() -> None:
+    """Signals are as a terminal sets them: nohup and shells that begin something behind them have some ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    for number, handler in usual.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -271,7 +271,7 @@ def test_without_opencv_it_is_told_and_what_was_decoded_is_not_trained_on_with_i
     assert source.prepare(SIZE, progress=False) == folder
     assert "made anew" not in caplog.text
     monkeypatch.setattr(jpeg_check, "available", lambda: True)
-    monkeypatch.setattr(cache, "_believed", set())  # another process
+    monkeypatch.setattr(cache, "_checked", {})  # another process
     assert source.prepare(SIZE, progress=False) == folder
     assert "made anew: it was decoded without OpenCV" in caplog.text
 
