@@ -9,6 +9,8 @@ from support import fake_run
 from support.direct import raised, said
 
 from resflow.errors import ResflowError
+from resflow.report import write
+from resflow.report.figure_list import RenderedFigure
 from resflow.report.write import write_index, write_report
 
 MINE = "written by somebody else, over weeks\n"
@@ -20,8 +22,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+FIGURE = RenderedFigure(
+    "accuracy", "answer", "Accuracy", "By hand.", "<svg/>", "<svg/>", {"svg": b"<svg/>", "png": b"PNG"}
+)
+
+
 @pytest.fixture
-def run(here: Path) -> Path:
+def run(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(write, "draw_figures", lambda analysis: [FIGURE])  # a report's own take seconds
     folder = here / "results" / "depth"
     fake_run.write_run(folder, {"shortcut": {"plain": "none"}, "depth": {"18": 18, "34": 34}}, seeds=(1, 2))
     return folder
