@@ -11,8 +11,9 @@ from typing import TypeVar
 import pandas as pd
 
 from resflow import workspace
+from resflow.analysis import budget, collapse, effects, landscape_table, predictions, verdicts
+from resflow.analysis import chance as chances
 from resflow.analysis import design as designs
-from resflow.analysis import effects, landscape_table, predictions, verdicts
 from resflow.errors import RecordError
 from resflow.records import record as records
 from resflow.records.run import MANY, Run, load_run
@@ -21,6 +22,7 @@ from resflow.study.level_columns import with_levels
 from resflow.tuning import phase as tuning
 
 DEMO, SYNTHETIC = "demo", "synthetic"
+MOST_NAMES = 12  # of arms in a label
 Part = TypeVar("Part")
 
 
@@ -34,11 +36,13 @@ class Analysis:
 
     run: Run
     design: designs.Design
-    chance: designs.Chance
+    chance: chances.Chance
     trials: pd.DataFrame
     arms: pd.DataFrame
     effects: pd.DataFrame
     histories: pd.DataFrame
+    predictions: predictions.Predictions | None  # on the test images; None of many trials, and where none kept any
+    diagnostics: pd.DataFrame | None  # of completed trials, a row a layer and kind of figure; None of many trials
     left_out: tuple[str, ...]
     tuning: tuning.Phase | None  # None of a run that has none
     landscape: pd.DataFrame | None  # landscape.csv, of arms that the study has
@@ -54,19 +58,6 @@ class Analysis:
         """The records behind the trials, in their order."""
         by_id = {record.id: record for record in self.run.records}
         return [by_id[trial] for trial in self.trials["id"] if trial in by_id]
-
-    @cached_property
-    def predictions(self) -> predictions.Predictions | None:
-        """Predictions on the test images, read when first needed; None of many trials, and where none kept any."""
-        return predictions.read(self.run, self.trials)
-
-    @cached_property
-    def diagnostics(self) -> pd.DataFrame | None:
-        """Diagnostics of completed trials, a row a layer and kind of figure; None of many trials."""
-        if len(self.trials) > MANY:
-            return None
-        done = self.trials[self.trials["status"] == "completed"]
-        return with_levels(self.run.diagnostics_of(done["id"]), self.design.arms)
 
     @cached_property
     def ledger(self) -> pd.DataFrame | None:
@@ -103,10 +94,15 @@ def analyse(folder: Path) -> Analysis:
     done, name = trials[trials["status"] == "completed"], design.metric.column
     if len(done) and done[name].isna().all():
         faults.append(f"{folder / workspace.STUDY}: metric is '{name}', which no completed trial has. Mend the file.")
-    chance = designs.chance(run, design)
+    chance = chances.chance(run, design)
     histories = run.histories(trials["id"]).merge(trials[["id", "status"]], on="id", how="inner")
+    answers, inside = predictions.read(run, trials), None
+    if len(trials) <= MANY:
+        inside = _unless_damaged(faults, lambda: with_levels(run.diagnostics_of(done["id"]), design.arms))
+    collapsed = collapse.reasons(run, histories, inside)
+    trials["collapsed"] = [collapsed.get(trial, "") for trial in trials["id"]]
     arms = effects.arm_table(trials, design, chance)
-    table = effects.effect_table(trials, arms, design, chance, designs.twins(run, design))
+    table = effects.effect_table(trials, arms, design, chance, designs.twins(run, design), answers)
     for side in ("arm", "reference") if len(table) else ():
         table = with_levels(table, design.arms, side, f"{side}_")
     return Analysis(
@@ -117,6 +113,8 @@ def analyse(folder: Path) -> Analysis:
         arms=with_levels(arms, design.arms) if len(arms) else arms,
         effects=table,
         histories=with_levels(histories, design.arms),
+        predictions=answers,
+        diagnostics=inside,
         left_out=tuple(left_out),
         tuning=phase,
         landscape=None if measured is None else with_levels(measured, design.arms),
@@ -179,32 +177,73 @@ def _tuning(analysis: Analysis) -> list[Label]:
 
 
 def _quality(analysis: Analysis) -> list[Label]:
-    notes, arms, name_of = [], analysis.arms, analysis.design.display_name
-    limited = effects.budget_limited(arms, designs.residual_arms(analysis.run)) if len(arms) else []
-    if limited:
-        text = (
-            f"{join([*map(name_of, limited)])} {'ends' if len(limited) == 1 else 'end'} below "
-            f"{100 * effects.BUDGET_LIMIT:.0f} % training top-1: trained for longer, "
-            "these arms could rank differently."
-        )
-        notes.append(Label("budget-limited", text))
+    arms, design = analysis.arms, analysis.design
     if not len(arms):
-        return notes
+        return []
+    notes = [*_budget(analysis), *_collapsed(analysis)]
     for word, text in (
-        (verdicts.AT, "No skill is shown, and none of these arms can be called a winner."),
-        (verdicts.UNRESOLVED, "More seeds are needed before any of these arms can be called a winner."),
+        (chances.AT, "No skill is shown, and none of these arms can be called a winner."),
+        (chances.UNRESOLVED, "More seeds are needed before any of these arms can be called a winner."),
     ):
-        names = [*map(name_of, arms.loc[arms["chance"] == word, "arm"])]
+        names = list(arms.loc[arms["chance"] == word, "arm"])
         if names:
-            notes.append(Label(word, f"{join(names)}. {text}"))
-    if analysis.completed and (arms["chance"] == verdicts.UNKNOWN).all():
+            notes.append(Label(word, f"{_names(analysis, names)}. {text}"))
+    if analysis.completed and (arms["chance"] == chances.UNKNOWN).all():
         notes.append(Label("chance unknown", f"Chance is {analysis.chance.why}; it is not drawn or tested."))
-    alone = list(arms.loc[arms["n"] == 1, "arm"])
-    if alone:
-        who = "Every arm" if len(alone) == len(arms) else join([*map(name_of, alone)])
-        text = f"{who}: no interval and no test can be given, and nothing can be decided."
-        notes.append(Label("one seed", text))
+    for count, word, text in (
+        (1, "one seed", "no interval and no test can be given, and nothing can be decided."),
+        (2, "two seeds", "means have no interval, and a verdict rests on a single degree of freedom."),
+    ):
+        few = list(arms.loc[arms["n"] == count, "arm"])
+        if few:
+            who = "Every arm" if len(few) == len(arms) else _names(analysis, few)
+            notes.append(Label(word, f"{who}: {text}"))
+    if design.metric.column.startswith("validation"):
+        text = "Validation images chose what is measured on them, the best epoch at least: such a figure is too high."
+        notes.append(Label("selected on its own metric", text))
+    if len(analysis.effects) and (analysis.effects["over"] == verdicts.SEEDS).all():
+        notes.append(Label("over seeds alone", f"{_why_seeds(analysis)}: other test images could give other effects."))
     return notes
+
+
+def _names(analysis: Analysis, arms: list[str]) -> str:
+    """Join arms' names; of many the first few and how many more there are."""
+    names = [analysis.design.display_name(arm) for arm in arms]
+    more = len(names) - MOST_NAMES + 1
+    return join(names if more < 2 else [*names[:-more], f"{more} more"])
+
+
+def _why_seeds(analysis: Analysis) -> str:
+    if analysis.design.metric.column not in predictions.WITHIN:
+        return f"Intervals and tests of {analysis.design.metric.label} are over seeds"
+    if len(analysis.trials) > MANY:
+        return f"Of more than {MANY} trials no predictions are read, and intervals and tests are over seeds"
+    return "Too few trials have predictions on the same images, and intervals and tests are over seeds"
+
+
+def _budget(analysis: Analysis) -> list[Label]:
+    low, rising = budget.limited(analysis.arms, analysis.histories)
+    parts = [f"Below {100 * budget.LIMIT:.0f} % training top-1 at the end: {_names(analysis, low)}."] if low else []
+    if rising:
+        names = _names(analysis, rising)
+        parts.append(
+            f"Still rising, by more than {100 * budget.RISE:.0f} points in the last quarter of the epochs: {names}."
+        )
+    text = "Trained for longer, these arms could rank differently."
+    return [Label("budget-limited", " ".join([*parts, text]))] if parts else []
+
+
+def _collapsed(analysis: Analysis) -> list[Label]:
+    trials = analysis.trials[analysis.trials["collapsed"] != ""]
+    if trials.empty:
+        return []
+    completed = dict(zip(analysis.arms["arm"], analysis.arms["n"], strict=True))
+    told = []
+    for arm, rows in trials.groupby("arm", sort=False):
+        why = "; ".join(dict.fromkeys(rows["collapsed"]))
+        told.append(f"{analysis.design.display_name(str(arm))} ({len(rows)} of {completed[arm]} trials: {why})")
+    text = "These trials count in every effect; what is said about the inside of networks leaves them out."
+    return [Label("collapsed", f"{join(told)}. {text}")]
 
 
 def _gaps(analysis: Analysis) -> list[Label]:

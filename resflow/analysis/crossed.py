@@ -2,6 +2,11 @@
 
 Two arms answer the same images with networks of the same seeds, so their difference is a table of -1, 0 and 1 with a
 row a seed and a column an image: a two-way layout of random seeds and random images with one value a cell.
+
+The interval's squared half-width is t(n-1)² sd²/n + z² v: that of the mean over n seeds, whose images take part in it
+through the interaction, and that of v, the variance that sampling of images alone gives the mean. Adding the squared
+half-widths of parts is how Zou and Donner (2008) recover variance estimates (MOVER). `resflow bench coverage` tries it.
+Its tests are the levels at which such an interval ends at a value; with v = 0 they are Student's.
 """
 
 from __future__ import annotations
@@ -13,55 +18,54 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 CONFIDENCE = 0.95
+LOWEST_TAIL, HALVINGS = 1e-15, 50  # p is told to three decimals
 
 
 @dataclass(frozen=True)
-class Crossed:
-    """A mean difference and its interval over seeds and images; NaN where one seed or one image gives none.
+class Spread:
+    """The uncertainty of a mean over seeds: `seeds` is sd²/n with n - 1 = `freedom`, `images` the variance v."""
 
-    `seed_variance`, `image_variance` and `interaction_variance` are the components of a single answer's variance,
-    estimated without bias and so sometimes below 0. Units: fractions, and their squares.
-    """
+    seeds: float
+    freedom: int
+    images: float = 0.0
 
-    seeds: int
-    images: int
-    mean: float
-    low: float
-    high: float
-    seed_variance: float
-    image_variance: float
-    interaction_variance: float
+    def half_width(self, tail: float) -> float:
+        """Return half the width of the interval that leaves out `tail` on each side, 0 < tail < 0.5."""
+        t, z = special.stdtrit(self.freedom, tail), special.ndtri(tail)
+        return float(np.sqrt(t**2 * self.seeds + z**2 * self.images))
+
+    def tail(self, distance: float) -> float:
+        """Return what the interval whose half-width is `distance` leaves out on each side; `seeds` is above 0."""
+        if self.images == 0:
+            return float(special.stdtr(self.freedom, -distance / np.sqrt(self.seeds)))
+        low, high = LOWEST_TAIL, 0.5
+        if self.half_width(low) <= distance:
+            return low
+        for _ in range(HALVINGS):
+            middle = np.sqrt(low * high)
+            low, high = (middle, high) if self.half_width(middle) > distance else (low, middle)
+        return float(np.sqrt(low * high))
+
+    def p_above(self, distance: float) -> float:
+        """Return p of the one-sided test that a mean lies `distance` above the bound that it must exceed."""
+        return self.tail(distance) if distance >= 0 else 1 - self.tail(-distance)
 
 
-def interval(differences: ArrayLike, confidence: float = CONFIDENCE) -> Crossed:
-    """Return the interval of a mean over seeds and images, `differences` of shape (seeds, images).
+def image_variance(differences: ArrayLike) -> float:
+    """Return the variance that sampling of images gives a mean over seeds, `differences` of shape (seeds, images).
 
-    With the mean squares of seeds, images and interaction, MS, MI and MX over S·N cells, the squared half-width is
-    t(S-1)² MS / (S·N) + z² max(0, MI - MX) / (S·N): the squared half-widths of the two parts of the variance,
-    seeds with the interaction, and images, added as Zou and Donner (2008) recover variance estimates (MOVER).
-    `resflow bench coverage` tries it.
+    It is max(0, MI - MX) / (S·N), from the mean squares of images and of the interaction: what the images have in
+    common over all seeds; and 1 / (S·N²), half an image a seed each way (Agresti and Min 2005 add as much to each cell
+    of a 2 by 2 table): near 0 and 100 % so few images differ that without it the variance is too often too small.
+    NaN where one seed or one image does not tell.
     """
     table = np.asarray(differences, dtype=float)
     if table.ndim != 2 or 0 in table.shape:
         raise ValueError(f"expected a table (seeds, images), got shape {table.shape}.")
-    seeds, images = table.shape
-    mean = float(table.mean())
     if min(table.shape) < 2:
-        return Crossed(seeds, images, mean, *[np.nan] * 5)
-    of_seeds, of_images, interaction = mean_squares(table)
-    t = float(special.stdtrit(seeds - 1, (1 + confidence) / 2))
-    z = float(special.ndtri((1 + confidence) / 2))
-    half = np.sqrt((t**2 * of_seeds + z**2 * max(0.0, of_images - interaction)) / table.size)
-    return Crossed(
-        seeds=seeds,
-        images=images,
-        mean=mean,
-        low=max(-1.0, mean - half),
-        high=min(1.0, mean + half),
-        seed_variance=(of_seeds - interaction) / images,
-        image_variance=(of_images - interaction) / seeds,
-        interaction_variance=interaction,
-    )
+        return float("nan")
+    _, of_images, interaction = mean_squares(table)
+    return (max(0.0, of_images - interaction) + 1 / table.shape[1]) / table.size
 
 
 def mean_squares(table: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from resflow.errors import RecordError
 from resflow.records.metrics import Metric, metric
-from resflow.records.record import Record, Status
+from resflow.records.record import Status
 from resflow.records.run import Run
 from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS
 from resflow.study import contrast_families
@@ -86,16 +86,6 @@ class Design:
     def label(self, arm: str, factors: tuple[str, ...]) -> str:
         """An arm's labels of some factors, joined as in its name."""
         return "-".join(self.arms[arm].get(name, "?") for name in factors)
-
-
-@dataclass(frozen=True)
-class Chance:
-    """The score of guessing on `judged_by`, in the metric's fraction; NaN where the records do not say."""
-
-    judged_by: str
-    level: float
-    why: str
-    images: int | None  # test images behind one accuracy, for the interval of a single seed
 
 
 def design(run: Run) -> Design:
@@ -209,6 +199,11 @@ def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
     return _typed(table, plan), left_out
 
 
+def unfinished(trials: pd.DataFrame) -> int:
+    """Count the trials that may still run: planned ones without a record."""
+    return int((trials["status"] == NOT_RUN).sum())
+
+
 def by_seed(trials: pd.DataFrame, design: Design, column: str) -> pd.DataFrame:
     """Spread a column of completed trials: a row an arm, a column a seed; NaN where one did not complete."""
     wide = trials.pivot_table(index="arm", columns="seed", values=column, aggfunc="first")
@@ -238,44 +233,6 @@ def _typed(table: pd.DataFrame, plan: Design) -> pd.DataFrame:
     order = {arm: index for index, arm in enumerate(plan.arms)}
     table = table.assign(_arm=table["arm"].map(order)).sort_values(["_arm", "seed"], kind="stable")
     return table[[*fixed, *metrics]].reset_index(drop=True)
-
-
-def chance(run: Run, plan: Design) -> Chance:
-    """Return the score of guessing: 1/classes, or the share of the largest test class where that is more.
-
-    The latter is what a network scores that gives one answer to every image (the no-information rate).
-    """
-    completed = [record for record in run.records if record.status == "completed"]
-    data = next((record.data for record in completed if record.data.get("classes")), {})
-    judged_by = plan.metric.judged_by or plan.metric.column
-    images = _count(data.get(judged_by.split("_")[0]))
-    if not data or not plan.metric.judged_by:
-        return Chance(judged_by, np.nan, "unknown: no completed trial says how many classes there are", images)
-    classes = _count(data["classes"]) or 1
-    answers = 5 if judged_by.endswith("top5") else 1
-    uniform = min(1.0, answers / classes)
-    why = f"{answers}/{classes} classes"
-    if judged_by == "test_top1":
-        share = _largest_class(run, completed)
-        if share > uniform + 1e-9:
-            return Chance(judged_by, share, f"the share of the largest test class; {why} is less", images)
-    return Chance(judged_by, uniform, why, images)
-
-
-def _count(value: Any) -> int | None:
-    if isinstance(value, (list, tuple, dict)):
-        return len(value)
-    return int(value) if isinstance(value, (int, float)) and value > 0 else None
-
-
-def _largest_class(run: Run, completed: list[Record]) -> float:
-    for record in completed:
-        try:
-            labels = run.prediction_table(record.id).column("label").to_numpy()
-        except RecordError:
-            continue  # an optional file: 1/classes stands without it
-        return float(np.bincount(labels).max() / len(labels)) if len(labels) else 0.0
-    return 0.0
 
 
 def residual_arms(run: Run) -> set[str]:

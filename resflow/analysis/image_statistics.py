@@ -6,15 +6,14 @@ functions say by how much. Pure functions; nothing here reads a file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special  # scipy.stats has the same, at hundreds of times the time a call
 
-from resflow.analysis import crossed
-
-CONFIDENCE = 0.95
+from resflow.analysis.crossed import CONFIDENCE
 
 
 def wilson(share: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -45,13 +44,40 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return min(1.0, 2 * float(special.bdtr(min(first_only, second_only), both, 0.5)))
 
 
+def tango(first_only: float, second_only: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the score interval of a difference of paired shares (Tango 1998), counts as in `mcnemar`, of n images.
+
+    It holds where few images differ, and where none does. Counts need not be whole.
+    """
+    z, seen = float(special.ndtri((1 + confidence) / 2)), (first_only - second_only) / n
+
+    def apart(difference: float) -> float:
+        """Standard errors between what was seen and `difference`, with the share of `second_only` most likely then."""
+        linear = -first_only - second_only + (2 * n - first_only + second_only) * difference
+        constant = -second_only * difference * (1 - difference)
+        share = (np.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
+        variance = n * (2 * share + difference * (1 - difference))
+        distance = n * (seen - difference)
+        return float(distance / np.sqrt(variance)) if variance > 0 else float(np.copysign(np.inf, distance))
+
+    return _crossing(apart, z, -1.0, seen), _crossing(apart, -z, seen, 1.0)
+
+
+def _crossing(falling: Callable[[float], float], level: float, low: float, high: float) -> float:
+    """Return where a falling function comes to a level between `low` and `high`."""
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > level else (low, middle)
+    return (low + high) / 2
+
+
 @dataclass(frozen=True)
 class OverImages:
     """Two arms on the same test images, over the seeds that both completed.
 
     `first_only` and `second_only` are images a seed, means over seeds; `p_low`, `p_high` the smallest and the largest
     McNemar p of the seeds; `low`, `high` the 95 % interval of the difference when the images are drawn anew and the
-    trained networks stay; `both_low`, `both_high` that where seeds are drawn anew as well, NaN with one seed.
+    trained networks stay; `identical` tells whether no image of any seed is right in one arm alone.
     """
 
     seeds: int
@@ -63,15 +89,14 @@ class OverImages:
     difference: float
     low: float
     high: float
-    both_low: float
-    both_high: float
+    identical: bool
 
 
 def over_images(first: ArrayLike, second: ArrayLike) -> OverImages:
     """Compare two arms' correct answers, arrays of bool of one shape (seeds, images), a row a seed that both have.
 
-    The interval is normal, mean ± z · sd / sqrt(images), of each image's difference averaged over seeds: with one seed
-    it is Wald's interval for paired shares, whose test is McNemar's without his correction.
+    The interval of one seed is Tango's. That of several is Tango's too, of as many images as would give one seed the
+    variance that the seeds' mean has, as Rao and Scott (1992) count what comes in clusters.
     """
     a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if a.shape != b.shape or a.ndim != 2 or 0 in a.shape:
@@ -80,20 +105,19 @@ def over_images(first: ArrayLike, second: ArrayLike) -> OverImages:
     alone, other = (a & ~b).sum(axis=1), (b & ~a).sum(axis=1)
     p = [mcnemar(int(x), int(y)) for x, y in zip(alone, other, strict=True)]
     by_image = (a.astype(float) - b).mean(axis=0)
-    mean = float(by_image.mean())
-    error = float(by_image.std(ddof=1) / np.sqrt(images)) if images > 1 else np.nan
-    half = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
-    both = crossed.interval(a.astype(float) - b)
+    first_only, second_only, mean = float(alone.mean()), float(other.mean()), float(by_image.mean())
+    of_one, of_mean = (first_only + second_only) / images - mean**2, float(by_image.var())
+    worth = of_one / max(of_mean, of_one / seeds) if of_one > 0 else 1.0
+    low, high = tango(worth * first_only, worth * second_only, worth * images)
     return OverImages(
         seeds=seeds,
         images=images,
-        first_only=float(alone.mean()),
-        second_only=float(other.mean()),
+        first_only=first_only,
+        second_only=second_only,
         p_low=min(p),
         p_high=max(p),
         difference=mean,
-        low=mean - half,
-        high=mean + half,
-        both_low=both.low,
-        both_high=both.high,
+        low=low,
+        high=high,
+        identical=not (alone.any() or other.any()),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from resflow.analysis.crossed import image_variance
 from resflow.analysis.image_statistics import OverImages, over_images
 from resflow.errors import RecordError
 from resflow.records.run import MANY, Run
@@ -18,32 +19,58 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Answers = NDArray[np.int64]
+WITHIN = {"test_top1": 1, "test_top5": 5}  # metric that is a mean over images -> the ranks that count as correct
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers of the trials that share a test set: `labels` (images,), and by trial `predicted` and `right`."""
+    """Answers of the trials that share a test set: `labels` (images,), and by trial `predicted` and its `ranks`."""
 
     labels: Answers
     predicted: dict[str, Answers]
-    right: dict[str, NDArray[np.bool_]]
+    ranks: dict[str, Answers]
     left_out: tuple[str, ...]  # trials without predictions, or on other images
     of_arm: dict[str, dict[int, str]]  # arm -> seed -> trial
 
+    def right(self, trial: str, column: str = "test_top1") -> NDArray[np.bool_]:
+        """Return which images a trial got right, as a metric of WITHIN counts them."""
+        return self.ranks[trial] < WITHIN[column]
+
     def pair(self, arm: str, reference: str) -> OverImages | None:
-        """Compare two arms over the seeds that both have; None where there is none."""
-        first, second = self.of_arm.get(arm, {}), self.of_arm.get(reference, {})
-        seeds = sorted(first.keys() & second.keys())
+        """Compare two arms' top-1 over the seeds that both have; None where there is none."""
+        seeds = self._shared_seeds((arm, reference))
         if not seeds or not len(self.labels):
             return None
-        return over_images(
-            np.stack([self.right[first[seed]] for seed in seeds]),
-            np.stack([self.right[second[seed]] for seed in seeds]),
-        )
+        first, second = (np.stack([self.right(self.of_arm[one][seed]) for seed in seeds]) for one in (arm, reference))
+        return over_images(first, second)
+
+    def image_variance(self, terms: Mapping[str, int], column: str) -> float:
+        """Return the variance that sampling of images gives a contrast's mean, `terms` arm -> coefficient.
+
+        NaN where that is not known: the metric is no mean over images, or fewer than two seeds have predictions.
+        """
+        seeds = self._shared_seeds(terms) if column in WITHIN else []
+        if len(seeds) < 2:
+            return float("nan")
+        differences = [
+            sum(coefficient * self.right(self.of_arm[arm][seed], column) for arm, coefficient in terms.items())
+            for seed in seeds
+        ]
+        return image_variance(np.stack(differences))
+
+    def identical(self, arm: str, reference: str) -> bool:
+        """Tell whether two arms gave the same answer to every image in each seed that both have, and they have one."""
+        pairs = [
+            (self.of_arm[arm][seed], self.of_arm[reference][seed]) for seed in self._shared_seeds((arm, reference))
+        ]
+        return bool(pairs) and all(np.array_equal(self.predicted[one], self.predicted[other]) for one, other in pairs)
+
+    def _shared_seeds(self, arms: Iterable[str]) -> list[int]:
+        return sorted(set.intersection(*(set(self.of_arm.get(arm, {})) for arm in arms)))
 
     def by_class(self, arm: str) -> NDArray[np.float64]:
         """Return the share of each class that an arm got right, the mean over its seeds; NaN without images."""
-        rights = [self.right[trial] for trial in self.of_arm.get(arm, {}).values()]
+        rights = [self.right(trial) for trial in self.of_arm.get(arm, {}).values()]
         classes = int(self.labels.max()) + 1 if len(self.labels) else 0
         if not rights:
             return np.full(classes, np.nan)
@@ -87,7 +114,7 @@ def read(run: Run, trials: pd.DataFrame) -> Predictions | None:
     return Predictions(
         labels=first.column("label").to_numpy().astype(np.int64),
         predicted={trial: table.column("predicted").to_numpy().astype(np.int64) for trial, table in alike.items()},
-        right={trial: table.column("rank").to_numpy() == 0 for trial, table in alike.items()},
+        ranks={trial: table.column("rank").to_numpy().astype(np.int64) for trial, table in alike.items()},
         left_out=tuple(trial for trial in done["id"] if trial not in alike),
         of_arm=of_arm,
     )

@@ -3,6 +3,9 @@
 Every function takes the values of one arm, or the paired differences of two, one value a seed. A figure
 that the data cannot give is NaN, and `note` says why: one seed has no interval, and neither have values
 that are the same in every seed (their variance estimate is 0, which no small sample can support).
+
+With `image_variance` (crossed.image_variance) an interval and a test are over seeds and test images together;
+without it they are over seeds, Student's own.
 """
 
 from __future__ import annotations
@@ -15,20 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special  # scipy.stats has the same, at twenty times the time a call, and of a report there are many
 
 from resflow.analysis import image_statistics
+from resflow.analysis.crossed import CONFIDENCE, Spread
+from resflow.analysis.holm import ALPHA
 
 Verdict = Literal["helps", "hurts", "equivalent", "undecided"]
 
-ALPHA = 0.05
-CONFIDENCE = 0.95
 EXACT_SEEDS = 16  # 2**15 sign patterns: more are not enumerated
-POWER = 0.8
-MOST_SEEDS = 1000  # no study has more
 SAME = 1e-6  # coarser than float32 rounding, finer than one image of any test split
-
-_NODES, _WEIGHTS = (np.polynomial.legendre.leggauss(200)[i] / 2 + (0.5, 0.0)[i] for i in range(2))  # on 0..1
 
 NO_VALUE = "no completed seed"
 ONE_VALUE = "one seed: no interval"
+TWO_VALUES = "two seeds: no interval"  # with one degree of freedom it would be wider than what it is of
 NO_SPREAD = "the same value in every seed: no interval"
 
 
@@ -50,58 +50,104 @@ class Mean:
 
 @dataclass(frozen=True)
 class Paired:
-    """Paired differences, arm minus reference, over the seeds that both completed."""
+    """Paired differences, arm minus reference, over the seeds that both completed.
+
+    `difference`, `p` and `p_equivalence` are over seeds and test images where the images' variance is known.
+    """
 
     difference: Mean
-    p: float  # paired t test, two-sided
+    p: float  # of no difference, two-sided
+    over_seeds: Mean  # the same difference, with its t interval over seeds alone
+    p_seeds: float  # paired t test, two-sided
     p_sign_flip: float  # exact sign-flip test, two-sided: a sensitivity line
     p_sign_flip_smallest: float  # the smallest p that this many seeds allow
     p_equivalence: float  # TOST within the margin; NaN without one
     g: float  # standardised
     signs: Signs
-    seeds_needed: float  # to resolve a difference like this one
 
 
-def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
-    """Mean with its two-sided Student t interval, mean ± t(n-1) · sd / sqrt(n) (Student 1908).
+def mean_interval(
+    values: ArrayLike, confidence: float = CONFIDENCE, *, image_variance: float = 0.0, largest: float = np.inf
+) -> Mean:
+    """Mean with its two-sided interval: over seeds ± t(n-1) · sd / sqrt(n) (Student 1908), else `crossed.Spread`'s.
 
-    `values` has shape (n,), one a seed. Exact on normal data for every n >= 2.
+    `values` has shape (n,), one a seed. Over seeds it is exact on normal data for every n >= 2. It ends at ±`largest`.
     """
     x = _finite(values)
+    if (spread := _spread(x, image_variance)) is None:
+        return _without_interval(x)
+    mean, half = float(x.mean()), spread.half_width((1 - confidence) / 2)
+    return Mean(len(x), mean, float(x.std(ddof=1)), max(-largest, mean - half), min(largest, mean + half))
+
+
+def level_interval(values: ArrayLike, low: float = 0.0, high: float = 1.0, confidence: float = CONFIDENCE) -> Mean:
+    """Mean of values that lie between `low` and `high` (infinity for a loss), with an interval that does so too.
+
+    Student's t interval on the logit scale, or the logarithm's, around the transformed mean (by the delta method).
+    Two values have none: with one degree of freedom it says nothing.
+    """
+    x = _finite(values)
+    spread = _spread(x)
+    mean = float(x.mean()) if len(x) else np.nan
+    if spread is None or not low < mean < high:
+        return _without_interval(x)
+    if len(x) == 2:
+        return Mean(2, mean, float(x.std(ddof=1)), np.nan, np.nan, TWO_VALUES)
+    half, above = spread.half_width((1 - confidence) / 2), mean - low
+    if np.isinf(high):
+        ends = [low + above * np.exp(sign * half / above) for sign in (-1, 1)]
+    else:
+        width, share = high - low, above / (high - low)
+        steps = [sign * half / width / (share * (1 - share)) for sign in (-1, 1)]
+        ends = [low + width * float(special.expit(special.logit(share) + step)) for step in steps]
+    return Mean(len(x), mean, float(x.std(ddof=1)), float(ends[0]), float(ends[1]))
+
+
+def _spread(x: NDArray[np.float64], image_variance: float = 0.0) -> Spread | None:
+    return None if len(x) < 2 or _same(x) else Spread(float(x.var(ddof=1)) / len(x), len(x) - 1, image_variance)
+
+
+def _without_interval(x: NDArray[np.float64]) -> Mean:
     if len(x) == 0:
         return Mean(0, np.nan, np.nan, np.nan, np.nan, NO_VALUE)
-    mean = float(x.mean())
-    if len(x) == 1:
-        return Mean(1, mean, np.nan, np.nan, np.nan, ONE_VALUE)
-    if _same(x):
-        return Mean(len(x), mean, 0.0, np.nan, np.nan, NO_SPREAD)
-    sd = float(x.std(ddof=1))
-    half = float(special.stdtrit(len(x) - 1, (1 + confidence) / 2)) * sd / np.sqrt(len(x))
-    return Mean(len(x), mean, sd, mean - half, mean + half)
+    sd, note = (np.nan, ONE_VALUE) if len(x) == 1 else (float(x.std(ddof=1)), NO_SPREAD)
+    return Mean(len(x), float(x.mean()), sd, np.nan, np.nan, note)
 
 
-def paired(differences: ArrayLike, margin: float | None = None, *, higher_is_better: bool = True) -> Paired:
-    """Return everything that is said about one contrast, from its differences of shape (n,), one a paired seed."""
+def paired(
+    differences: ArrayLike,
+    margin: float | None = None,
+    *,
+    image_variance: float = 0.0,
+    largest: float = np.inf,
+    higher_is_better: bool = True,
+) -> Paired:
+    """Return everything that is said about one contrast, from its differences of shape (n,), one a paired seed.
+
+    No difference is more than `largest`.
+    """
     x = _finite(differences)
     return Paired(
-        difference=mean_interval(x),
-        p=t_test(x),
+        difference=mean_interval(x, image_variance=image_variance, largest=largest),
+        p=t_test(x, image_variance),
+        over_seeds=mean_interval(x, largest=largest),
+        p_seeds=t_test(x),
         p_sign_flip=sign_flip(x),
         p_sign_flip_smallest=smallest_sign_flip(len(x)),
-        p_equivalence=np.nan if margin is None else tost(x, margin),
+        p_equivalence=np.nan if margin is None else tost(x, margin, image_variance),
         g=hedges_g(x),
         signs=signs(x, higher_is_better=higher_is_better),
-        seeds_needed=seeds_needed(x),
     )
 
 
-def t_test(differences: ArrayLike) -> float:
-    """Return p of the two-sided paired t test of no difference: t = mean · sqrt(n) / sd, n-1 degrees of freedom."""
+def t_test(differences: ArrayLike, image_variance: float = 0.0) -> float:
+    """Return p of the two-sided test of no difference; over seeds the paired t test, t = mean · sqrt(n) / sd.
+
+    Below 0.05 exactly when the 95 % interval excludes 0.
+    """
     x = _finite(differences)
-    if len(x) < 2 or _same(x):
-        return np.nan
-    t = x.mean() * np.sqrt(len(x)) / x.std(ddof=1)
-    return float(2 * special.stdtr(len(x) - 1, -abs(t)))
+    spread = _spread(x, image_variance)
+    return np.nan if spread is None else 2 * spread.tail(abs(float(x.mean())))
 
 
 def sign_flip(differences: ArrayLike) -> float:
@@ -125,35 +171,23 @@ def smallest_sign_flip(n: int) -> float:
     return 2.0 ** (1 - n) if n > 0 else np.nan
 
 
-def tost(differences: ArrayLike, margin: float) -> float:
-    """Return p of two one-sided t tests of |mean difference| < margin (Schuirmann 1987), the larger of the two.
+def tost(differences: ArrayLike, margin: float, image_variance: float = 0.0) -> float:
+    """Return p of two one-sided tests of |mean difference| < margin (Schuirmann 1987), the larger of the two.
 
-    Below 0.05 exactly when the 90 % t interval lies inside (-margin, margin).
+    Below 0.05 exactly when the 90 % interval lies inside (-margin, margin).
     """
     if not margin > 0:
         raise ValueError(f"margin {margin}: expected a fraction above 0, such as 0.01.")
     x = _finite(differences)
-    if len(x) < 2 or _same(x):
-        return np.nan
-    error, df = x.std(ddof=1) / np.sqrt(len(x)), len(x) - 1
-    above_low = special.stdtr(df, -(x.mean() + margin) / error)
-    below_high = special.stdtr(df, (x.mean() - margin) / error)
-    return float(max(above_low, below_high))
+    spread = _spread(x, image_variance)
+    return np.nan if spread is None else spread.p_above(margin - abs(float(x.mean())))
 
 
-def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """Adjust p by Holm's step-down procedure (Holm 1979): the k-th smallest p times m-k+1, made monotone, at most 1.
-
-    A NaN (a declared contrast that cannot be tested yet) stays NaN and still counts in m, so that an
-    unfinished run is never more lenient than the finished one.
-    """
-    raw = np.atleast_1d(np.asarray(p, dtype=float))
-    filled = np.where(np.isnan(raw), 1.0, raw)
-    order = np.argsort(filled, kind="stable")
-    steps = filled[order] * np.arange(len(raw), 0, -1)
-    adjusted = np.empty_like(raw)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return np.where(np.isnan(raw), np.nan, adjusted)
+def beyond(differences: ArrayLike, margin: float) -> float:
+    """Return p of the two-sided t test that the mean lies outside (-margin, margin): the reverse of `tost`."""
+    x = _finite(differences)
+    spread = _spread(x)
+    return np.nan if spread is None else min(1.0, 2 * spread.p_above(abs(float(x.mean())) - margin))
 
 
 def hedges_g(differences: ArrayLike) -> float:
@@ -202,40 +236,11 @@ def welch(first: ArrayLike, second: ArrayLike, confidence: float = CONFIDENCE) -
     if n < 2 or (_same(x) and _same(y)):
         note = NO_SPREAD if n > 1 else ONE_VALUE if n else NO_VALUE
         return Mean(n, float(x.mean() - y.mean()) if n else np.nan, np.nan, np.nan, np.nan, note)
-    from scipy import stats  # a second of import, for comparisons of two runs alone
-
-    limits = stats.ttest_ind(x, y, equal_var=False).confidence_interval(confidence)
-    return Mean(n, float(x.mean() - y.mean()), np.nan, float(limits.low), float(limits.high))
-
-
-def power(effect: float, n: int, alpha: float = ALPHA) -> float:
-    """Return the power of the two-sided paired t test over n seeds at a true `effect`, mean / sd of differences.
-
-    With the spread s that a sample shows (s² (n-1) is chi-squared), t passes its bound c with the probability
-    Φ(δ - c s) + Φ(-δ - c s), δ = effect · √n; this is its mean over s. (scipy's nctdtr is NaN at many such places.)
-    """
-    critical, shift = special.stdtrit(n - 1, 1 - alpha / 2), abs(effect) * np.sqrt(n)
-    spread = np.sqrt(special.chdtri(n - 1, 1 - _NODES) / (n - 1))
-    passes = special.ndtr(shift - critical * spread) + special.ndtr(-shift - critical * spread)
-    return float(_WEIGHTS @ passes)
-
-
-def seeds_needed(differences: ArrayLike, target: float = POWER) -> float:
-    """Return how many seeds give the paired t test the power `target`, were difference and spread as seen.
-
-    Unadjusted for other contrasts. NaN without a spread; infinite beyond MOST_SEEDS.
-    """
-    x = _finite(differences)
-    if len(x) < 2 or _same(x):
-        return np.nan
-    effect = abs(float(x.mean() / x.std(ddof=1)))
-    if power(effect, MOST_SEEDS) < target:
-        return np.inf
-    low, high = 1, MOST_SEEDS  # `low` seeds are too few, `high` are enough
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(effect, middle) >= target else (middle, high)
-    return float(high)
+    parts = [float(one.var(ddof=1)) / len(one) for one in (x, y)]
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(one) - 1) for part, one in zip(parts, (x, y), strict=True))
+    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * np.sqrt(sum(parts))
+    middle = float(x.mean() - y.mean())
+    return Mean(n, middle, np.nan, middle - half, middle + half)
 
 
 def verdict(
@@ -246,17 +251,19 @@ def verdict(
     higher_is_better: bool = True,
     better_above_chance: bool = True,
     both_above_chance: bool = True,
+    identical: bool = False,
 ) -> Verdict:
-    """Apply the one verdict rule of resflow.
+    """Apply the one verdict rule of resflow. Both p are Holm-adjusted.
 
-    `helps` or `hurts` when the Holm-adjusted paired t test is under 0.05 and the interval excludes 0;
-    `equivalent` when TOST holds within the declared margin; else `undecided`. No winner is named that is
-    not itself above chance, and two arms are not called equal in skill where one shows none.
+    `helps` or `hurts` when the test of no difference is under 0.05 and the interval excludes 0; `equivalent` when TOST
+    holds within the declared margin, or where the arms gave the same answer to each image in every seed; else
+    `undecided`. No winner is named that is not itself above chance, and two arms are not called equal in skill where
+    one shows none.
     """
     clear = p_holm < ALPHA and not np.isnan(difference.low) and not difference.includes(0.0)
     if clear and better_above_chance:
         return "helps" if (difference.mean > 0) == higher_is_better else "hurts"
-    if p_equivalence < ALPHA and both_above_chance:
+    if (identical or p_equivalence < ALPHA) and both_above_chance:
         return "equivalent"
     return "undecided"
 

@@ -2,47 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from resflow.analysis import seed_statistics
+from resflow.analysis import holm, seed_statistics
+from resflow.analysis.chance import ABOVE, UNKNOWN
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
+from resflow.analysis.predictions import Predictions
 
-ABOVE, AT, UNRESOLVED, UNKNOWN = "above chance", "at chance", "interval includes chance", "chance unknown"
+SEEDS, BOTH = "seeds", "seeds and images"  # what an interval is over
 
 
 class Verdicts:
-    """The rule for one study. `arms` is `effects.arm_table` by arm: whether each stands above chance, and its mean."""
+    """The rule for one study. `arms` is `effects.arm_table` by arm: whether each stands above chance, and its mean.
 
-    def __init__(self, declared: Sequence[Contrast], arms: pd.DataFrame, design: Design) -> None:
-        self.declared, self.design = declared, design
+    Where `answers` tell what each trial said to each test image, intervals and tests are over seeds and images.
+    """
+
+    def __init__(
+        self, declared: Sequence[Contrast], arms: pd.DataFrame, design: Design, answers: Predictions | None = None
+    ) -> None:
+        self.declared, self.design, self.answers = declared, design, answers
         self.above = dict(zip(arms.index, arms["chance"].isin((ABOVE, UNKNOWN)), strict=True))
         self.means = dict(zip(arms.index, arms["mean"], strict=True))
+        column = design.metric.column
+        self.image_variance = {
+            pair.key: answers.image_variance(pair.terms, column) if answers else np.nan for pair in declared
+        }
 
-    def test(self, differences: ArrayLike) -> seed_statistics.Paired:
-        """Test paired differences of shape (n,), one a seed."""
+    def over(self, pair: Contrast) -> str:
+        """Say what a contrast's interval and test are over."""
+        return SEEDS if np.isnan(self.image_variance[pair.key]) else BOTH
+
+    def interval(self, pair: Contrast, differences: ArrayLike, confidence: float) -> seed_statistics.Mean:
+        """Return the mean of a contrast's differences, one a seed, with its interval."""
+        return seed_statistics.mean_interval(differences, confidence, **self._limits(pair))
+
+    def test(self, pair: Contrast, differences: ArrayLike) -> seed_statistics.Paired:
+        """Test a contrast's paired differences of shape (n,), one a seed."""
         higher = self.design.metric.higher_is_better
-        return seed_statistics.paired(differences, self.design.margin, higher_is_better=higher)
+        return seed_statistics.paired(differences, self.design.margin, **self._limits(pair), higher_is_better=higher)
+
+    def _limits(self, pair: Contrast) -> dict[str, float]:
+        metric = self.design.metric
+        gains = sum(coefficient for coefficient in pair.terms.values() if coefficient > 0)
+        return {
+            "image_variance": float(np.nan_to_num(self.image_variance[pair.key])),
+            "largest": gains * (metric.high - metric.low),
+        }
 
     def holm(self, p: Sequence[float]) -> list[float]:
         """Adjust over all declared contrasts; one that several groups ask for counts once."""
-        once = dict(zip((pair.key for pair in self.declared), p, strict=True))
-        adjusted = dict(zip(once, seed_statistics.holm(list(once.values())), strict=True))
-        return [float(adjusted[pair.key]) for pair in self.declared]
+        return self._over_declared(holm.adjust, p)
 
-    def verdict(self, pair: Contrast, result: seed_statistics.Paired, p_holm: float) -> seed_statistics.Verdict:
-        """Return the verdict on a contrast by its tests and by which of its arms stand above chance."""
-        return seed_statistics.verdict(
-            result.difference,
-            p_holm,
-            result.p_equivalence,
-            higher_is_better=self.design.metric.higher_is_better,
-            better_above_chance=all(self.above[arm] for arm in self._better(pair, result.difference)),
-            both_above_chance=all(self.above[arm] for arm in pair.terms),
-        )
+    def holm_levels(self, p: Sequence[float]) -> list[float]:
+        """Return the level at which Holm's correction judges each declared contrast."""
+        return self._over_declared(holm.levels, p)
+
+    def _over_declared(self, correct: Callable[[ArrayLike], ArrayLike], p: Sequence[float]) -> list[float]:
+        once = dict(zip((pair.key for pair in self.declared), p, strict=True))
+        corrected = dict(zip(once, np.asarray(correct(list(once.values()))), strict=True))
+        return [float(corrected[pair.key]) for pair in self.declared]
+
+    def verdicts(self, results: Sequence[seed_statistics.Paired]) -> list[seed_statistics.Verdict]:
+        """Return the verdict on each declared contrast, by its tests and by which of its arms stand above chance."""
+        adjusted = self.holm([one.p for one in results]), self.holm([one.p_equivalence for one in results])
+        return [
+            seed_statistics.verdict(
+                result.difference,
+                p,
+                p_equivalence,
+                higher_is_better=self.design.metric.higher_is_better,
+                better_above_chance=all(self.above[arm] for arm in self._better(pair, result.difference)),
+                both_above_chance=all(self.above[arm] for arm in pair.terms),
+                identical=self.identical(pair),
+            )
+            for pair, result, p, p_equivalence in zip(self.declared, results, *adjusted, strict=True)
+        ]
+
+    def identical(self, pair: Contrast) -> bool:
+        """Tell whether both arms gave the same answer to each image in every seed."""
+        return self.answers is not None and pair.less is None and self.answers.identical(pair.arm, pair.reference)
 
     def _better(self, pair: Contrast, difference: seed_statistics.Mean) -> list[str]:
         """The better arm of each pair: no difference is named where a winner has no skill."""
@@ -56,6 +100,8 @@ class Verdicts:
         """Say in a few words what kept the verdict from being clearer; empty where nothing but the numbers did."""
         if difference.n == 0:
             return "no seed completed in " + ("both arms" if pair.less is None else "all four arms")
+        if self.identical(pair):
+            return "the same answer to every image"
         if difference.n > 1 and difference.note:
             return "the same difference in every seed: no interval"
         if word == "undecided" and not any(self.above[arm] for arm in pair.terms):
@@ -64,4 +110,4 @@ class Verdicts:
             weak = [arm for arm in self._better(pair, difference) if not self.above[arm]]
             if weak:
                 return f"{weak[0]} is not above chance"
-        return difference.note
+        return difference.note or ("two seeds" if difference.n == 2 and word != "undecided" else "")

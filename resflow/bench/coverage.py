@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import product
+from collections.abc import Callable, Iterator
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from resflow.analysis import crossed, image_statistics, mixed_model, seed_statistics
+from resflow.analysis import crossed, holm, image_statistics, mixed_model, seed_statistics
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
 from resflow.bench.contest import Say
@@ -21,9 +21,11 @@ SEEDS = (3, 5, 8, 12)
 ARMS = 7  # of the studies whose false verdicts are counted: a baseline and six that equal it
 MARGIN = 0.02
 MIXED_DRAWS = 1000  # a fit takes some 30 ms
-ACCURACIES, CROSSED_SEEDS, SPREADS = (0.05, 0.5, 0.97), (3, 5, 8), (0.0, 0.15)
+ACCURACIES = ((0.05, 0.05), (0.5, 0.5), (0.97, 0.97), (0.97, 0.99))  # of an arm and of its reference
+CROSSED_SEEDS, SPREADS = (3, 5, 8), (0.0, 0.15)
 CROSSED_DRAWS = {43: 4000, 52: 4000, 1020: 4000, 6149: 1000}  # images -> studies
 HARD, HARD_FOR_ONE, LUCK = 2.0, 0.7, 0.5  # deviations, on the logit scale, of images, images in an arm, one answer
+SPREAD_OF_SEEDS = 0.3  # deviation of an arm's accuracy over seeds on that scale: 7 points at 50 %
 Sampler = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 
 
@@ -69,20 +71,28 @@ def run(draws: int, say: Say) -> dict[str, Any]:
             draw = np.random.default_rng([place, n])
             rows.append({"differences": kind, "seeds": n, **_rates(0.01 * sampler(draw, (draws, n)))})
             rows[-1]["any_false_verdict"] = _false_verdicts(sampler, draw, draws // ARMS, n)
+            rows[-1]["any_false_equivalent"] = _false_equivalents(sampler, draw, draws // ARMS, n)
     say("mixed models")
     fits = [_mixed(n, min(draws, MIXED_DRAWS)) for n in SEEDS]
     say("intervals over images")
     over_images = [_images(n, draws) for n in (43, 300, 1020, 6149)]
     over_both = []
-    for images, accuracy, n, spread in product(CROSSED_DRAWS, ACCURACIES, CROSSED_SEEDS, SPREADS):
-        say(f"intervals over seeds and images: {n} seeds, {images:,} images, {accuracy:.0%}")
-        over_both.append(_both(images, accuracy, n, spread, min(draws, CROSSED_DRAWS[images])))
+    for images, accuracies, n, spread in product(CROSSED_DRAWS, ACCURACIES, CROSSED_SEEDS, SPREADS):
+        say(f"over seeds and images: {n} seeds, {images:,} images, {accuracies[0]:.0%} and {accuracies[1]:.0%}")
+        over_both.append(_both(images, accuracies, n, spread, min(draws, CROSSED_DRAWS[images])))
+    of_one = []
+    for images, accuracies in product(CROSSED_DRAWS, ACCURACIES):
+        say(f"intervals over images of one seed: {images:,} images, {accuracies[0]:.0%} and {accuracies[1]:.0%}")
+        of_one.append(_one_seed(images, accuracies, min(draws, CROSSED_DRAWS[images])))
+    levels = [_levels(accuracy, n, draws) for accuracy in (0.05, 0.5, 0.97) for n in SEEDS]
     return {
         "benchmark": "coverage",
         "over_seeds": rows,
         "mixed_model": fits,
         "over_images": over_images,
         "over_both": over_both,
+        "over_images_of_one_seed": of_one,
+        "accuracies": levels,
         "settings": {
             "rounds": 1,
             "draws": draws,
@@ -119,7 +129,16 @@ def _false_verdicts(sampler: Sampler, draw: np.random.Generator, studies: int, n
     wrong = 0
     for study in values:
         p = [seed_statistics.t_test(study[:, arm] - study[:, 0]) for arm in range(1, ARMS)]
-        wrong += bool((seed_statistics.holm(p) < seed_statistics.ALPHA).any())
+        wrong += bool((holm.adjust(p) < seed_statistics.ALPHA).any())
+    return round(wrong / studies, 4)
+
+
+def _false_equivalents(sampler: Sampler, draw: np.random.Generator, studies: int, n: int) -> float:
+    """Return the share of studies, all arms MARGIN above the baseline, in which Holm leaves any TOST below 5 %."""
+    wrong = 0
+    for study in 0.01 * sampler(draw, (studies, n, ARMS)):
+        p = [seed_statistics.tost(study[:, arm] - study[:, 0] + MARGIN, MARGIN) for arm in range(1, ARMS)]
+        wrong += bool((holm.adjust(p) < seed_statistics.ALPHA).any())
     return round(wrong / studies, 4)
 
 
@@ -153,35 +172,80 @@ def _images(n: int, draws: int) -> dict[str, float]:
     return {"images": n, "wilson_covers": _share(covered), "mcnemar_wrong": _share(np.array(p) < seed_statistics.ALPHA)}
 
 
-def _both(images: int, accuracy: float, seeds: int, spread: float, draws: int) -> dict[str, float]:
-    """Try intervals of the difference of two equal arms whose seeds and images are both drawn.
+Accuracies = tuple[float, float]
+
+
+def _answers(
+    draw: np.random.Generator, images: int, accuracies: Accuracies, seeds: int, spread: float
+) -> Iterator[NDArray[np.float64]]:
+    """Yield tables of the differences of two arms' answers, (seeds, images), whose seeds and images are both drawn.
 
     An answer is right with a probability whose logit is the sum of the image's difficulty, its difficulty for the arm,
-    the arm's luck with the seed (deviation `spread`), and chance; the arms' accuracy over all of that is `accuracy`.
+    the arm's luck with the seed (deviation `spread`), and chance; `accuracies` are the arms' over all of that.
     """
-    draw = np.random.default_rng([images, round(1000 * accuracy), seeds, round(1000 * spread)])
-    level = _level(accuracy, np.sqrt(HARD**2 + HARD_FOR_ONE**2 + LUCK**2 + spread**2))
-    covered, widths = {"both": 0, "seeds": 0, "images": 0}, []
-    for _ in range(draws):
+    deviation = np.sqrt(HARD**2 + HARD_FOR_ONE**2 + LUCK**2 + spread**2)
+    levels = [_level(accuracy, deviation) for accuracy in accuracies]
+    while True:
         difficulty, right = HARD * draw.normal(size=images), []
-        for _ in range(2):
+        for level in levels:
             logits = (
                 level + difficulty + HARD_FOR_ONE * draw.normal(size=images) + LUCK * draw.normal(size=(seeds, images))
             )
             logits += spread * draw.normal(size=(seeds, 1))
             right.append(draw.random((seeds, images)) < special.expit(logits))
-        table = right[0].astype(float) - right[1]
-        both, alone = crossed.interval(table), image_statistics.over_images(*right)
-        covered["both"] += both.low <= 0 <= both.high
-        covered["seeds"] += seed_statistics.mean_interval(table.mean(axis=1)).includes(0.0)
-        covered["images"] += alone.low <= 0 <= alone.high
+        yield right[0].astype(float) - right[1]
+
+
+def _both(images: int, accuracies: Accuracies, seeds: int, spread: float, draws: int) -> dict[str, float]:
+    """Try intervals of the difference of two arms over seeds and images, and how often their test is wrong."""
+    draw = np.random.default_rng([images, *(round(1000 * one) for one in accuracies), seeds, round(1000 * spread)])
+    truth, covered, widths = accuracies[0] - accuracies[1], {"both": 0, "seeds": 0, "images": 0}, []
+    for table in islice(_answers(draw, images, accuracies, seeds, spread), draws):
+        values, variance = table.mean(axis=1), crossed.image_variance(table)
+        both = seed_statistics.mean_interval(values, image_variance=variance)
+        same = not np.isfinite(both.low)  # the same difference in every seed has no interval, and decides nothing
+        alone = image_statistics.over_images(table > 0, table < 0)
+        covered["both"] += same or both.includes(truth)
+        covered["seeds"] += same or seed_statistics.mean_interval(values).includes(truth)
+        covered["images"] += alone.low <= truth <= alone.high
         widths.append(both.high - both.low)
     shares = {f"{name}_covers": round(count / draws, 4) for name, count in covered.items()}
     return (
-        {"images": images, "accuracy": accuracy, "seeds": seeds, "spread": spread}
+        {"images": images, "accuracy": accuracies[0], "reference": accuracies[1], "seeds": seeds, "spread": spread}
         | shares
-        | {"width": round(float(np.mean(widths)), 5)}
+        | {"width": round(float(np.nanmean(widths)), 5)}
     )
+
+
+def _one_seed(images: int, accuracies: Accuracies, draws: int) -> dict[str, float]:
+    """Try the interval over images of two trained networks, whose images are drawn."""
+    draw = np.random.default_rng([images, *(round(1000 * one) for one in accuracies)])
+    truth, covered, widths = accuracies[0] - accuracies[1], 0, []
+    for table in islice(_answers(draw, images, accuracies, 1, 0.0), draws):
+        alone = image_statistics.over_images(table > 0, table < 0)
+        covered += alone.low <= truth <= alone.high
+        widths.append(alone.high - alone.low)
+    return {
+        "images": images,
+        "accuracy": accuracies[0],
+        "reference": accuracies[1],
+        "covers": round(covered / draws, 4),
+        "width": round(float(np.mean(widths)), 5),
+    }
+
+
+def _levels(accuracy: float, seeds: int, draws: int) -> dict[str, float]:
+    """Try the interval of an arm's accuracy over seeds, which spread on the logit scale by SPREAD_OF_SEEDS."""
+    draw = np.random.default_rng([round(1000 * accuracy), seeds])
+    level = _level(accuracy, SPREAD_OF_SEEDS)
+    values = special.expit(level + SPREAD_OF_SEEDS * draw.normal(size=(draws, seeds)))
+    intervals = [seed_statistics.level_interval(row) for row in values]
+    return {
+        "accuracy": accuracy,
+        "seeds": seeds,
+        "covers": _share([one.includes(accuracy) for one in intervals]),
+        "width": round(float(np.mean([one.high - one.low for one in intervals])), 5),
+    }
 
 
 def _level(accuracy: float, deviation: float) -> float:

@@ -34,7 +34,7 @@ def title(result: Mapping[str, Any]) -> str:
     if result["benchmark"] == "convolution":
         return f"Convolutions, forward and backward: batch {settings['batch_size']}, {settings['threads']} threads"
     if result["benchmark"] == "coverage":
-        return f"Coverage: {settings['draws']:,} simulated studies of each kind"
+        return f"Coverage: {settings['draws']:,} simulated studies of each kind, or as many as a row names"
     if result["benchmark"] == "chaos":
         runs = f"{result['runs']} runs of {settings['trials']} trials"
         return f"Reliability: {result['interruptions']} disturbances of {runs}"
@@ -225,29 +225,47 @@ def _damage(result: Mapping[str, Any]) -> Rows:
 
 
 def _coverage(result: Mapping[str, Any]) -> Rows:
-    lines = []
+    settings, lines = result["settings"], []
     for row in result["over_seeds"]:
         lines.append(
             [
                 f"{row['differences']} differences, {row['seeds']} seeds",
                 f"t interval covers {row['t_interval_covers']:.1%}, t test wrong {row['t_test_wrong']:.1%}, sign-flip "
                 f"wrong {row['sign_flip_wrong']:.1%} at {row['sign_flip_level']:.3g}, TOST wrong at the margin "
-                f"{row['tost_wrong_at_margin']:.1%}, any false verdict of six {row['any_false_verdict']:.1%}",
+                f"{row['tost_wrong_at_margin']:.1%}, any false verdict of six {row['any_false_verdict']:.1%}"
+                + (
+                    f", any false equivalence {row['any_false_equivalent']:.1%}"
+                    if "any_false_equivalent" in row
+                    else ""
+                ),
             ]
         )
     for row in result["mixed_model"]:
         text = f"interval covers {row['covers']:.1%}, converged in {row['converged']:.1%}"
-        lines.append([f"mixed model, {row['seeds']} seeds, two trials missing", text])
+        what = f"mixed model, {row['seeds']} seeds, two trials missing ({settings['mixed_draws']:,} studies)"
+        lines.append([what, text])
+    for row in result.get("accuracies", []):
+        what = f"an arm's accuracy, {row['accuracy']:.0%}, {row['seeds']} seeds"
+        lines.append([what, f"interval covers {row['covers']:.1%} at {100 * row['width']:.2f} points"])
     for row in result["over_images"]:
         text = f"Wilson covers {row['wilson_covers']:.1%}, McNemar wrong {row['mcnemar_wrong']:.1%}"
         lines.append([f"{row['images']:,} images", text])
+    for row in result.get("over_images_of_one_seed", []):
+        text = f"interval over images covers {row['covers']:.1%} at {100 * row['width']:.2f} points"
+        lines.append([f"one seed, {_drawn(row, settings)}", text])
     for row in result.get("over_both", []):
         lines.append(
             [
-                f"{row['images']:,} images, {row['seeds']} seeds, accuracy {row['accuracy']:.0%}, "
-                f"spread {row['spread']:g}",
+                f"{row['seeds']} seeds, spread {row['spread']:g}, {_drawn(row, settings)}",
                 f"over both covers {row['both_covers']:.1%} at {100 * row['width']:.2f} points; over seeds alone "
                 f"{row['seeds_covers']:.1%}, over images alone {row['images_covers']:.1%}",
             ]
         )
     return lines
+
+
+def _drawn(row: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Name a simulation of two arms on images, and how many studies it had."""
+    studies = settings["crossed_draws"][str(row["images"])]
+    pair = f"{row['accuracy']:.0%} against {row['reference']:.0%}"
+    return f"{row['images']:,} images, {pair} ({studies:,} studies)"

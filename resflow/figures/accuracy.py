@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import offset_copy
 
-from resflow.analysis.design import Chance, Design
+from resflow.analysis.chance import Chance
+from resflow.analysis.design import Design
 from resflow.figures.style import (
     INK,
     MUTED,
@@ -58,7 +59,7 @@ def handles_of(marks: dict[str, Style], line: bool = True) -> list[Line2D]:
 
 
 def accuracy(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance, width: float = WIDE) -> Figure:
-    """Draw the metric of every arm: each seed a point, the mean with its 95 % t interval, and chance."""
+    """Draw the metric of every arm: each seed a point, the mean with its 95 % interval, and chance."""
     with theme():
         draw = _dots if design.scale is None else _along_scale
         return draw(trials, arms.set_index("arm"), design, chance, width)
@@ -140,20 +141,21 @@ def _seeds(trials: pd.DataFrame, arm: str, design: Design) -> Iterator[tuple[flo
 def _values(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance) -> np.ndarray:
     columns = [trials[design.metric.column], arms["low"], arms["high"]]
     values = np.concatenate([np.asarray(column, dtype=float) for column in columns])
-    return design.metric.scale * (np.append(values, chance.level) if _near(trials, design, chance) else values)
+    return design.metric.scale * (np.append(values, chance.of_metric) if _near(trials, design, chance) else values)
 
 
 def _near(trials: pd.DataFrame, design: Design, chance: Chance) -> bool:
     """True where chance fits on the axis without pressing all arms together at its other end."""
     values = trials[design.metric.column].dropna()
-    comparable = chance.judged_by == design.metric.column and bool(np.isfinite(chance.level)) and len(values) > 0
-    return comparable and bool(values.min() - chance.level <= 4 * (values.max() - values.min()))
+    comparable = bool(np.isfinite(chance.of_metric)) and len(values) > 0
+    return comparable and bool(values.min() - chance.of_metric <= 4 * (values.max() - values.min()))
 
 
 def _interval(axes: Axes, at: np.ndarray, rows: pd.DataFrame, scale: float, style: Style, *, upright: bool) -> None:
     mean = scale * rows["mean"].to_numpy(dtype=float)
-    half = scale * (rows["high"] - rows["mean"]).to_numpy(dtype=float)
-    finite = np.isfinite(half)
+    below, above = (scale * rows[end].to_numpy(dtype=float) - mean for end in ("low", "high"))
+    finite = np.isfinite(above)
+    half = np.stack([-below, above])[:, finite]
     look: dict[str, Any] = {
         "fmt": "none",
         "ecolor": style.color,
@@ -163,9 +165,9 @@ def _interval(axes: Axes, at: np.ndarray, rows: pd.DataFrame, scale: float, styl
     }
     if finite.any():
         if upright:
-            axes.errorbar(at[finite], mean[finite], yerr=half[finite], **look)
+            axes.errorbar(at[finite], mean[finite], yerr=half, **look)
         else:
-            axes.errorbar(mean[finite], at[finite], xerr=half[finite], **look)
+            axes.errorbar(mean[finite], at[finite], xerr=half, **look)
     x, y = (at, mean) if upright else (mean, at)
     axes.plot(x, y, style.marker, color=style.color, ms=6.5, mec=style.color, zorder=4)
 
@@ -173,9 +175,9 @@ def _interval(axes: Axes, at: np.ndarray, rows: pd.DataFrame, scale: float, styl
 def _chance_line(
     axes: Axes, trials: pd.DataFrame, design: Design, chance: Chance, draw: Callable[..., Line2D]
 ) -> list[Line2D]:
-    if chance.judged_by != design.metric.column or not np.isfinite(chance.level):
+    if not np.isfinite(chance.of_metric):
         return []
-    level = design.metric.scale * chance.level
+    level = design.metric.scale * chance.of_metric
     look: dict[str, Any] = {"color": MUTED, "linestyle": (0, (1, 2)), "lw": 1.3}
     text = f"chance {level:.3g} {design.metric.unit}"
     if not _near(trials, design, chance):

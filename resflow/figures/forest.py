@@ -15,7 +15,10 @@ from resflow.study.contrast_families import BASELINE, TIMES
 
 
 def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:
-    """Draw contrasts' differences with 95 % t intervals, a panel a contrast group; the mark says the verdict."""
+    """Draw contrasts' differences with 95 % intervals, a panel a contrast group; the mark says the verdict.
+
+    Where the study declares a margin, a wide line is the interval that decides about equivalence.
+    """
     groups = list(dict.fromkeys(effects["contrast_group"]))
     rows = [int((effects["contrast_group"] == group).sum()) for group in groups]
     scale = design.metric.scale
@@ -40,7 +43,8 @@ def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) ->
         what = f"difference in {design.metric.label}" if width >= 5 else "difference"
         grid[-1].set_xlabel(what + (f" ({unit})" if unit else ""))
         grid[-1].xaxis.set_major_locator(MaxNLocator(6))
-        values = effects[["difference", "low", "high"]].to_numpy(dtype=float).ravel() * scale
+        drawn = ["difference", "low", "high", "equivalence_low", "equivalence_high"]
+        values = scale * effects[drawn].to_numpy(dtype=float).ravel()
         zone = [-scale * (design.margin or 0.0), scale * (design.margin or 0.0)]
         limit(grid[-1].set_xlim, np.append(values, zone), "")
         used = [word for word in VERDICTS if (effects["verdict"] == word).any()]
@@ -63,6 +67,9 @@ def _forest_row(axes: Axes, place: int, row: pd.Series, scale: float, text: str)
             color=MUTED,
         )
         return
+    if np.isfinite(row["equivalence_low"]):
+        zone = [scale * row["equivalence_low"], scale * row["equivalence_high"]]
+        axes.plot(zone, [place, place], color=color, lw=5, alpha=0.35, solid_capstyle="butt")
     if np.isfinite(row["low"]):
         axes.plot([scale * row["low"], scale * row["high"]], [place, place], color=color, lw=2)
     (mark,) = axes.plot(scale * row["difference"], place, marker, color=color, ms=6)

@@ -17,12 +17,7 @@ VERBS = {  # verdict -> of one, of several
     "equivalent": ("is equivalent", "are equivalent"),
     "undecided": ("is undecided", "are undecided"),
 }
-CHANGES = {  # of an interaction, whose difference is one of differences
-    "helps": "larger",
-    "hurts": "smaller",
-    "equivalent": "equal",
-    "undecided": "undecided",
-}
+CHANGES = ("larger", "smaller", "larger loss", "smaller loss", "reversed", "equal", "undecided")  # of an interaction
 LONG = 6  # contrasts of a group that are told one by one; of more, each level's are told together
 
 
@@ -124,8 +119,8 @@ def _changing(table: pd.DataFrame, group: str, design: Design) -> str:
         _reference=table["reference"].map(lambda arm: design.arms[arm][factor]),
     ).groupby(["_level", "_reference"], sort=False):
         parts = []
-        for word, change in CHANGES.items():
-            matching = rows[(rows["verdict"] == word) & (rows["n"] > 0)]
+        for change in CHANGES:
+            matching = rows[(rows["change"] == change) & (rows["n"] > 0)]
             if len(matching) == len(rows) > 1 and len(table) > LONG:
                 parts.append(f"{change} at every other {by} ({_range(matching, design)})")
             elif len(matching):

@@ -99,5 +99,5 @@ def _effects(first: Analysis, second: Analysis) -> Table | None:
     if not rows:
         return None
     header = ("Contrast", "A", "Verdict of A", "B", "Verdict of B")
-    note = f"Paired differences in {metric.label} ({metric.difference_unit or 'raw'}) with 95 % t intervals."
+    note = f"Paired differences in {metric.label} ({metric.difference_unit or 'raw'}) with 95 % intervals."
     return Table("Effects of both", header, tuple(rows), frozenset({"Contrast", "Verdict of A", "Verdict of B"}), note)

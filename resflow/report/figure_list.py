@@ -105,7 +105,7 @@ def _accuracy(analysis: Analysis) -> Iterator[Entry]:
     many = len(a.trials) > MANY
     marks = "Large marks are means over seeds" if many else "Small marks are seeds, large ones their mean"
     wide = f", wide lines span the middle nine tenths of an arm's seeds (more than {MANY} trials)" if many else ""
-    bars = " with its 95 % t interval." if a.arms["low"].notna().any() else "; one seed has no interval."
+    bars = " with its 95 % interval over seeds." if a.arms["low"].notna().any() else "; so few seeds have no interval."
     yield Entry(
         "accuracy",
         f"{design.metric.label} by {design.scale or 'arm'}",
@@ -121,9 +121,14 @@ def _effects(analysis: Analysis) -> Iterator[Entry]:
     yield Entry(
         "effects",
         f"Differences in {design.metric.label}",
-        "Paired differences over seeds with 95 % t intervals; marker and colour give the verdict."
-        + (" Of a difference by another factor: larger or smaller." if (table["less"] != "").any() else "")
-        + (" Grey zone: the declared margin of equivalence." if design.margin is not None else ""),
+        f"Paired differences with 95 % intervals over {' or '.join(dict.fromkeys(table['over']))}; marker and colour "
+        "give the verdict."
+        + (" Of a difference by another factor: more or less than before." if (table["less"] != "").any() else "")
+        + (
+            " Grey zone: the declared margin of equivalence; wide lines must lie within it."
+            if design.margin is not None
+            else ""
+        ),
         partial(forest.effect_forest, table, design),
     )
 
@@ -155,14 +160,18 @@ def _inside(analysis: Analysis) -> Iterator[Entry]:
     if table is None or table.empty:
         return
     probed = _probed(analysis)
+    collapsed = analysis.trials[analysis.trials["collapsed"] != ""]
+    names = ", ".join(map(analysis.design.display_name, dict.fromkeys(collapsed["arm"])))
+    left_out = f" Without {len(collapsed)} collapsed networks ({names})." if len(collapsed) else ""
     for name, kind, first, title, caption in INSIDE:
         rows = table[table["kind"] == kind]
         epoch = 0 if first else rows.groupby("id")["epoch"].transform("max")
         rows = rows[rows["epoch"] == epoch].dropna(subset=["value"])
+        rows = rows if first else rows[~rows["id"].isin(list(collapsed["id"]))]
         if len(rows):
             shade = f" Lines are means over seeds, shades span them. Of {probed}; gradients of a batch."
             draw = partial(diagnostics.inside, rows, analysis.design, kind)
-            yield Entry(f"inside_{name}", title, caption + shade, draw)
+            yield Entry(f"inside_{name}", title, caption + shade + ("" if first else left_out), draw)
 
 
 def _probed(analysis: Analysis) -> str:

@@ -31,6 +31,11 @@ def interval(low: float, high: float, signed: bool = False) -> str:
     return f"{number(low, signed)} to {number(high, signed)}" if known(low) else NONE
 
 
+def signed_interval(low: float, high: float, scale: float) -> str:
+    """Format an interval of differences in the metric's unit; empty where there is none."""
+    return interval(scale * low, scale * high, signed=True) if known(low) else ""
+
+
 def level(metric: Metric, value: float) -> str:
     """Format a value of a metric in its unit: one decimal of per cent, else three digits."""
     if not known(value):

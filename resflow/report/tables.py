@@ -8,20 +8,28 @@ from typing import Any
 
 import pandas as pd
 
-from resflow.analysis import seed_statistics
 from resflow.analysis.analyse import Analysis
-from resflow.analysis.contrasts import contrasts
+from resflow.analysis.chance import ABOVE, UNKNOWN
 from resflow.analysis.degradation import epochs_to, steps
 from resflow.analysis.design import BASE, OUTCOMES, Design
-from resflow.analysis.effects import seed_differences
-from resflow.analysis.verdicts import ABOVE, UNKNOWN
-from resflow.report.answer import CHANGES
-from resflow.report.formatting import count, duration, interval, known, level, level_interval, number, p_value
+from resflow.analysis.verdicts import BOTH
+from resflow.report.answer import CHANGES, VERBS
+from resflow.report.formatting import (
+    count,
+    duration,
+    interval,
+    known,
+    level,
+    level_interval,
+    number,
+    p_value,
+    signed_interval,
+)
 from resflow.study.contrast_families import BASELINE, TIMES
 
 ERRORS = (0.5, 0.2, 0.05)  # training errors whose epoch is shown
 MOST_SEEDS = 30  # that have a column each
-WORDS = frozenset({"helps", "hurts", "equivalent", "undecided", "larger", "smaller", "equal", *OUTCOMES})
+WORDS = frozenset({*VERBS, *CHANGES, *OUTCOMES})
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,8 @@ class Table:
     note: str = ""
 
 
-def _table(title: str, rows: Iterable[dict[str, str]], text: Iterable[str], note: str = "") -> Table:
-    """Columns in the order of the first row; one that is empty in every row is left out."""
+def make_table(title: str, rows: Iterable[dict[str, str]], text: Iterable[str], note: str = "") -> Table:
+    """Return a table with the columns of the first row in their order; one that is empty in every row is left out."""
     rows = list(rows)
     header = tuple(name for name in (rows[0] if rows else ()) if any(row[name] for row in rows))
     cells = tuple(tuple(row[name] for name in header) for row in rows)
@@ -50,13 +58,19 @@ def arms(analysis: Analysis) -> Table:
         table[table["contrast_group"] == BASELINE].set_index("arm") if len(table) else pd.DataFrame(columns=["verdict"])
     )
     rows = [_arm(analysis, arm, against) for _, arm in analysis.arms.iterrows()]
-    notes = [f"Means over seeds with 95 % t intervals; {measure.label} of each trial is measured once."]
+    notes = [
+        f"Means over seeds with 95 % t intervals over seeds, on a scale that keeps them within what can be; "
+        f"{measure.label} of each trial is measured once."
+    ]
+    if (analysis.arms["failure_rate"] > 0).any():
+        notes.append("Failed: the share of trials that failed or diverged, with Clopper and Pearson's 95 % interval.")
     if len(against):
         notes.append(
             f"Effects are paired differences from {_base(analysis.design)} over the seeds that both "
-            f"completed, Holm-adjusted over the {_declared(analysis)} contrasts that the study declares."
+            f"completed, with intervals over {_over(against)}; p is Holm-adjusted over the {_declared(analysis)} "
+            "contrasts that the study declares, and intervals are not."
         )
-    return _table("Arms", rows, {"Arm", "Not completed", "Verdict", "Note"}, " ".join(notes))
+    return make_table("Arms", rows, {"Arm", "Not completed", "Verdict", "Note"}, " ".join(notes))
 
 
 def _arm(analysis: Analysis, arm: pd.Series, against: pd.DataFrame) -> dict[str, str]:
@@ -67,12 +81,14 @@ def _arm(analysis: Analysis, arm: pd.Series, against: pd.DataFrame) -> dict[str,
         "Arm": analysis.design.display_name(arm["arm"]),
         "Seeds": f"{arm['completed']}/{arm['planned']}",
         "Not completed": ", ".join(gaps),
+        "Failed (%)": _failures(arm) if (analysis.arms["failure_rate"] > 0).any() else "",
         metric.label.capitalize() + unit: level(metric, arm["mean"]),
         "95 % interval": level_interval(metric, arm["low"], arm["high"]),
     }
     if len(against):
         cells |= _effect_cells(analysis, against.loc[arm["arm"]] if arm["arm"] in against.index else None)
-    notes = [arm["chance"] if arm["chance"] not in (ABOVE, UNKNOWN) else "", arm["note"]]
+    collapsed = f"{arm['collapsed']} of {arm['n']} collapsed" if arm["collapsed"] else ""
+    notes = [arm["chance"] if arm["chance"] not in (ABOVE, UNKNOWN) else "", collapsed, arm["note"]]
     return cells | {
         "Training top-1 (%)": level(metric, arm["train_top1"])
         if metric.unit == "%"
@@ -82,6 +98,10 @@ def _arm(analysis: Analysis, arm: pd.Series, against: pd.DataFrame) -> dict[str,
         "Time a trial": duration(arm["seconds"]),
         "Note": "; ".join(note for note in notes if note),
     }
+
+
+def _failures(arm: pd.Series) -> str:
+    return f"{number(100 * arm['failure_rate'])} ({interval(100 * arm['failure_low'], 100 * arm['failure_high'])})"
 
 
 def _effect_cells(analysis: Analysis, row: pd.Series | None) -> dict[str, str]:
@@ -95,6 +115,11 @@ def _effect_cells(analysis: Analysis, row: pd.Series | None) -> dict[str, str]:
         "Holm p": p_value(row["p_holm"]),
         "Verdict": row["verdict"],
     }
+
+
+def _over(table: pd.DataFrame) -> str:
+    """Say what the intervals of some contrasts are over."""
+    return " or ".join(dict.fromkeys(table["over"]))
 
 
 def effects(analysis: Analysis) -> list[Table]:
@@ -137,102 +162,44 @@ def _group(analysis: Analysis, group: str, table: pd.DataFrame) -> Table:
             cells["At"] = row["context"]
         cells |= {"Pairs": f"{row['n']}/{row['n'] + row['missing']}"}
         cells |= _effect_cells(analysis, pd.Series(row))
-        word = CHANGES[cells.pop("Verdict")] if row["less"] else cells.pop("Verdict")
+        del cells["Verdict"]
+        for name, side in (("Over seeds", "seeds"), ("Over images", "images")):
+            shown = row["over"] == BOTH
+            cells[name] = signed_interval(row[f"{side}_low"], row[f"{side}_high"], metric.scale) if shown else ""
         cells["g"] = number(row["g"], signed=True)
         if design.margin is not None:
-            cells["TOST p"] = p_value(row["p_equivalence"])
+            cells["TOST p"] = p_value(row["p_equivalence_holm"])
         parity = f"unpaired: {row['unpaired']}" if row["unpaired"] else ""
-        rows.append(cells | {"Verdict": word, "Note": "; ".join(filter(None, (row["note"], parity)))})
+        notes = filter(None, (row["note"], _welch(row, metric.scale), parity))
+        rows.append(cells | {"Verdict": row["change"] or row["verdict"], "Note": "; ".join(notes)})
     note = (
-        f"Paired differences over seeds; Holm over all {_declared(analysis)} contrasts that the study declares. "
+        f"Paired differences. Each 95 % interval is over {_over(table)}, and for itself: of many some miss. "
+        f"Holm over all {_declared(analysis)} contrasts that the study declares. "
         "g: the difference over its standard deviation between seeds, corrected for few seeds (Hedges)."
     )
     if (table["less"] != "").any():
-        note += " A difference of differences: larger or smaller than at the level it is set against."
+        note += (
+            " A difference of differences: a gain, or a loss, that is larger or smaller than at the level it is set "
+            "against."
+        )
     if design.margin is not None:
-        note += f" Equivalent: within ±{number(metric.scale * design.margin)} {metric.difference_unit} by TOST."
-    return _table(title(group, design), rows, {"Contrast", "At", "Verdict", "Note"}, note)
+        note += (
+            f" Equivalent: within ±{number(metric.scale * design.margin)} {metric.difference_unit} by TOST, "
+            "Holm-adjusted as well."
+        )
+    return make_table(title(group, design), rows, {"Contrast", "At", "Verdict", "Note"}, note)
+
+
+def _welch(row: Mapping[Hashable, Any], scale: float) -> str:
+    """Tell the unpaired estimate of two arms that ran on different seeds."""
+    if not known(row["welch"]):
+        return ""
+    limits = signed_interval(row["welch_low"], row["welch_high"], scale)
+    return f"not paired, by other seeds: {number(scale * row['welch'], signed=True)} (Welch, {limits})"
 
 
 def _declared(analysis: Analysis) -> int:
     return len(analysis.effects.drop_duplicates(["arm", "reference", "less"]))
-
-
-def _once(analysis: Analysis) -> list[dict[Hashable, Any]]:
-    """Every contrast, those of two groups once."""
-    return analysis.effects.drop_duplicates(["arm", "reference", "less"]).to_dict("records")
-
-
-def _label(row: Mapping[Hashable, Any], design: Design) -> str:
-    return f"{pair(row, design)}, {row['context']}" if row["less"] else pair(row, design)
-
-
-def robustness(analysis: Analysis) -> Table:
-    """Tabulate what takes no part in each verdict: another test, the share of seeds, seeds needed."""
-    metric, design, rows = analysis.design.metric, analysis.design, []
-    for row in _once(analysis):
-        smallest = f" (≥ {p_value(row['p_sign_flip_smallest'])})" if known(row["p_sign_flip_smallest"]) else ""
-        better = interval(100 * row["better_low"], 100 * row["better_high"]) if known(row["better_low"]) else "–"
-        rows.append(
-            {
-                "Contrast": _label(row, design),
-                "t test p": p_value(row["p"]),
-                "Sign-flip p": p_value(row["p_sign_flip"]) + smallest,
-                "Better in": f"{row['seeds_better']} of {row['seeds_apart']}",
-                "P(better) (%)": better,
-                "Seeds to resolve it": _seeds(row["seeds_needed"]),
-                "With missing at worst and best": _range(row["missing_low"], row["missing_high"], metric.scale),
-                "Verdict then": row["missing_verdicts"],
-                "Mixed model": number(metric.scale * row["mixed"], signed=True) if known(row["mixed"]) else "",
-                "Its 95 % interval": _range(row["mixed_low"], row["mixed_high"], metric.scale) or row["mixed_note"],
-            }
-        )
-    note = (
-        "The verdicts do not use these. Sign-flip: exact, assumes symmetry only; in brackets the smallest p that so "
-        "many seeds allow. P(better): Clopper and Pearson's 95 % interval from the signs. Seeds to resolve it: for a "
-        f"power of {100 * seed_statistics.POWER:.0f} % at p < {seed_statistics.ALPHA:g}, unadjusted, were the "
-        "difference and its spread as seen."
-    )
-    if (analysis.effects["missing"] > 0).any():
-        note += (
-            " Missing trials: once set to the lowest value of the study (or chance) and once to the highest, against "
-            "the arm and for it. Mixed model: arm and a random seed, by REML, over all completed trials."
-        )
-    return _table("Sensitivity", rows, {"Contrast", "Verdict then"}, note)
-
-
-def _seeds(needed: float) -> str:
-    if not known(needed):
-        return "–"
-    return f"{needed:.0f}" if needed <= seed_statistics.MOST_SEEDS else f"over {seed_statistics.MOST_SEEDS:,}"
-
-
-def _range(low: float, high: float, scale: float) -> str:
-    return interval(scale * low, scale * high, signed=True) if known(low) else ""
-
-
-def seeds(analysis: Analysis) -> Table | None:
-    """Tabulate every contrast's difference seed by seed; None of more seeds than a page is wide."""
-    design = analysis.design
-    if analysis.trials["seed"].nunique() > MOST_SEEDS:
-        return None
-    once = list({contrast.key: contrast for contrast in contrasts(design)}.values())
-    frame = seed_differences(analysis.trials, design, once)
-    rows = []
-    for row, values in zip(_once(analysis), frame.to_numpy(), strict=True):
-        cells = {"Contrast": _label(row, design)}
-        cells |= {
-            f"seed {seed}": number(design.metric.scale * float(value), signed=True)
-            for seed, value in zip(frame.columns, values, strict=True)
-        }
-        rows.append(
-            cells | {"Mean": number(design.metric.scale * seed_statistics.mean_interval(values).mean, signed=True)}
-        )
-    unit = design.metric.difference_unit
-    note = f"In {unit}. " if unit else ""
-    return _table(
-        "Paired differences by seed", rows, {"Contrast"}, f"{note}– where one of its trials did not complete."
-    )
 
 
 def degradation(analysis: Analysis) -> Table | None:
@@ -247,8 +214,8 @@ def degradation(analysis: Analysis) -> Table | None:
                 "Training error (points)": number(100 * mean.mean, signed=True),
                 "95 % interval": interval(100 * mean.low, 100 * mean.high, signed=True),
                 "Holm p": p_value(step.p_holm),
-                "Deeper trains": "worse" if step.worse else "better" if step.better else "undecided",
-                "Note": mean.note,
+                "Deeper trains": step.word,
+                "Note": step.note,
             }
         )
     if not rows:
@@ -257,7 +224,7 @@ def degradation(analysis: Analysis) -> Table | None:
         "Paired differences over seeds in top-1 error on the clean training images, in inference mode; Holm over these "
         f"{len(rows)}. Degradation is a deeper net that trains worse."
     )
-    return _table("Training error by depth", rows, {"Nets", "Depth", "Deeper trains", "Note"}, note)
+    return make_table("Training error by depth", rows, {"Nets", "Depth", "Deeper trains", "Note"}, note)
 
 
 def convergence(analysis: Analysis) -> Table | None:
@@ -277,7 +244,7 @@ def convergence(analysis: Analysis) -> Table | None:
             )
         rows.append(cells)
     note = "Epochs, the mean over seeds; in brackets how many seeds came there, where not all did."
-    return _table("Epochs to a training error", rows, {"Arm"}, note)
+    return make_table("Epochs to a training error", rows, {"Arm"}, note)
 
 
 def trials(analysis: Analysis) -> Table:
@@ -302,4 +269,4 @@ def trials(analysis: Analysis) -> Table:
             "Reason": row["reason"],
         }
         rows.append(cells)
-    return _table("Trials", rows, {"Arm", "Status", "Trial", "Reason"}, "Also in trials.csv, as fractions.")
+    return make_table("Trials", rows, {"Arm", "Status", "Trial", "Reason"}, "Also in trials.csv, as fractions.")

@@ -6,8 +6,8 @@ import numpy as np
 
 from resflow.analysis import image_statistics
 from resflow.analysis.analyse import Analysis
+from resflow.analysis.chance import ABOVE, UNKNOWN
 from resflow.analysis.predictions import Predictions
-from resflow.analysis.verdicts import ABOVE, UNKNOWN
 from resflow.report.formatting import interval, known, number, p_value
 from resflow.report.tables import Table
 
@@ -34,15 +34,15 @@ def sampled(analysis: Analysis) -> Table | None:
                 f"{pair.second_only:.0f}",
                 " to ".join(p),
                 number(100 * pair.difference, signed=True),
-                interval(100 * pair.low, 100 * pair.high, signed=True),
-                interval(100 * pair.both_low, 100 * pair.both_high, signed=True),
+                interval(100 * pair.low, 100 * pair.high, signed=True)
+                + (": no image tells the arms apart" if pair.identical else ""),
             )
         )
     if not rows:
         return None
     header = (
         *("Contrast", "Seeds", "Images right in the first alone", "In the second alone", "McNemar p, seed by seed"),
-        *("Test top-1 (points)", "95 % interval over images", "Over seeds and images"),
+        *("Test top-1 (points)", "95 % interval over images"),
     )
     return Table("Sampling of test images", header, tuple(rows), frozenset({"Contrast"}), _note(analysis, predictions))
 
@@ -51,12 +51,11 @@ def _note(analysis: Analysis, predictions: Predictions) -> str:
     images = len(predictions.labels)
     text = (
         f"Test top-1 on {images:,} images that all seeds share. This says what another sample of images could do to "
-        "these very networks; the verdicts say what other seeds could do. McNemar: exact, of one seed's pair of "
-        "networks (smallest to largest over seeds). Interval over images: normal, of the seeds' mean difference. Over "
-        "both: what new seeds and new images together could do."
+        "these very networks; verdicts rest on seeds and images together. McNemar: exact, of one seed's pair of "
+        "networks (smallest to largest over seeds). Interval over images: Tango's, of the seeds' mean difference."
     )
     baseline = analysis.design.baseline
-    rights = [predictions.right[trial] for trial in predictions.of_arm.get(baseline or "", {}).values()]
+    rights = [predictions.right(trial) for trial in predictions.of_arm.get(baseline or "", {}).values()]
     if rights:
         share = float(np.mean(rights))
         low, high = image_statistics.wilson(share, images)

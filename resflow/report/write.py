@@ -20,7 +20,17 @@ from markupsafe import Markup
 from resflow import atomic, reading, workspace
 from resflow.analysis.analyse import Analysis, analyse, labels
 from resflow.errors import RecordError
-from resflow.report import answer, markdown, paper_claims, published, run_details, tables, test_images, tuning
+from resflow.report import (
+    answer,
+    markdown,
+    paper_claims,
+    published,
+    run_details,
+    sensitivity,
+    tables,
+    test_images,
+    tuning,
+)
 from resflow.report.figure_list import SECTIONS, RenderedFigure, draw_figures, is_figure_file
 
 SCRIPT = (Path(__file__).parent / "templates" / "page.js").read_text(encoding="utf-8")
@@ -142,7 +152,7 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
 
 def _beside(analysis: Analysis) -> list[tables.Table | None]:
     """Return the tables beside the verdicts, which take no part in them."""
-    return [tables.robustness(analysis), test_images.sampled(analysis), tables.seeds(analysis)]
+    return [sensitivity.robustness(analysis), test_images.sampled(analysis), sensitivity.seeds(analysis)]
 
 
 def _render(template: str, **values: Any) -> bytes:

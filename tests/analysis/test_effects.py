@@ -1,11 +1,13 @@
 """From records to arms, contrasts and labels: what is compared, what is counted, what must be said."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from support.fake_run import DEPTH_FACTORS, degrading, rewrite, rewrite_predictions, trial_id, write_run
 
-from resflow.analysis import seed_statistics, verdicts
+from resflow.analysis import budget, chance, holm
 from resflow.analysis.analyse import analyse, labels
 from resflow.errors import RecordError
 from resflow.records.run import load_run
@@ -40,7 +42,7 @@ def test_a_contrast_in_two_tables_has_one_verdict(depth):
 def test_holm_runs_once_over_all_that_the_study_declares(depth):
     once = depth.effects.drop_duplicates(["arm", "reference", "less"])
     assert len(once) == 7 + 3 + 3 + 3 < len(depth.effects)
-    assert list(once["p_holm"]) == pytest.approx(list(seed_statistics.holm(once["p"])))
+    assert list(once["p_holm"]) == pytest.approx(list(holm.adjust(once["p"])))
 
 
 def test_an_interaction_is_the_difference_of_two_differences(depth):
@@ -57,7 +59,7 @@ def test_an_interaction_is_the_difference_of_two_differences(depth):
 def test_a_study_declares_its_comparisons_and_only_they_are_made_and_corrected_for(tmp_path):
     few = analyse(write_run(tmp_path, epochs=3, contrasts=["shortcut"])).effects
     assert list(few["contrast_group"].unique()) == ["shortcut"]
-    assert list(few["p_holm"]) == pytest.approx(list(seed_statistics.holm(few["p"])))
+    assert list(few["p_holm"]) == pytest.approx(list(holm.adjust(few["p"])))
 
 
 def test_what_no_trial_says_is_counted_and_what_it_could_change_is_told(tmp_path):
@@ -69,7 +71,7 @@ def test_what_no_trial_says_is_counted_and_what_it_could_change_is_told(tmp_path
     row = table.loc["residual-34"]
     assert row["missing_low"] < row["difference"] < row["missing_high"]
     values = found.trials.pivot_table(index="seed", columns="arm", values="test_top1")
-    lowest = min(values.min().min(), found.chance.level)
+    lowest = min(values.min().min(), found.chance.of_metric)
     filled = values["residual-34"].fillna(lowest) - values["plain-34"]
     assert row["missing_low"] == pytest.approx(filled.mean())
     assert "undecided" in row["missing_verdicts"]  # one network at chance is enough to doubt it
@@ -100,10 +102,10 @@ def test_a_plain_net_that_degrades_hurts_and_its_twin_helps(depth):
 
 
 def test_arms_at_chance_are_labelled_and_no_other_is(depth):
-    chance = depth.arms.set_index("arm")["chance"]
-    assert chance["plain-101"] == verdicts.AT
-    assert (chance.drop("plain-101") == verdicts.ABOVE).all()
-    assert verdicts.AT in words(depth)
+    word = depth.arms.set_index("arm")["chance"]
+    assert word["plain-101"] == chance.AT
+    assert (word.drop("plain-101") == chance.ABOVE).all()
+    assert chance.AT in words(depth)
 
 
 def test_no_winner_among_arms_at_chance(tmp_path):
@@ -117,26 +119,52 @@ def test_no_winner_among_arms_at_chance(tmp_path):
     assert (row["verdict"], row["note"]) == ("undecided", "neither arm is above chance")
 
 
-def test_chance_is_the_share_of_the_largest_test_class(tmp_path):
-    run = write_run(tmp_path, HEADS, lambda levels: (0.5, 0.9), seeds=(1, 2))
+def skewed_labels(run):
+    """Make most test images of one class, answered as before; returns the share of that class."""
     for path in run.glob("trials/*/predictions.parquet"):
         frame = pd.read_parquet(path)
         frame["label"] = np.where(np.arange(len(frame)) < 200, 3, frame["label"] % 3)
         frame["predicted"] = np.where(frame["rank"] == 0, frame["label"], frame["label"] + 1)
         rewrite_predictions(path.parent, frame)
-    largest = max(frame["label"].value_counts()) / len(frame)
-    assert analyse(run).chance.level == pytest.approx(largest)
-    for path in run.glob("trials/*/predictions.parquet"):
-        path.unlink()
-    assert analyse(run).chance.level == pytest.approx(0.1)
+    return max(frame["label"].value_counts()) / len(frame)
+
+
+def test_skill_is_judged_on_the_mean_over_classes_whatever_class_is_the_largest(tmp_path):
+    run = write_run(tmp_path, HEADS, lambda levels: (0.5, 0.9), seeds=(1, 2, 3))
+    largest = skewed_labels(run)
+    found = analyse(run)
+    assert (found.chance.judged_by, found.chance.level) == ("test_mean_class_accuracy", 1 / 4)
+    assert found.chance.of_metric == pytest.approx(largest)  # what is drawn beside top-1
+    assert found.chance.images < 500  # of which so many are of one class
+
+
+def test_a_net_that_answers_one_class_alone_shows_no_skill(tmp_path):
+    run = write_run(tmp_path, HEADS, lambda levels: (0.5, 0.9), seeds=(1, 2, 3))
+    for seed in (1, 2, 3):
+        folder = run / "trials" / trial_id("wide", seed)
+        frame = pd.read_parquet(folder / "predictions.parquet")
+        rewrite_predictions(folder, frame.assign(predicted=0, rank=np.where(frame["label"] == 0, 0, 4)))
+    assert analyse(run).arms.set_index("arm").loc["wide", "chance"] == chance.AT
+
+
+def test_without_the_mean_over_classes_skill_is_judged_against_the_largest_class(tmp_path):
+    run = write_run(tmp_path, HEADS, lambda levels: (0.5, 0.9), seeds=(1, 2))
+    largest = skewed_labels(run)
+    for path in run.glob("trials/*/record.json"):
+        values = json.loads(path.read_text())
+        values.pop("digests", None)
+        del values["metrics"]["test_mean_class_accuracy"]
+        path.write_text(json.dumps({**values, "schema_version": 1}))
+    found = analyse(run)
+    assert (found.chance.judged_by, found.chance.level) == ("test_top1", pytest.approx(largest))
 
 
 def test_one_seed_has_no_interval_but_is_judged_against_chance_by_its_images(tmp_path):
     found = analyse(write_run(tmp_path, seeds=(1,), epochs=3))
     assert found.arms["low"].isna().all()
     assert (found.effects["verdict"] == "undecided").all()
-    assert found.arms.set_index("arm")["chance"]["plain-101"] == verdicts.AT
-    assert found.arms.set_index("arm")["chance"]["plain-18"] == verdicts.ABOVE
+    assert found.arms.set_index("arm")["chance"]["plain-101"] == chance.AT
+    assert found.arms.set_index("arm")["chance"]["plain-18"] == chance.ABOVE
     assert "one seed" in words(found)
 
 
@@ -171,13 +199,23 @@ def test_a_missing_contrast_still_counts_in_holm(tmp_path):
     assert (tested["p_holm_y"] >= tested["p_holm_x"] - 1e-12).all()
 
 
-@pytest.mark.parametrize(("train", "limited"), [(0.45, True), (0.9, False)])
-def test_budget_limited_looks_at_residual_arms_only(tmp_path, train, limited):
+@pytest.mark.parametrize("shortcut", ["plain", "residual"])
+def test_budget_limited_looks_at_every_arm(tmp_path, shortcut):
     def truth(levels):
-        test, _ = degrading(levels)
-        return test, 0.2 if levels["shortcut"] == "plain" else train
+        return degrading(levels)[0], 0.45 if levels["shortcut"] == shortcut else 0.97
 
-    assert ("budget-limited" in words(analyse(write_run(tmp_path, truth=truth)))) is limited
+    found = analyse(write_run(tmp_path, truth=truth, epochs=24))
+    text = next(label.text for label in labels(found) if label.word == "budget-limited")
+    assert text.split(":")[1].count(shortcut) == 4
+    assert text.startswith("Below 50 % training top-1 at the end")
+
+
+def test_a_curve_that_still_rises_is_told(tmp_path):
+    found = analyse(write_run(tmp_path, HEADS, lambda levels: (0.5, 0.99)))
+    histories = found.histories.assign(train_top1=np.minimum(0.3, 0.05 * found.histories["epoch"]))
+    assert budget.limited(found.arms, histories) == ([], [])  # flat since epoch 6 of 12
+    rising = histories.assign(train_top1=0.05 * histories["epoch"])
+    assert budget.limited(found.arms, rising) == ([], ["linear", "wide"])
 
 
 def test_twins_of_one_size_are_paired_and_others_called_unpaired(depth, tmp_path):

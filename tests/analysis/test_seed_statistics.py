@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 from statsmodels.stats.power import TTestPower
 
-from resflow.analysis import seed_statistics
+from resflow.analysis import holm, power, seed_statistics
 
 DRAWS = 20_000
 SEEDS = (3, 5, 8, 12)
@@ -59,7 +59,7 @@ def test_holm_keeps_the_chance_of_any_false_verdict(n):
     wrong = 0
     for study in draws:
         p = [seed_statistics.t_test(study[:, arm] - study[:, 0]) for arm in range(1, 7)]
-        wrong += bool((seed_statistics.holm(p) < 0.05).any())
+        wrong += bool((holm.adjust(p) < 0.05).any())
     assert wrong / len(draws) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / len(draws))
 
 
@@ -85,23 +85,23 @@ def test_hedges_g_is_unbiased(n):
 @pytest.mark.parametrize(("effect", "n"), [(0.5, 34), (0.8, 15), (1.2, 8), (2.0, 5), (5.0, 3), (60.0, 2)])
 def test_seeds_needed_are_those_of_statsmodels(effect, n):
     values = np.array([-1.0, 0, 1]) + effect  # mean `effect`, standard deviation 1
-    assert seed_statistics.seeds_needed(values) == n
+    assert power.seeds_needed(seed_statistics.mean_interval(values)) == n
     if n > 2:
         exact = TTestPower().solve_power(effect_size=effect, alpha=0.05, power=0.8)
         assert n == np.ceil(exact)
-    assert seed_statistics.seeds_needed(-values) == n
+    assert power.seeds_needed(seed_statistics.mean_interval(-values)) == n
 
 
 @pytest.mark.parametrize("n", [5, 12])
 def test_power_is_how_often_the_t_test_sees_a_difference(n):
     draws = np.random.default_rng(70 + n).normal(0.9, 1, (DRAWS, n))
     seen = np.mean([seed_statistics.t_test(row) < 0.05 for row in draws])
-    assert abs(seen - seed_statistics.power(0.9, n)) < 4 * monte_carlo_error(seen)
+    assert abs(seen - power.power(0.9, n)) < 4 * monte_carlo_error(seen)
 
 
 def test_a_difference_that_no_study_resolves_needs_infinitely_many_seeds():
-    assert seed_statistics.seeds_needed([-1.0, 1.0, 0.01]) == np.inf
-    assert np.isnan(seed_statistics.seeds_needed([0.1]))
+    assert power.seeds_needed(seed_statistics.mean_interval([-1.0, 1.0, 0.01])) == np.inf
+    assert np.isnan(power.seeds_needed(seed_statistics.mean_interval([0.1])))
 
 
 @given(differences)
@@ -184,23 +184,74 @@ def test_the_sign_flip_test_says_nothing_of_seeds_that_it_cannot_enumerate():
 
 def test_holm_by_hand():
     # 0.01·4, 0.02·3, 0.03·2 = 0.06, then 0.04·1 raised to the 0.06 before it.
-    assert seed_statistics.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm.adjust([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
 
 
 def test_holm_counts_what_cannot_be_tested_yet():
-    adjusted = seed_statistics.holm([0.01, np.nan, np.nan])
+    adjusted = holm.adjust([0.01, np.nan, np.nan])
     assert adjusted[0] == pytest.approx(0.03)
     assert np.isnan(adjusted[1:]).all()
 
 
 @given(p_values, st.randoms(use_true_random=False))
 def test_holm_lies_between_none_and_bonferroni_keeps_order_and_ignores_positions(p, random):
-    adjusted = seed_statistics.holm(p)
+    adjusted = holm.adjust(p)
     assert (adjusted >= np.array(p)).all()
     assert (adjusted <= np.minimum(1, np.array(p) * len(p)) + 1e-12).all()
     assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
     order = random.sample(range(len(p)), len(p))
-    assert seed_statistics.holm([p[i] for i in order]) == pytest.approx(adjusted[order])
+    assert holm.adjust([p[i] for i in order]) == pytest.approx(adjusted[order])
+
+
+@given(p_values)
+def test_a_p_is_below_the_level_that_holm_leaves_it_exactly_when_its_adjusted_p_is_below_005(p):
+    assume(all(abs(one * k - 0.05) > 1e-9 for one in p for k in range(1, len(p) + 1)))
+    assert list(np.array(p) < holm.levels(p)) == list(holm.adjust(p) < 0.05)
+
+
+shares = st.lists(st.floats(0.001, 0.999), min_size=3, max_size=8)
+
+
+@given(shares)
+def test_an_accuracy_has_an_interval_of_accuracies(values):
+    found = seed_statistics.level_interval(values)
+    assert found.mean == pytest.approx(np.mean(values))
+    assert np.isnan(found.low) or 0 <= found.low <= found.mean <= found.high <= 1
+
+
+@given(shares)
+def test_right_and_wrong_answers_have_the_same_interval(values):
+    found, turned = (seed_statistics.level_interval(v) for v in (values, 1 - np.array(values)))
+    assert [found.low, found.high] == pytest.approx([1 - turned.high, 1 - turned.low], nan_ok=True, abs=1e-9)
+
+
+@given(st.lists(st.floats(0.01, 50), min_size=3, max_size=8))
+def test_a_loss_has_an_interval_above_0(values):
+    found = seed_statistics.level_interval(values, 0.0, np.inf)
+    assert np.isnan(found.low) or 0 <= found.low <= found.mean <= found.high
+
+
+def test_two_accuracies_have_a_mean_and_no_interval():
+    found = seed_statistics.level_interval([0.2, 0.6])
+    assert (found.n, found.mean, found.note) == (2, pytest.approx(0.4), seed_statistics.TWO_VALUES)
+    assert np.isnan([found.low, found.high]).all()
+
+
+@settings(max_examples=40)
+@given(differences, st.sampled_from([0.0, 1e-6, 1e-3]))
+def test_over_images_too_a_p_is_the_level_of_the_interval_that_ends_at_0(values, variance):
+    result = seed_statistics.paired(values, image_variance=variance)
+    assume(1e-9 < result.p < 1 - 1e-9)
+    ends = seed_statistics.mean_interval(values, 1 - result.p, image_variance=variance)
+    assert min(abs(ends.low), abs(ends.high)) == pytest.approx(0, abs=1e-6)
+    assert result.p >= result.p_seeds * (1 - 1e-9)
+
+
+@settings(max_examples=40)
+@given(differences, st.floats(0.001, 0.5))
+def test_what_is_shown_inside_a_margin_is_never_shown_outside(values, margin):
+    inside, outside = seed_statistics.tost(values, margin), seed_statistics.beyond(values, margin)
+    assert np.isnan(inside) or max(inside, outside) > 0.05
 
 
 def test_one_seed_has_no_interval_and_says_so():
@@ -241,6 +292,8 @@ def mean(low, high):
         (mean(-0.01, 0.01), 0.9, 0.04, {"both_above_chance": False}, "undecided"),
         (mean(0.01, 0.03), 0.04, np.nan, {"higher_is_better": False}, "hurts"),
         (mean(np.nan, np.nan), np.nan, np.nan, {}, "undecided"),
+        (mean(np.nan, np.nan), np.nan, np.nan, {"identical": True}, "equivalent"),
+        (mean(np.nan, np.nan), np.nan, np.nan, {"identical": True, "both_above_chance": False}, "undecided"),
     ],
 )
 def test_the_verdict_rule(difference, p_holm, p_equivalence, chance, expected):

@@ -148,7 +148,7 @@ def test_the_readme_renders_on_a_forge(depth):
     effects = pd.read_csv(depth.parent / "effects.csv")
     # Beside the contrasts: arms, training error, epochs to an error, the paper's claims, the hardest classes.
     assert html.count("<table>") == 5 + effects["contrast_group"].nunique()
-    rows = len(effects) + len(DEPTHS) * 2 + 6 + len(DEPTHS) * 2 + 8 + 10
+    rows = len(effects) + len(DEPTHS) * 2 + 6 + len(DEPTHS) * 2 + 12 + 10
     assert html.count("<tr>") == html.count("<table>") + rows
     images = re.findall(r'<img src="([^"]+)"', html)
     assert "figures/accuracy.png" in images
