@@ -19,8 +19,7 @@ from resflow.runner.stopping import exclusive_run
 from resflow.study.load import load_study
 from resflow.weights.saved import KEPT, trials_to_run, trials_without_network, whole
 from resflow.workflow.plan import Plan, data_words, make_plan, setting_words, write_plan
-from resflow.workflow.preflight import check_plan
-from resflow.workflow.run import Reporter
+from resflow.workflow.run import Reporter, RunOptions, check_and_warn
 from resflow.workspace import network_path, trial_folder
 
 DEPTH_KEYS = ("depth", "network.depth")
@@ -59,7 +58,7 @@ def run_pretraining(plan: Plan, out: Path, reporter: Reporter) -> Record:
     Raises TrainingError where the trial failed or diverged.
     """
     (trial,) = plan.trials
-    check_plan(plan)
+    check_and_warn(plan, RunOptions(), reporter)
     with exclusive_run(plan.run):
         write_plan(plan)
         if trials_to_run(plan.trials, finished_records(plan.run), plan.state):
