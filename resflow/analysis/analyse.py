@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -19,6 +19,7 @@ from resflow.records import record as records
 from resflow.records.run import MANY, Run, load_run
 from resflow.study import search_space as space
 from resflow.study.level_columns import with_levels
+from resflow.study.originals import tell_enlarged
 from resflow.tuning import phase as tuning
 
 DEMO, SYNTHETIC = "demo", "synthetic"
@@ -142,6 +143,7 @@ def _kind(analysis: Analysis) -> list[Label]:
     sources = {str(record.data.get("source")) for record in analysis.records}
     if SYNTHETIC in sources:
         notes.append(Label("synthetic data", "Flowers drawn from a seed, not photos."))
+    notes += _origins(analysis)
     if not analysis.run.study:
         text = "There is no study.yaml: no question, baseline or seeds are declared. Arms come from the records."
         notes.append(Label("no study", text))
@@ -153,6 +155,23 @@ def _kind(analysis: Analysis) -> list[Label]:
             text = f"The records come from {len(values)} {what}: differences between them are not paired."
             notes.append(Label(f"different {what}", text))
     return notes
+
+
+def _origins(analysis: Analysis) -> list[Label]:
+    """Tell of photos and weights that are less than they seem, as the records have it."""
+    data = [record.data for record in analysis.records if record.data.get("originals")]
+    enlarged = tell_enlarged((one["originals"]["median"], one.get("image_size", 0)) for one in data)
+    notes = [Label("enlarged photos", enlarged)] if enlarged else []
+    altered = {_alteration(one.network) for one in analysis.records if one.network.get("weights_altered")}
+    if altered:
+        text = f"Networks start from weights that were altered after their training. {' '.join(sorted(altered))}"
+        notes.append(Label("altered weights", text))
+    return notes
+
+
+def _alteration(network: dict[str, Any]) -> str:
+    quoted = f" Its file says: “{network['weights_note']}”." if network.get("weights_note") else ""
+    return f"{network.get('weights')}: {network['weights_altered']}.{quoted}"
 
 
 def _parity(analysis: Analysis) -> list[Label]:

@@ -168,7 +168,7 @@ def data_page(facts: Description) -> Group:
         ["split", f"{facts.split}, hash {facts.split_hash}"],
         ["identity", facts.identity],
         ["fingerprint", f"{facts.fingerprint} (at {facts.image_size}×{facts.image_size})"],
-        ["originals", sides],
+        ["originals", sides or "none: drawn at this size"],
         ["in no part", facts.unused],
         ["copies", f"{len(facts.copies)} groups of identical images"],
         ["", _named("across parts of the split", facts.across_parts)],

@@ -46,6 +46,7 @@ def show(plan: Plan, format_: str = "table") -> None:
     from resflow.cli.console import console, plan_table
     from resflow.report.formatting import duration
     from resflow.workflow.forecast import forecast
+    from resflow.workflow.preflight import find_enlarged
 
     estimate = forecast(plan)
     if format_ != "table":
@@ -60,6 +61,8 @@ def show(plan: Plan, format_: str = "table") -> None:
         return
     if plan.trials:
         console.print(plan_table(plan.trials, estimate.seconds))
+    if enlarged := find_enlarged(plan):
+        console.print(enlarged, style="yellow", markup=False, highlight=False)
     for pair in estimate.unpaired:
         console.print(f"unpaired: {pair}", style="yellow", markup=False, highlight=False)
     features = f"{estimate.feature_bytes / 1e9:.3g} GB on disk" if estimate.feature_bytes else ""

@@ -16,7 +16,10 @@ from resflow.data import split as splitting
 from resflow.data.decode import DECODE_VERSION
 from resflow.data.meta import PARTS, STRATIFIED, damaged, map_array, read_meta
 from resflow.errors import DataError, one_of
+from resflow.study.originals import Originals
 from resflow.study.settings import Split
+
+DRAWN = "synthetic"  # the source whose images are made at the size that is asked for, and have no other
 
 
 class Source(Protocol):
@@ -70,6 +73,7 @@ class Dataset:
     train: np.ndarray  # int64
     validation: np.ndarray
     test: np.ndarray
+    shorter_sides: np.ndarray | None = None  # (n,) int64, pixels before resizing; None of drawn images
 
     @property
     def classes(self) -> int:
@@ -78,6 +82,13 @@ class Dataset:
     @property
     def counts(self) -> tuple[int, int, int]:
         return len(self.train), len(self.validation), len(self.test)
+
+    @property
+    def originals(self) -> Originals | None:
+        """The sizes of the photos of all parts before they were resized; None of drawn images."""
+        if self.shorter_sides is None:
+            return None
+        return Originals.measure(self.shorter_sides[np.concatenate((self.train, self.validation, self.test))].tolist())
 
 
 def data_fingerprint(source: Source, image_size: int, split: str = "auto", split_seed: int = 0) -> str:
@@ -145,4 +156,5 @@ def load_dataset(folder: Path, split: str = "auto", split_seed: int = 0) -> Data
         train=train,
         validation=validation,
         test=test,
+        shorter_sides=None if meta.source == DRAWN else np.array(meta.originals, dtype=np.int64).min(axis=1),
     )

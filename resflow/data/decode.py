@@ -45,7 +45,7 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 @dataclass(frozen=True)
 class Decoded:
-    """One image: `pixels` (size, size, 3) uint8; `original` is (width, height) before cropping.
+    """One image: `pixels` (size, size, 3) uint8; `original` is (width, height) as it is seen, before cropping.
 
     `digest` identifies the picture before it was resized, so that copies are found at any image size.
     """

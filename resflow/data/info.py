@@ -25,7 +25,8 @@ class Description:
     """A prepared source in figures.
 
     `counts` has class name -> (train, validation, test) images; `unused` images are in no part of this
-    split. `originals` maps smallest, median and largest (by area) to (width, height) before resizing.
+    split. `originals` maps smallest, median and largest (by area) to (width, height) before resizing; empty of drawn
+    images.
     `copies` are the groups of names of pixel-identical images; those in `across_parts` stand in more than
     one part of the split, those in `across_classes` in more than one class. An official split keeps them.
     """
@@ -77,7 +78,7 @@ def describe(folder: Path, split: str = "auto", split_seed: int = 0, litter: Seq
             for name, row in zip(data.class_names, np.stack(per_part, axis=1), strict=True)
         },
         unused=parts.count(""),
-        originals=_sizes(meta.originals),
+        originals={} if data.shorter_sides is None else _sizes(meta.originals),
         copies=_named(copies, data),
         across_parts=_named(splitting.find_crossing(used, parts), data),
         across_classes=_named(splitting.find_crossing(copies, data.labels.tolist()), data),

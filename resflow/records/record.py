@@ -37,6 +37,7 @@ from pydantic_core import from_json
 from resflow import atomic, reading, workspace
 from resflow.errors import RecordError
 from resflow.records import verification
+from resflow.records.facts import MOST, CandidateFacts, Count, DataFacts, Finite, NetworkFacts, ProvenanceFacts
 from resflow.records.metrics import METRICS
 from resflow.workspace import trial_folder
 
@@ -71,51 +72,6 @@ DIAGNOSTIC_COLUMNS = (
 )
 PROBE = 64  # validation images, or all where there are fewer, that diagnostics look at
 LARGEST = 16 * reading.MEGABYTE  # bytes of a record.json; one of 100,000 classes' names has 3 MB
-MOST = 2**63 - 1  # what a table can hold
-Count = Annotated[int, Field(ge=0, le=MOST)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class CandidateFacts(BaseModel):
-    """The candidate of a tuning phase that a record is of."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    search: str  # its arm's
-    number: Count  # 1, 2, … within the search
-    values: dict[str, str | bool | int | float]  # hyperparameter -> value; choices by their labels
-    epochs: Count  # that it may train for
-    reached: dict[str, Finite] = {}  # where it was pruned: epoch and validation_top1
-
-
-class DataFacts(BaseModel):
-    """What `Record.data` may say, among more."""
-
-    model_config = ConfigDict(strict=True)
-
-    source: str | None = None
-    image_size: Count | None = None
-    normalisation: dict[str, list[float]] | None = None  # mean and deviation, RGB in 0..255
-    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    class_names: list[str] | None = None
-    train: Count | None = None
-    validation: Count | None = None
-    test: Count | None = None
-
-
-class NetworkFacts(BaseModel):
-    """What `Record.network` may say, among more."""
-
-    model_config = ConfigDict(strict=True)
-
-    parameters: Count | None = None
-    multiply_adds: Count | None = None
-
-
-class ProvenanceFacts(BaseModel):
-    """What `Record.provenance` may say, among more."""
-
-    versions: dict[str, Any] | None = None
 
 
 class Record(BaseModel):

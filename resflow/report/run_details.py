@@ -20,6 +20,7 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
     rows = [
         ("Data", _join(data, "source")),
         ("Images", _images(data)),
+        ("Originals", _originals(data)),
         ("Normalisation", _normalisations(data)),
         ("Weights", _weights(networks)),
         (
@@ -110,6 +111,14 @@ def _images(data: list[dict[str, Any]]) -> str:
     return ", ".join(parts)
 
 
+def _originals(data: list[dict[str, Any]]) -> str:
+    """Sizes of the photos before they were resized; several where arms differ in their source."""
+    sides = [one["originals"] for one in data if one.get("originals")]
+    return _values(
+        f"shorter side {one['smallest']} to {one['largest']} pixels, median {one['median']}" for one in sides
+    )
+
+
 def _normalisations(data: list[dict[str, Any]]) -> str:
     """Means and deviations of the pixels' normalisation, in 0..255; several where arms differ."""
     sections = [d["normalisation"] for d in data if isinstance(d.get("normalisation"), dict)]
@@ -123,9 +132,14 @@ def _triple(values: Any) -> str:
 
 
 def _weights(networks: list[dict[str, Any]]) -> str:
-    """Origins of pretrained weights, and the first digits of their files' sha256."""
+    """Names of pretrained weights, the first digits of their files' sha256, and what the files say of themselves."""
     return _values(
-        f"{one['weights']} (sha256 {str(one.get('weights_digest'))[:12]})" for one in networks if one.get("weights")
+        ", ".join(
+            [f"{one['weights']} (sha256 {str(one.get('weights_digest'))[:12]})"]
+            + [f"{key}: {one[f'weights_{key}']}" for key in ("origin", "note", "altered") if one.get(f"weights_{key}")]
+        )
+        for one in networks
+        if one.get("weights")
     )
 
 

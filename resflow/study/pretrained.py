@@ -14,6 +14,16 @@ class Normalisation:
     deviation: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What readers must know of weights beside their name; empty where nothing is known. No number depends on it."""
+
+    origin: str = ""  # where they come from, as their file says
+    note: str = ""  # whatever else it says to readers
+    altered: str = ""  # how they differ from what was trained
+
+
+NO_NOTES = Notes()
 RAW = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
@@ -27,3 +37,4 @@ class Pretrained:
     normalisation: Normalisation | None  # None: the file does not say
     stem_pool: str  # architectures.STEM_POOLS
     variant: str | None  # what it was trained as, where the file says
+    notes: Notes = NO_NOTES

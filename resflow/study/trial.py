@@ -16,6 +16,7 @@ from resflow.errors import StudyError
 from resflow.study.arms import Arm
 from resflow.study.level_columns import column_names
 from resflow.study.load import Study
+from resflow.study.originals import Originals
 from resflow.study.pretrained import Pretrained
 from resflow.study.settings import SECTIONS, Data, Execution, Head, Network, Recipe, Resources
 
@@ -26,12 +27,13 @@ JIT_STEPS = 2000  # a guess for GPUs, none was at hand: a minute of compilation 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The facts that a trial needs of its data before anything is decoded."""
+    """The facts that a trial needs of its data."""
 
     source: str  # the source's name, without a path
     fingerprint: str  # of the images, labels and split
     classes: int
     counts: tuple[int, int, int]  # images to train, validate and test on
+    originals: Originals | None = None  # where they are decoded already; no part of the id
 
 
 @dataclass(frozen=True)

@@ -129,11 +129,13 @@ def _network_facts(trial: Trial) -> dict[str, Any]:
     facts["stem"] = trial.architecture.stem
     if trial.pretrained is not None:
         facts |= {"weights": trial.pretrained.origin, "weights_digest": trial.pretrained.digest}
+        facts |= {f"weights_{name}": text for name, text in asdict(trial.pretrained.notes).items() if text}
         facts |= {"stem_pool": trial.architecture.stem_pool, "shared_features": trial.shares_features}
     return facts
 
 
 def _data_facts(trial: Trial, dataset: Dataset, normalisation: Normalisation) -> dict[str, Any]:
+    originals = dataset.originals
     return {
         "source": dataset.source,
         "fingerprint": trial.fingerprint,
@@ -144,6 +146,7 @@ def _data_facts(trial: Trial, dataset: Dataset, normalisation: Normalisation) ->
         "classes": dataset.classes,
         "class_names": list(dataset.class_names),
         **{part: len(getattr(dataset, part)) for part in ("train", "validation", "test")},
+        **({"originals": asdict(originals)} if originals else {}),  # drawn images have none
     }
 
 

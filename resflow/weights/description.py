@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from resflow.architectures import Architecture
 from resflow.errors import StudyError
 from resflow.study import validation
-from resflow.study.pretrained import Normalisation
+from resflow.study.pretrained import NO_NOTES, Normalisation, Notes
 from resflow.study.settings import Head, ImageSize, Lowering, Network, Precision
 from resflow.study.trial import Trial
 
@@ -31,6 +31,7 @@ class Description:
     stem_pool: str = "both"
     epsilon: float | None = None
     variant: str | None = None
+    notes: Notes = NO_NOTES
 
 
 def _architecture(value: Any) -> Architecture:

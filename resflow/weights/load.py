@@ -11,6 +11,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from resflow import architectures, atomic, workspace
 from resflow.architectures import Architecture
 from resflow.errors import WeightsError, nearest
 from resflow.study.pretrained import Normalisation, Pretrained
-from resflow.weights import files, hub, metadata, names
+from resflow.weights import alterations, files, hub, metadata, names
 from resflow.weights.description import Description
 
 RUN = "run:"
+KERNEL_RANK = 4  # of convolutions
 
 logger = logging.getLogger(__name__)
 
@@ -36,28 +38,40 @@ def find_weights(setting: str, family: str, depth: int, state: Path = workspace.
     """
     if setting == "imagenet":
         path, origin = hub.fetch(family, depth)
-        _look_into(path, files.stamp(path))
-        return Pretrained(path, files.digest(path), str(origin), hub.NORMALISATION, hub.STEM_POOL, hub.VARIANT)
+        said = _look_into(path, files.stamp(path)).description
+        return Pretrained(
+            path, files.digest(path), str(origin), hub.NORMALISATION, hub.STEM_POOL, hub.VARIANT, said.notes
+        )
     if setting.startswith(RUN):
         path, name = _kept_path(setting, state), setting
     else:
         path = Path(setting).expanduser().absolute()
         name = path.name
-    description, _ = _look_into(path, files.stamp(path))
-    return Pretrained(
-        path, files.digest(path), name, description.normalisation, description.stem_pool, description.variant
-    )
+    said = _look_into(path, files.stamp(path)).description
+    return Pretrained(path, files.digest(path), name, said.normalisation, said.stem_pool, said.variant, said.notes)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a file says of itself and shows, and the shapes of its backbone's tensors, as Keras has their axes."""
+
+    description: Description
+    shapes: tuple[tuple[int, ...], ...]
 
 
 @functools.lru_cache(maxsize=64)  # a plan asks once a trial
-def _look_into(path: Path, _stamp: tuple[int, ...]) -> tuple[Description, tuple[tuple[int, ...], ...]]:
-    """Return what a file says of itself, and the shapes of its backbone's tensors, as Keras has their axes."""
+def _look_into(path: Path, _stamp: tuple[int, ...]) -> _Look:
     contents = files.read(path)
     naming = names.detect_naming(contents.tensors)
-    tensors = [values for name, values in contents.tensors.items() if not naming.in_head(name)]
-    axes = [naming.to_keras.get(values.ndim, range(values.ndim)) for values in tensors]
-    shapes = (tuple(values.shape[axis] for axis in order) for values, order in zip(tensors, axes, strict=True))
-    return contents.description, tuple(shapes)
+    tensors = [
+        values.transpose(naming.to_keras.get(values.ndim, range(values.ndim)))
+        for name, values in contents.tensors.items()
+        if not naming.in_head(name)
+    ]
+    said = contents.description.notes
+    kernels = [values for values in tensors if values.ndim == KERNEL_RANK and values.size]
+    notes = replace(said, altered=alterations.find_alteration(said.altered, (said.note, said.origin), kernels))
+    return _Look(replace(contents.description, notes=notes), tuple(values.shape for values in tensors))
 
 
 def _kept_path(setting: str, state: Path) -> Path:
@@ -88,7 +102,7 @@ def find_misfits(pretrained: Pretrained, arch: Architecture) -> str:
     Before a network is built this finds weights of another one; `load_weights` then looks at every name.
     """
     wanted = Counter(tensor_shapes(arch))
-    there = Counter(_look_into(pretrained.path, files.stamp(pretrained.path))[1])
+    there = Counter(_look_into(pretrained.path, files.stamp(pretrained.path)).shapes)
     missing, strange = wanted - there, there - wanted
     if not missing and not strange:
         return ""

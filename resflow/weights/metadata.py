@@ -6,6 +6,9 @@
     bn_eps            the epsilon of batch normalisation, such as 1e-5
     architecture      text; where it ends in v1, v1.5 or v2, that is the variant
     classes           text, for readers
+    origin            text: where the weights come from; of networks that resflow trained, their training by default
+    note              text: whatever else a reader must know of them
+    altered           text: how they differ from what was trained, such as "stored in 8 bits", or "no" (`alterations`)
 
 Every key may be left out. Where FILE.json has a key, it holds; null there means that nothing is said. A file of a
 network that resflow trained has the parts of `TrainedNetwork` as well, each as JSON, inside the file alone.
@@ -16,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,13 +29,14 @@ from resflow import reading
 from resflow.architectures import VARIANTS
 from resflow.errors import WeightsError
 from resflow.study import validation
-from resflow.study.pretrained import Normalisation
-from resflow.weights.description import Description, TrainedNetwork
+from resflow.study.pretrained import Normalisation, Notes
+from resflow.weights.description import Description, Trained, TrainedNetwork
 
 POOLS = {"SAME": "same", "BOTH": "both"}
 INPUT = ("layout", "scale", "mean", "std")
 PARTS = ("network", "head", "classes", "image_size", "computed", "trained")  # of a TrainedNetwork, each as JSON
 SHOWN = 100  # characters of a wrong value
+MOST_TEXT = 1000  # characters of a text that goes into records
 
 
 def sidecar(path: Path) -> Path:
@@ -68,7 +72,9 @@ def parse(metadata: Mapping[str, Any], path: Path) -> Description:
     if not isinstance(architecture, str):
         _refuse(path, "architecture", architecture, "text such as 'resnet50 v1.5'")
     variant = next((variant for variant in VARIANTS if architecture.rstrip().endswith(variant)), None)
-    return Description(normalisation, layout, POOLS[pool], epsilon, variant)
+    texts = {field.name: _parse_text(values.get(field.name, ""), field.name, path) for field in fields(Notes)}
+    notes = Notes(**{**texts, "origin": texts["origin"] or _describe_training(values)})
+    return Description(normalisation, layout, POOLS[pool], epsilon, variant, notes)
 
 
 def dump(normalisation: Normalisation, stem_pool: str, epsilon: float, architecture: str) -> dict[str, str]:
@@ -153,6 +159,29 @@ def _parse_input(value: Any, path: Path) -> tuple[str, Normalisation]:
     if layout == "BGR":
         centre, deviation = centre[::-1], deviation[::-1]
     return layout, Normalisation((centre[0], centre[1], centre[2]), (deviation[0], deviation[1], deviation[2]))
+
+
+def _parse_text(value: Any, key: str, path: Path) -> str:
+    if not isinstance(value, str):
+        _refuse(path, key, value, "text")
+    return _one_line(value)
+
+
+def _one_line(text: str) -> str:
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 2 * MOST_TEXT]).split())
+    return line if len(line) <= MOST_TEXT else f"{line[: MOST_TEXT - 1]}…"
+
+
+def _describe_training(values: Mapping[str, Any]) -> str:
+    """Say what a network was trained on where resflow trained it."""
+    try:
+        trained = Trained.model_validate_json(values.get("trained", ""))
+    except (ValueError, TypeError):  # another program's word, or none
+        return ""
+    return _one_line(
+        f"trained by resflow on {trained.source} ({trained.finetune}): study {trained.study}, arm {trained.arm}, "
+        f"seed {trained.seed}, epoch {trained.epoch}"
+    )
 
 
 def _parse_three(path: Path, key: str, value: Any) -> tuple[float, ...]:

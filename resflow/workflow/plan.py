@@ -99,7 +99,8 @@ def make_plan(
     )
     folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
     run = workspace.RESULTS / _run_name(loaded, trials) if out is None else Path(out)
-    plan = Plan(loaded, trials, folders, run, _command(loaded.origin, loaded.profile, run, out))
+    command = _command(loaded.origin, loaded.profile, run, out, place, gpus is not None)
+    plan = Plan(loaded, trials, folders, run, command)
     if loaded.file.tune is None:
         return plan
     plan = replace(plan, searches=make_searches(loaded, trials))
@@ -139,7 +140,7 @@ def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, 
     if known is None:
         located[identity] = source.prepare(wanted.image_size)
         dataset = load_dataset(located[identity], split, split_seed)
-        known = dataset.classes, dataset.counts
+        return DataFacts(source.name, identity, dataset.classes, dataset.counts, dataset.originals)
     return DataFacts(source.name, identity, *known)
 
 
@@ -157,23 +158,40 @@ def _run_name(study: Study, trials: Sequence[Trial]) -> str:
     return "-".join(parts)
 
 
-def _command(origin: Origin, profile: str | None, run: Path, out: Any) -> str:
+def _command(
+    origin: Origin, profile: str | None, run: Path, out: Any, data_dir: Path | None = None, on_cluster: bool = False
+) -> str:
     """Return the command that gives this run again, with names in place of paths that are of this machine.
 
-    A study that was written in Python has no file but the one that its run keeps.
+    A study that was written in Python has no file but the one that its run keeps. Of a cluster it says no more than
+    that it is one: whether it has GPUs decides on the device.
     """
     publish = Publisher().publish
     place = publish(os.path.relpath(run) if run.is_relative_to(Path.cwd()) else str(run))
-    if not origin.name:
-        return shlex.join(["resflow", "study", f"{place}/{workspace.STUDY}", "--out", place])
-    words = ["resflow", "study", publish(origin.name)]
-    words += ["--profile", profile] if profile else []
-    words += ["--data", publish(origin.source)] if origin.source else []
-    for key, value in origin.settings.items():
-        plain = key == "seeds" and isinstance(value, int)
-        words += ["--seeds", str(value)] if plain else ["--set", f"{key}={json.dumps(publish(value))}"]
-    words += [] if out is None else ["--out", place]
-    return shlex.join(words)
+    if origin.name:
+        words = ["resflow", "study", publish(origin.name)]
+        words += ["--profile", profile] if profile else []
+        words += data_words(origin.source, data_dir)
+        settings = dict(origin.settings)
+        words += ["--seeds", str(settings.pop("seeds"))] if isinstance(settings.get("seeds"), int) else []
+        words += setting_words(settings)
+        words += [] if out is None else ["--out", place]
+    else:
+        words = ["resflow", "study", f"{place}/{workspace.STUDY}", *data_words(None, data_dir), "--out", place]
+    return shlex.join([*words, *(["--address", "auto"] if on_cluster else [])])
+
+
+def data_words(source: str | None, data_dir: Path | None) -> list[str]:
+    """Return the words of a command that name its data."""
+    publish = Publisher().publish
+    words = ["--data", publish(source)] if source else []
+    return words if data_dir is None else [*words, "--data-dir", publish(str(data_dir))]
+
+
+def setting_words(settings: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command that lay settings over its study."""
+    publish = Publisher().publish
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(publish(value))}")]
 
 
 def check_place(plan: Plan) -> None:

@@ -19,6 +19,7 @@ from resflow import provenance, workspace
 from resflow.errors import TrainingError
 from resflow.records.run import finished_records
 from resflow.study import costs
+from resflow.study.originals import tell_enlarged
 from resflow.study.resources import GIGABYTE, TrialResources
 from resflow.study.search_space import Choice
 from resflow.study.trial import Trial
@@ -50,7 +51,7 @@ def check_plan(plan: Plan, storage: str | None = None, address: str | None = Non
 
 def find_problems(plan: Plan, storage: str | None = None, address: str | None = None) -> Iterator[str]:
     """Yield a line a problem: what it is, and what to do."""
-    trials = [*plan.trials, *(plan.searches.templates.values() if plan.searches else ())]
+    trials = _all_trials(plan)
     yield from _batches(plan, trials)
     yield from _weights(trials)
     places = [plan.run, plan.state, workspace.cache(), Path(tempfile.gettempdir())]
@@ -61,6 +62,16 @@ def find_problems(plan: Plan, storage: str | None = None, address: str | None = 
         yield from _room(plan, storage)
     if address is None:
         yield from find_machine_problems(plan)
+
+
+def find_enlarged(plan: Plan) -> str:
+    """Say which photos are enlarged, as far as they are decoded; empty where none are."""
+    sizes = {(trial.facts.originals, trial.data.image_size) for trial in _all_trials(plan)}
+    return tell_enlarged((originals.median, size) for originals, size in sizes if originals)
+
+
+def _all_trials(plan: Plan) -> list[Trial]:
+    return [*plan.trials, *(plan.searches.templates.values() if plan.searches else ())]
 
 
 def _batches(plan: Plan, trials: Sequence[Trial]) -> Iterator[str]:
@@ -145,7 +156,7 @@ def _room(plan: Plan, storage: str | None) -> Iterator[str]:
 
 def find_machine_problems(plan: Plan) -> Iterator[str]:
     """Yield what this machine, or this process' limits, lack for a plan: it may be one for another machine."""
-    trials = [*plan.trials, *(plan.searches.templates.values() if plan.searches else ())]
+    trials = _all_trials(plan)
     if not trials:
         return
     trial = trials[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -19,9 +18,8 @@ from resflow.records.run import finished_records
 from resflow.runner.stopping import exclusive_run
 from resflow.study.load import load_study
 from resflow.weights.saved import KEPT, trials_to_run, trials_without_network, whole
-from resflow.workflow.plan import Plan, make_plan, write_plan
-from resflow.workflow.preflight import check_plan
-from resflow.workflow.run import Reporter
+from resflow.workflow.plan import Plan, data_words, make_plan, setting_words, write_plan
+from resflow.workflow.run import Reporter, RunOptions, check_and_warn
 from resflow.workspace import network_path, trial_folder
 
 DEPTH_KEYS = ("depth", "network.depth")
@@ -50,14 +48,8 @@ def plan_pretraining(
         )
     if made.trials[0].keep_weights == "none":
         raise StudyError("pretrain is for the network that it keeps: set keep_weights to last or best, not to none.")
-    return replace(make(), command=_command(source, seed, depth, given, out))
-
-
-def _command(source: str, seed: int, depth: Any, settings: Mapping[str, Any], out: Path) -> str:
-    words = ["resflow", "pretrain", "--data", source, "--depth", str(depth), "--out", out.name, "--seed", str(seed)]
-    for key, value in settings.items():
-        words += ["--set", f"{key}={json.dumps(value)}"]
-    return shlex.join(words)
+    words = ["resflow", "pretrain", *data_words(source, data_dir), "--depth", str(depth), "--out", out.name]
+    return replace(make(), command=shlex.join([*words, "--seed", str(seed), *setting_words(given)]))
 
 
 def run_pretraining(plan: Plan, out: Path, reporter: Reporter) -> Record:
@@ -66,7 +58,7 @@ def run_pretraining(plan: Plan, out: Path, reporter: Reporter) -> Record:
     Raises TrainingError where the trial failed or diverged.
     """
     (trial,) = plan.trials
-    check_plan(plan)
+    check_and_warn(plan, RunOptions(), reporter)
     with exclusive_run(plan.run):
         write_plan(plan)
         if trials_to_run(plan.trials, finished_records(plan.run), plan.state):

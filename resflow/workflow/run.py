@@ -26,7 +26,7 @@ from resflow.study.load import Study
 from resflow.study.trial import Trial
 from resflow.weights.saved import trials_to_run, trials_without_network
 from resflow.workflow.plan import Plan, plan_of_run, tuning_phase, with_tuned_trials, write_plan
-from resflow.workflow.preflight import check_plan
+from resflow.workflow.preflight import check_plan, find_enlarged
 
 if TYPE_CHECKING:
     from resflow.runner.execute import RunPlace
@@ -127,7 +127,7 @@ def run_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter |
     options, reporter = options or RunOptions(), reporter or Silent()
     provenance.require_training()
     stop = options.make_stop()
-    check_plan(plan, options.storage, options.address)
+    check_and_warn(plan, options, reporter)
     with exclusive_run(plan.run), stop.on_signals():
         if plan.searches:
             plan, searching = _search(plan, options, stop, reporter)
@@ -143,10 +143,17 @@ def tune_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter 
     provenance.require_training()
     check_tunable(plan.study)
     stop = options.make_stop()
-    check_plan(plan, options.storage, options.address)
+    check_and_warn(plan, options, reporter)
     with exclusive_run(plan.run), stop.on_signals():
         plan, searching = _search(plan, options, stop, reporter)
         return RunResult(plan, stop.reason, searching)
+
+
+def check_and_warn(plan: Plan, options: RunOptions, reporter: Reporter) -> None:
+    """Raise as `check_plan`, and tell of what is no problem and must not be overlooked."""
+    check_plan(plan, options.storage, options.address)
+    if enlarged := find_enlarged(plan):
+        reporter.note(enlarged)
 
 
 def check_tunable(study: Study) -> None:
@@ -177,7 +184,7 @@ def retry_run(
     stop = options.make_stop()
     plan = plan_of_run(folder, str(run.study.get("command", "")), data_dir, cluster_gpus(options.address))
     statuses, ids = ("failed", "diverged") if diverged else ("failed",), {trial.id for trial in plan.trials}
-    check_plan(plan, options.storage, options.address)
+    check_and_warn(plan, options, reporter)
     with exclusive_run(folder), stop.on_signals():
         again = [record.id for record in run.records if record.status in statuses and record.id in ids]
         _set_aside(plan, again, reporter)

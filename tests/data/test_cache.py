@@ -213,6 +213,7 @@ DAMAGES = {
     "a membership": edit_meta(lambda fields: rotate(fields["memberships"]["given"])),
     "a split's name": edit_meta(lambda fields: fields.update(splits=["x"], memberships={"x": PARTS})),
     "an original size": edit_meta(lambda fields: fields["originals"].__setitem__(0, [9, 9])),
+    "no original sizes": edit_meta(lambda fields: fields.pop("originals")),
     "another folder": another_folder,
     "a link out": link_out,
     "no digest, as before there was one": lambda folder: (folder / "digest.json").unlink(),

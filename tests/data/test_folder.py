@@ -7,10 +7,12 @@ import shutil
 import struct
 import zlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.oxford_layout import drawn, encoded
 
 from resflow.data.dataset import data_fingerprint, load_dataset
@@ -19,6 +21,7 @@ from resflow.data.info import describe
 from resflow.data.sources.litter import ALL_ENDINGS, ALL_NAMES
 from resflow.data.sources.open import open_source
 from resflow.errors import DataError
+from resflow.study.originals import Originals
 
 FLOWERS5 = Path(__file__).parents[3] / "shared" / "data" / "flowers5" / "flowers5_128.tgz"
 
@@ -55,6 +58,27 @@ def test_a_folder_becomes_a_dataset(photos: Path) -> None:
     )
     assert (len(data.train), len(data.validation), len(data.test)) == (12, 4, 4)
     assert data.split_hash != load_dataset(source.prepare(8), split_seed=1).split_hash
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_originals_are_the_shorter_sides_of_the_photos_as_they_are_seen(photos: Path, turned: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    for length, name in ((20, "rose/0.png"), (90, "tulip/1.JPG")):
+        pixels = drawn(length, length + 7, length)
+        (photos / name).write_bytes(encoded(pixels, "PNG" if name.endswith("png") else "JPEG", exif=exif.tobytes()))
+    folder = prepare(photos)
+    assert load_dataset(folder).originals == Originals(20, 30, 90)
+    assert describe(folder).originals["largest"] == ((90, 97) if turned else (97, 90))
+
+
+def test_images_in_no_part_of_a_split_have_no_part_in_its_originals(photos: Path) -> None:
+    data = load_dataset(prepare(photos))
+    assert data.shorter_sides is not None
+    sides = np.arange(len(data.names)) + 1
+    part = replace(data, shorter_sides=sides, train=data.train[:3], validation=data.validation[:2], test=data.test[:0])
+    used = sides[[*part.train, *part.validation]]
+    assert part.originals == Originals.measure(used.tolist())
 
 
 def test_identity_is_of_the_content_wherever_it_lies(photos: Path, tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ def flowers(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         return load_dataset(open_source("synthetic").prepare(32, progress=False))
 
 
+def test_drawn_images_have_no_originals(flowers: Dataset) -> None:
+    assert flowers.originals is None
+
+
 def scaled(data: Dataset) -> np.ndarray:
     """All images as (n, 32, 32, 3) float32, normalised by the training images' channel statistics."""
     images = data.images / np.float32(255)

@@ -395,6 +395,7 @@ def test_pretrain_writes_a_backbone_to_start_from(sorted_photos: Path) -> None:
     assert (arch.family, arch.depth, arch.width) == ("cifar", 8, 0.125)
     assert found.network.trained.epoch == 2
     start = load.find_weights("there/backbone.safetensors", "cifar", 8)
+    assert start.notes.origin.startswith("trained by resflow on folder:all (scratch): ")
     assert start.normalisation == found.network.normalisation
     (run,) = Path("results").glob("pretrain-*")
     (record,) = load_run(run).records

@@ -13,7 +13,8 @@ import pytest
 from resflow.study import trial
 from resflow.study.arms import Arm
 from resflow.study.load import load_study, resolve_study
-from resflow.study.pretrained import Normalisation, Pretrained
+from resflow.study.originals import Originals
+from resflow.study.pretrained import Normalisation, Notes, Pretrained
 from resflow.study.settings import Augmentation, Data, Execution, Head, Network, Recipe, setting_names
 from resflow.study.trial import DataFacts, Trial, TrialContext, trial_id
 from resflow.study.yaml_source import parse_document
@@ -213,6 +214,13 @@ def test_scratch_is_the_trial_that_has_no_weights() -> None:
 @pytest.mark.parametrize("changed", [{"seed": 2}, {"split_seed": 1}, {"fingerprint": "e" * 64}], ids=str)
 def test_data_and_seeds_are_part_of_the_id(changed: dict[str, Any]) -> None:
     assert identify(**changed) != identify()
+
+
+def test_what_is_known_of_photos_and_weights_beside_their_digests_is_no_part_of_the_id() -> None:
+    noted = replace(PRETRAINED, notes=Notes("somewhere", "a note", "stored in 8 bits"))
+    assert identify(pretrained=noted) == identify(pretrained=PRETRAINED)
+    context = TrialContext(replace(FACTS, originals=Originals(10, 64, 500)), Execution(), None)
+    assert trial_id(Arm("a", {}, Network(), Recipe(), Data()), 1, 0, context) == identify()
 
 
 def test_seed_and_split_seed_are_never_one_number() -> None:

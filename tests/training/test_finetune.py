@@ -24,7 +24,7 @@ from resflow.models.build import build_backbone, build_head, build_network, init
 from resflow.models.layers import Dropout
 from resflow.records.record import Outcome
 from resflow.study.load import resolve_study
-from resflow.study.pretrained import RAW, Pretrained
+from resflow.study.pretrained import RAW, Notes, Pretrained
 from resflow.study.settings import Augmentation, Execution, Head
 from resflow.study.yaml_source import parse_document
 from resflow.training import feature_cache, scoring, train
@@ -65,6 +65,18 @@ def moved(folder: Path, given: Pretrained | None, steps: int = 2, **settings: An
     step(net, folder, steps)
     after = values(net)
     return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+def test_a_record_tells_what_is_known_of_its_weights(folder: Path, given: Pretrained) -> None:
+    notes = Notes("a server", altered="stored in 8 bits")
+    for noted, expected in (
+        (given, {}),
+        (replace(given, notes=notes), {"weights_origin": "a server", "weights_altered": "stored in 8 bits"}),
+    ):
+        ended_at_once = tiny.trial(folder, pretrained=noted, batch_size=29)
+        network = train.train_trial(ended_at_once, folder).record.network
+        told = {key: value for key, value in network.items() if key.startswith("weights")}
+        assert told == {"weights": given.origin, "weights_digest": given.digest, **expected}
 
 
 def started(folder: Path, given: Pretrained | None, **settings: Any) -> Learner:

@@ -211,6 +211,7 @@ def test_a_record_tells_all_of_its_trial(folder: Path, outcome: Outcome) -> None
         "normalisation": {"mean": mean, "deviation": deviation},
         "source": "tiny", "fingerprint": trial.fingerprint, "split": tiny.SPLIT, "split_hash": data.split_hash,
         "image_size": 16, "classes": 3, "class_names": ["a", "b", "c"], "train": 28, "validation": 12, "test": 18,
+        "originals": {"smallest": 16, "median": 16, "largest": 16},
     }  # fmt: skip
     assert record.network == {
         "parameters": trial.parameters, "multiply_adds": trial.multiply_adds, "stem": "low_resolution",

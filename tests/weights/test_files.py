@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +343,9 @@ def test_what_a_file_says_is_understood(said: dict[str, Any], expected: Descript
         ("bn_eps", "nan", "a number between 0 and 1"),
         ("bn_eps", [1e-5], "a number between 0 and 1"),
         ("architecture", 50, "text such as"),
+        ("origin", ["a", "b"], "expected text"),
+        ("note", 5, "expected text"),
+        ("altered", True, "expected text"),
     ],
 )
 def test_what_makes_no_sense_is_named(key: str, value: Any, expected: str) -> None:
@@ -351,6 +355,24 @@ def test_what_makes_no_sense_is_named(key: str, value: Any, expected: str) -> No
     assert f"the metadata of net.npz: {key} is " in said
     assert expected in said
     assert "or null, in net.npz.json" in said
+
+
+def test_a_network_that_resflow_trained_comes_from_its_training_unless_the_file_says_otherwise() -> None:
+    trained = {"trial": "0123456789ab", "study": "depth", "arm": "plain-18", "seed": 3, "epoch": 20, "kept": "last",
+               "source": "synthetic", "finetune": "scratch"}  # fmt: skip
+    said = "trained by resflow on synthetic (scratch): study depth, arm plain-18, seed 3, epoch 20"
+    assert parsed(trained=json.dumps(trained)).notes.origin == said
+    assert parsed(trained=json.dumps(trained), origin="elsewhere").notes.origin == "elsewhere"
+    assert parsed(trained="on a Tuesday").notes.origin == ""
+
+
+@given(st.text(max_size=3 * metadata.MOST_TEXT))
+def test_a_text_of_any_length_becomes_one_line(text: str) -> None:
+    note = parsed(note=text).notes.note
+    assert len(note) <= metadata.MOST_TEXT
+    assert note == " ".join(note.split())
+    if text.isprintable() and len(text) <= metadata.MOST_TEXT:
+        assert note == " ".join(text.split())
 
 
 finite = st.floats(-1e6, 1e6)
@@ -376,7 +398,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*INPUT, "other"]), inner, max_size=5),
     max_leaves=12,
 )
-keys = st.sampled_from(["input", "max_pool_padding", "bn_eps", "architecture", "classes", "other"])
+keys = st.sampled_from(
+    ["input", "max_pool_padding", "bn_eps", "architecture", "classes", "origin", "note", "altered", "trained", "other"]
+)
 
 
 @given(st.dictionaries(keys, json_values, max_size=4))
@@ -387,6 +411,7 @@ def test_any_metadata_is_understood_or_refused(said: dict[str, Any]) -> None:
         return
     assert about.stem_pool in ("both", "same")
     assert about.epsilon is None or 0 < about.epsilon < 1
+    assert all(text.isprintable() and len(text) <= metadata.MOST_TEXT for text in astuple(about.notes))
     if about.normalisation is not None:
         assert np.isfinite([*about.normalisation.mean, *about.normalisation.deviation]).all()
         assert min(about.normalisation.deviation) > 0

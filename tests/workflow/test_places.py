@@ -14,6 +14,7 @@ from resflow import workspace
 from resflow.errors import RecordError, StudyError
 from resflow.study.published import Publisher, restore_paths, write_paths
 from resflow.workflow.plan import Plan, check_place, make_plan, plan_of_run, write_plan
+from resflow.workflow.pretrain import plan_pretraining
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,15 @@ def test_a_folder_takes_no_run_on_other_data_or_of_another_study() -> None:
         check_place(plan(out="run", data={"image_size": 17}))
     with pytest.raises(RecordError, match="run of the study mine, not of other"):
         check_place(plan(out="run", name="other"))
+
+
+def test_no_command_that_is_kept_tells_where_photos_lie(here: Path) -> None:
+    source = f"folder:{here.parent}/private/a/train"
+    settings = {"family": "cifar", "width": 0.125, "image_size": 16, "device": "cpu"}
+    pretraining = plan_pretraining(source, None, 8, 1, settings, here.parent / "private" / "net.safetensors")
+    for made in (pretraining, make_plan(tiny.STUDY, data=source)):
+        assert "private" not in made.command
+    assert pretraining.command.startswith("resflow pretrain --data folder:train --depth 8 --out net.safetensors ")
 
 
 @pytest.mark.parametrize("name", [".driver.json", "study.yaml", "trials/x/record.json", "figures"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,36 @@ def test_the_command_repeats_the_run(mine: str) -> None:
     assert {t.recipe.epochs for t in plan.trials} == {2}
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("/home/ada/my photos", "my photos"),
+        ("~/private/102", "102"),
+        ("../photos", "photos"),
+        ("photos/102", "photos/102"),
+    ],
+)
+def test_the_command_names_the_folder_of_the_official_files(given: str, shown: str) -> None:
+    for name in ("depth", ""):  # a study of a file, and one of Python
+        words = shlex.split(_command(Origin(name, Document({}, {}, "")), None, Path("x"), None, Path(given)))
+        assert words[words.index("--data-dir") + 1] == shown
+        assert "--address" not in words
+    assert "--data-dir" not in make("depth").command
+
+
+def test_the_command_of_a_clusters_run_says_that_it_was_one(mine: str) -> None:
+    """Whether a cluster has GPUs decides on the device, and so on the numbers."""
+    assert make(mine, gpus=2).command == "resflow study ./mine.yaml --address auto"
+
+
+def test_the_command_names_weights_and_not_their_place() -> None:
+    origin = Origin("finetune", Document({}, {}, ""), None, {"weights": "/home/ada/nets/resnet{depth}.safetensors"})
+    words = shlex.split(_command(origin, None, Path("x"), None))
+    assert words[-2:] == ["--set", 'weights="resnet{depth}.safetensors"']
+
+
 @pytest.mark.parametrize("value", [5, 1e-4, "it's", True, None, [18, 34], {"a b": 18}, 'say "x"', "$HOME `x`"], ids=str)
 def test_the_command_survives_the_shell(value: Any, mine: str) -> None:
-    import shlex
-
     from resflow.study.yaml_source import parse_scalar
 
     origin = Origin("a b.yaml", Document({}, {}, ""), "folder:/my photos", {"epochs": value})

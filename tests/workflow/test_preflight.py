@@ -24,8 +24,8 @@ from resflow.errors import ResflowError, TrainingError
 from resflow.runner import execute
 from resflow.weights import load
 from resflow.workflow import preflight
-from resflow.workflow.plan import Plan, make_plan
-from resflow.workflow.run import run_plan
+from resflow.workflow.plan import Plan, make_plan, write_plan
+from resflow.workflow.run import Silent, run_plan
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,24 @@ def problems(made: Plan, *given: Any) -> str:
 
 def test_a_plan_without_problems_has_none() -> None:
     assert problems(plan()) == ""
+
+
+def test_photos_that_are_enlarged_are_told_by_plan_and_before_the_first_trial() -> None:
+    larger = plan(data={"image_size": 20})
+    told = preflight.find_enlarged(larger)
+    assert "16 pixels are enlarged to 20" in told
+    assert preflight.find_enlarged(plan()) == preflight.find_enlarged(make_plan(tiny.STUDY, prepare=False)) == ""
+    notes: list[str] = []
+
+    class Heard(Silent):
+        def note(self, text: str, title: str = "") -> None:
+            notes.append(text)
+
+    with pytest.raises(AssertionError, match="a trial started"):
+        run_plan(larger, reporter=Heard())
+    assert notes.count(told) == 1
+    write_plan(larger)
+    assert told in said("plan", f"{larger.run}/study.yaml", "--data", "folder:photos")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)

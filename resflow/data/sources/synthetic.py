@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from resflow.data import cache
-from resflow.data.dataset import SourceEntry
+from resflow.data.dataset import DRAWN, SourceEntry
 from resflow.data.decode import Decoded
 from resflow.data.sources import scene
 from resflow.data.sources.drawing import Canvas
@@ -41,7 +41,7 @@ NOISE = (0.005, 0.018)  # least and largest standard deviation of a pixel, of 0.
 class Synthetic:
     """The source itself; see `dataset.Source`. Other seeds and counts are for tests and for play."""
 
-    name = "synthetic"
+    name = DRAWN
     splits: tuple[Split, ...] = ("generated",)
 
     def __init__(self, *, seed: int = SEED, counts: Mapping[str, int] = COUNTS) -> None:

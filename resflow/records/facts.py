@@ -1,0 +1,76 @@
+"""The types of what a record's open sections say; newer keys beside these must not break older readers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MOST = 2**63 - 1  # what a table can hold
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Side = Annotated[int, Field(ge=1, le=MOST)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class CandidateFacts(BaseModel):
+    """The candidate of a tuning phase that a record is of."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    search: str  # its arm's
+    number: Count  # 1, 2, … within the search
+    values: dict[str, str | bool | int | float]  # hyperparameter -> value; choices by their labels
+    epochs: Count  # that it may train for
+    reached: dict[str, Finite] = {}  # where it was pruned: epoch and validation_top1
+
+
+class OriginalFacts(BaseModel):
+    """Shorter sides of a split's photos before they were resized, in pixels."""
+
+    model_config = ConfigDict(strict=True)
+
+    smallest: Side
+    median: Side
+    largest: Side
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.smallest <= self.median <= self.largest:
+            raise ValueError(f"{self.smallest}, {self.median} and {self.largest} pixels are in no order")
+        return self
+
+
+class DataFacts(BaseModel):
+    """What `Record.data` may say, among more."""
+
+    model_config = ConfigDict(strict=True)
+
+    source: str | None = None
+    image_size: Count | None = None
+    normalisation: dict[str, list[float]] | None = None  # mean and deviation, RGB in 0..255
+    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    class_names: list[str] | None = None
+    train: Count | None = None
+    validation: Count | None = None
+    test: Count | None = None
+    originals: OriginalFacts | None = None  # none of drawn images, and of records from before it was noted
+
+
+class NetworkFacts(BaseModel):
+    """What `Record.network` may say, among more."""
+
+    model_config = ConfigDict(strict=True)
+
+    parameters: Count | None = None
+    multiply_adds: Count | None = None
+    weights: str | None = None  # their name
+    weights_digest: str | None = None
+    weights_origin: str | None = None  # this and the next as their file says
+    weights_note: str | None = None
+    weights_altered: str | None = None  # how they differ from what was trained
+
+
+class ProvenanceFacts(BaseModel):
+    """What `Record.provenance` may say, among more."""
+
+    versions: dict[str, Any] | None = None
