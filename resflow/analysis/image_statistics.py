@@ -24,6 +24,16 @@ def wilson(share: float, n: int, confidence: float = CONFIDENCE) -> tuple[float,
     return max(0.0, float(center - half)), min(1.0, float(center + half))
 
 
+def newcombe(
+    first: float, first_n: int, second: float, second_n: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Return the interval of a difference of two independent shares, from their Wilson limits (Newcombe 1998)."""
+    limits = wilson(first, first_n, confidence), wilson(second, second_n, confidence)
+    below = np.hypot(first - limits[0][0], limits[1][1] - second)
+    above = np.hypot(limits[0][1] - first, second - limits[1][0])
+    return float(first - second - below), float(first - second + above)
+
+
 def clopper_pearson(count: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the exact interval of a share of `count` in n (Clopper and Pearson 1934), which covers it often enough."""
     tail = (1 - confidence) / 2

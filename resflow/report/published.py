@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from scipy import special
+
 from resflow.analysis import image_statistics
 from resflow.analysis.analyse import Analysis
+from resflow.analysis.crossed import CONFIDENCE
 from resflow.analysis.design import BASE
 from resflow.report.formatting import known
 from resflow.report.tables import Table
 
 PARTS = {"validation_top1": "validation", "test_top1": "test"}
-CLEAR = 1.96  # standard errors
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,12 @@ def table(analysis: Analysis) -> Table | None:
         return None
     rows = [_row(analysis, arm, figure) for arm in analysis.design.arms]
     part = PARTS[figure.metric]
-    header: tuple[str, ...] = ("Arm", f"{part} images, by seed", f"Mean (% of {part})", "Wilson interval", "Beside it")
+    header: tuple[str, ...] = ("Arm", f"{part} images, by seed", f"Mean (% of {part})", "Wilson interval")
+    header += ("One more run (images)", "Beside it")
     header += ("Test (%)",) if part != "test" else ()
     cells = tuple(tuple(row[name] for name in header) for row in rows)
-    return Table(f"Beside {figure.what}: {figure.text}", header, cells, frozenset({"Arm", "Beside it"}), note(figure))
+    text = note(figure) + _selected(analysis, figure)
+    return Table(f"Beside {figure.what}: {figure.text}", header, cells, frozenset({"Arm", "Beside it"}), text)
 
 
 def answer(analysis: Analysis) -> list[str]:
@@ -90,12 +95,24 @@ def answer(analysis: Analysis) -> list[str]:
 def note(figure: Published) -> str:
     """Say what so many images can tell apart; the binomial's standard error, normal approximation."""
     error = math.sqrt(figure.share * (1 - figure.share) / figure.images)
-    apart = CLEAR * math.sqrt(2) * error
+    apart = float(special.ndtri((1 + CONFIDENCE) / 2)) * math.sqrt(2) * error
     return (
         f"One image is {100 / figure.images:.1f} points. Two nets that each see {figure.images} images at about "
         f"{_percent(figure.share)} % must differ by some {100 * apart:.0f} points before the images alone tell them "
         "apart: smaller differences are beyond this part of the data, whatever the seeds say. Wilson intervals (95 %) "
-        "are of the mean over seeds on these images, which all seeds share; the published figure is one run."
+        "are of the mean over seeds on these images, which all seeds share; the published figure is one run on its "
+        "own. Above or below: Newcombe's interval of the difference of the two shares excludes 0. One more run: the "
+        "95 % prediction interval of another seed's images, from the spread of these."
+    )
+
+
+def _selected(analysis: Analysis, figure: Published) -> str:
+    """Warn where the images that are counted also chose the weights."""
+    chosen = {record.settings.get("recipe", {}).get("test_weights") for record in analysis.records}
+    if not figure.metric.startswith("validation") or "best" not in chosen:
+        return ""
+    return (
+        " The best epoch was chosen on these validation images, which flatters every arm here."
     )
 
 
@@ -117,15 +134,26 @@ def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, str]:
         f"{part} images, by seed": f"{counts} of {same}" if same else "–",
         f"Mean (% of {part})": _percent(mean),
         "Wilson interval": f"{_percent(low)} to {_percent(high)}" if same else "–",
-        "Beside it": beside(mean, low, high, figure) if same else "not run",
+        "One more run (images)": _one_more(shares, same) if same else "–",
+        "Beside it": beside(mean, same, figure) if same else "not run",
         "Test (%)": _percent(sum(tests) / len(tests)) if tests else "–",
     }
 
 
-def beside(mean: float, low: float, high: float, figure: Published) -> str:
-    """Say how an arm stands beside the figure: told apart where neither interval holds the other's value."""
-    bounds = image_statistics.wilson(figure.share, figure.images)
-    if low <= figure.share <= high or bounds[0] <= mean <= bounds[1]:
+def _one_more(shares: list[float], images: int) -> str:
+    """Return the prediction interval of one more seed's images, t over seeds; a dash of fewer than three."""
+    if len(shares) < 3:
+        return "–"
+    mean, sd = statistics.mean(shares), statistics.stdev(shares)
+    half = float(special.stdtrit(len(shares) - 1, (1 + CONFIDENCE) / 2)) * sd * math.sqrt(1 + 1 / len(shares))
+    low, high = max(0.0, mean - half), min(1.0, mean + half)
+    return f"{images * low:.1f} to {images * high:.1f}"
+
+
+def beside(mean: float, images: int, figure: Published) -> str:
+    """Say how an arm's share of so many images stands beside the figure's, by the interval of their difference."""
+    low, high = image_statistics.newcombe(mean, images, figure.share, figure.images)
+    if low <= 0 <= high:
         return "reaches it" if mean >= figure.share else "not told apart"
     return "above" if mean > figure.share else "below"
 
