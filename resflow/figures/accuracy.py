@@ -17,7 +17,6 @@ from resflow.analysis.design import Design
 from resflow.figures.style import (
     INK,
     MUTED,
-    ROW,
     VERDICTS,
     WIDE,
     Style,
@@ -26,6 +25,7 @@ from resflow.figures.style import (
     legend,
     limit,
     middle,
+    row_height,
     short,
     styles,
     theme,
@@ -103,7 +103,7 @@ def _along_scale(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chanc
 
 def _dots(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance, width: float) -> Figure:
     scale = design.metric.scale
-    figure = Figure(figsize=(width, 1.1 + 1.25 * ROW * len(arms)), layout="constrained")
+    figure = Figure(figsize=(width, 1.1 + 1.25 * row_height(len(arms)) * len(arms)), layout="constrained")
     axes = figure.subplots()
     for place, arm in enumerate(arms.index):
         style = Style(VERDICTS["helps"][0] if arm != design.baseline else INK, "o", "-")

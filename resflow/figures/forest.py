@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from resflow.analysis.design import Design
-from resflow.figures.style import MUTED, ROW, VERDICTS, WIDE, finish, hover, legend, limit, short, theme
+from resflow.figures.style import MUTED, VERDICTS, WIDE, finish, hover, legend, limit, row_height, short, theme
 from resflow.study.contrast_families import BASELINE, TIMES
 
 
@@ -23,7 +23,9 @@ def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) ->
     rows = [int((effects["contrast_group"] == group).sum()) for group in groups]
     scale = design.metric.scale
     with theme():
-        figure = Figure(figsize=(width, ROW * sum(rows) + 0.55 * len(rows) + 0.7), layout="constrained")
+        figure = Figure(
+            figsize=(width, row_height(sum(rows)) * sum(rows) + 0.55 * len(rows) + 0.7), layout="constrained"
+        )
         grid = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=[n + 0.6 for n in rows]).ravel()
         for axes, group in zip(grid, groups, strict=True):
             members = effects[effects["contrast_group"] == group].reset_index(drop=True)

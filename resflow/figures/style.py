@@ -26,6 +26,7 @@ from resflow import fonts
 
 WIDE, NARROW = 7.4, 3.7  # inches: a page column, and a phone held upright
 ROW = 0.27  # inches for one line of a forest or dot plot
+MOST_NAMED = 30  # series of a legend, and rows that have as much room
 # Stand-ins that `to_svg` turns into colours of the page around the figure.
 INK, MUTED, GRID = "#1a1b1c", "#6b6c6d", "#d7d8d9"
 # Hues after Okabe and Ito (2008), each at a lightness with contrast 3:1 or more on white and on #0d1117.
@@ -174,8 +175,15 @@ def middle(values: Any) -> tuple[float, float]:
     return (float(np.quantile(finite, 0.05)), float(np.quantile(finite, 0.95))) if len(finite) else (np.nan, np.nan)
 
 
+def row_height(rows: int) -> float:
+    """Return the height of a row of a figure that has so many, in inches: of many it is as low as its text."""
+    return ROW if rows <= MOST_NAMED else 0.7 * ROW
+
+
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Put one legend above all panels, in as many columns as fit."""
+    """Put one legend above all panels, in as many columns as fit; none of more than an eye tells apart."""
+    if len(handles) > MOST_NAMED:
+        return
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
     fitting = int(figure.get_figwidth() / (0.62 + 0.075 * longest))
     figure.legend(handles=handles, loc="outside upper left", ncols=max(1, min(fitting, len(handles))))

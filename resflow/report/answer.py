@@ -18,6 +18,7 @@ VERBS = {  # verdict -> of one, of several
     "undecided": ("is undecided", "are undecided"),
 }
 CHANGES = ("larger", "smaller", "larger loss", "smaller loss", "reversed", "equal", "undecided")  # of an interaction
+MOST_TOLD = 40  # contrasts of a group that are told by level; of more, how many there are of each verdict
 LONG = 6  # contrasts of a group that are told one by one; of more, each level's are told together
 
 
@@ -60,6 +61,8 @@ def _within(table: pd.DataFrame, factor: str, design: Design) -> list[str]:
 
     Of more than LONG contrasts one sentence for all, a clause a level.
     """
+    if len(table) > MOST_TOLD:
+        return [f"Of {len(table)} differences in {factor}, {_counts(table['verdict'])}."]
     level_of = {arm: labels[factor] for arm, labels in design.arms.items()}
     table = table.assign(_level=table["arm"].map(level_of), _reference=table["reference"].map(level_of))
     if len(table) > LONG:
@@ -79,6 +82,15 @@ def _within(table: pd.DataFrame, factor: str, design: Design) -> list[str]:
         else f"Against {factor} {reference}, {_named(rows, design, lambda row: f'{factor} ' + str(row['_level']))}."
         for (context, reference), rows in table.groupby(["context", "_reference"], sort=False)
     ]
+
+
+def _counts(words: pd.Series) -> str:
+    return join(
+        [
+            f"{count} {VERBS.get(str(word), ('is ' + str(word), 'are ' + str(word)))[count != 1]}"
+            for word, count in words.value_counts().items()
+        ]
+    )
 
 
 def _clauses(rows: pd.DataFrame, factor: str, design: Design) -> str:
@@ -113,6 +125,8 @@ def _range(rows: pd.DataFrame, design: Design) -> str:
 def _changing(table: pd.DataFrame, group: str, design: Design) -> str:
     """Say how differences change along another factor, in the order of the study."""
     factor, by = group.split(TIMES)
+    if len(table) > MOST_TOLD:
+        return f"Of {len(table)} changes of {factor} with {by}, {_counts(table['change'])}."
     clauses = []
     for (arm, reference), rows in table.assign(
         _level=table["arm"].map(lambda arm: design.arms[arm][factor]),
@@ -174,11 +188,13 @@ def _items(rows: pd.DataFrame, design: Design, name: Callable[[pd.Series], str])
         if len(matching) and word == "undecided" and len(rows) > LONG:
             items.append((word, f"{len(matching)} of {len(rows)}", len(matching)))
         elif len(matching):
-            names = []
+            names, more = [], len(matching) - LONG
+            if more > 1:  # the largest are told
+                matching = matching.loc[matching["difference"].abs().sort_values(ascending=False).index[:LONG]]
             for _, row in matching.iterrows():
                 names.append(f"{name(row)} ({_size(row, design, first)})".strip())
                 first = first and not known(row["low"])
-            items.append((word, join(names), len(matching)))
+            items.append((word, join([*names, *([f"{more} more"] if more > 1 else [])]), len(names)))
     return items
 
 

@@ -23,6 +23,7 @@ from resflow.records.run import MANY
 from resflow.report import test_images
 
 FILES = ("svg", "png")
+MOST_ROWS = 60  # of differences that are all drawn
 SECTIONS = ("answer", "effects", "curves", "inside", "tuning", "costs", "classes")  # as the templates have them
 
 
@@ -118,6 +119,12 @@ def _effects(analysis: Analysis) -> Iterator[Entry]:
     table, design = analysis.effects, analysis.design
     if not len(table) or not table["n"].sum():
         return
+    shown, rest = table, ""
+    if len(table) > MOST_ROWS:
+        shown = table[table["verdict"] != "undecided"]
+        rest = f" Of {len(table)} only those that are decided are drawn; the tables have all."
+    if shown.empty:
+        return
     yield Entry(
         "effects",
         f"Differences in {design.metric.label}",
@@ -128,8 +135,10 @@ def _effects(analysis: Analysis) -> Iterator[Entry]:
             " Grey zone: the declared margin of equivalence; wide lines must lie within it."
             if design.margin is not None
             else ""
-        ),
-        partial(forest.effect_forest, table, design),
+        )
+        + " Holm's correction may leave undecided what an interval tells from 0."
+        + rest,
+        partial(forest.effect_forest, shown, design),
     )
 
 
@@ -216,8 +225,8 @@ def _tuning(analysis: Analysis) -> Iterator[Entry]:
     curve = tuning_curves.expected(phase, independent=independent)
     if len(curve):
         how = (
-            "The expected best of so many random candidates (Dodge et al. 2019), with 95 % bands for the whole curve "
-            "(Lourie et al. 2023): what another search of this size could have found."
+            "The expected best of so many random candidates (Dodge et al. 2019), with bands that hold the whole curve "
+            "of that expectation in 95 % of searches (Lourie et al. 2023): no range for the best of one search."
             if independent
             else "The best of the first candidates. No band: later ones depend on earlier ones, or some ended early."
         )

@@ -22,6 +22,7 @@ from resflow.analysis.degradation import DEPTH, depth_series, epochs_to, paired,
 from resflow.analysis.missing import stands
 from resflow.report.formatting import interval, known, number, p_value
 from resflow.report.tables import Table
+from resflow.study.contrast_families import TUNING, UNTUNED
 
 HEALTHY = 100.0  # times: first and last layers' gradients that lie further apart are called vanishing or exploding here
 REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "undecided"
@@ -168,9 +169,13 @@ def _claims(analysis: Analysis) -> Iterator[Claim]:
 
 
 def _pair(analysis: Analysis) -> tuple[list[str], list[str]] | None:
-    """The arms of the first plain series and of its residual twin, from shallow to deep, over the same depths."""
+    """The arms of the first plain series and of its residual twin, from shallow to deep, over the same depths.
+
+    Of a tuned study they are the tuned ones: what an untuned recipe does to a depth is no claim of the paper.
+    """
     design, shortcut = analysis.design, designs.shortcuts(analysis.run)
-    every = depth_series(design)
+    series = depth_series(design).items()
+    every = dict(sorted(series, key=lambda one: design.arms[one[1][0]].get(TUNING) == UNTUNED))
     kind = {
         name: {shortcut.get(arm, "") != designs.NO_SHORTCUT for arm in arms if arm in shortcut}
         for name, arms in every.items()

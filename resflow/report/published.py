@@ -111,9 +111,7 @@ def _selected(analysis: Analysis, figure: Published) -> str:
     chosen = {record.settings.get("recipe", {}).get("test_weights") for record in analysis.records}
     if not figure.metric.startswith("validation") or "best" not in chosen:
         return ""
-    return (
-        " The best epoch was chosen on these validation images, which flatters every arm here."
-    )
+    return " The best epoch was chosen on these validation images, which flatters every arm here."
 
 
 def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, str]:
