@@ -23,6 +23,7 @@ from resflow.study.originals import tell_enlarged
 from resflow.tuning import phase as tuning
 
 DEMO, SYNTHETIC = "demo", "synthetic"
+DEMONSTRATION = "demonstration, not a result"
 MOST_NAMES = 12  # of arms in a label
 Part = TypeVar("Part")
 
@@ -139,7 +140,7 @@ def labels(analysis: Analysis) -> list[Label]:
 def _kind(analysis: Analysis) -> list[Label]:
     notes = []
     if analysis.run.study.get("profile") == DEMO:
-        notes.append(Label("demonstration, not a result", "Run with profile demo: made to show the way, in minutes."))
+        notes.append(Label(DEMONSTRATION, "Run with profile demo: made to show the way, in minutes."))
     sources = {str(record.data.get("source")) for record in analysis.records}
     if SYNTHETIC in sources:
         notes.append(Label("synthetic data", "Flowers drawn from a seed, not photos."))

@@ -49,14 +49,14 @@ class Design:
     @property
     def scale(self) -> str | None:
         """The first varied factor whose labels are all numbers, such as depth: the x axis of figures."""
-        if self._one_at_a_time:
+        if self.one_at_a_time:
             return None
         return next((f for f in self.varied if all(_number(x) is not None for x in self.factors[f])), None)
 
     @property
     def main(self) -> str | None:
         """The factor that figures are laid out by: the scale, else the first; None where arms are changes."""
-        return None if self._one_at_a_time else self.scale or next(iter(self.varied), None)
+        return None if self.one_at_a_time else self.scale or next(iter(self.varied), None)
 
     def others(self, factor: str | None) -> tuple[str, ...]:
         """The varied factors beside one."""
@@ -69,19 +69,21 @@ class Design:
         """
         if arm not in self.arms:
             return arm
-        if not self._one_at_a_time:
+        if not self.one_at_a_time:
             return self.label(arm, self.varied) if self.varied else arm
-        changed = self._changed(arm)
+        changed = self.changed(arm)
         return ", ".join(f"{factor} {self.arms[arm][factor]}" for factor in changed) or BASE
 
-    def _changed(self, arm: str) -> list[str]:
+    def changed(self, arm: str) -> list[str]:
+        """Name the varied factors in which an arm differs from the baseline."""
         base = self.arms[self.baseline or ""]
         return [factor for factor in self.varied if self.arms[arm].get(factor) != base.get(factor)]
 
     @cached_property
-    def _one_at_a_time(self) -> bool:
+    def one_at_a_time(self) -> bool:
+        """Whether at least three factors vary and each arm differs from the baseline in one alone."""
         several = self.baseline is not None and len(self.varied) > 2
-        return several and all(len(self._changed(arm)) <= 1 for arm in self.arms)
+        return several and all(len(self.changed(arm)) <= 1 for arm in self.arms)
 
     def label(self, arm: str, factors: tuple[str, ...]) -> str:
         """An arm's labels of some factors, joined as in its name."""

@@ -94,7 +94,8 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("name", "question", "profile", "command", "metric", "baseline"), (_is_scalar, "text")),
     **dict.fromkeys(("arms", "contrasts"), (_is_list_of_names, "a list of names")),
     **dict.fromkeys(
-        ("settings", "network", "recipe", "data", "execution", "tune", "published"), (_is_mapping, "a mapping")
+        ("settings", "network", "recipe", "data", "execution", "tune", "published", "claim", "titles"),
+        (_is_mapping, "a mapping"),
     ),
     "margin": (_is_margin, "a number from 0 on"),
     "factors": (_are_factors, "a mapping from factor to its levels"),

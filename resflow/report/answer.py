@@ -1,210 +1,264 @@
-"""The answer's sentences, each bound to verdicts by rule: the findings of a study in as few words as it takes."""
+"""The answer's sentences, each bound to verdicts by rule: the findings of a study in as few words as it takes.
+
+They give differences; the intervals that decided stand in the tables and in the figure of effects.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import pandas as pd
 
+from resflow.analysis import design as designs
 from resflow.analysis.analyse import Analysis, join
-from resflow.analysis.design import Design
-from resflow.report.formatting import interval, known, level, number
+from resflow.report.formatting import known, number
+from resflow.report.prose import Prose, be, sentence
 from resflow.study.contrast_families import BASELINE, TIMES
 
-VERBS = {  # verdict -> of one, of several
-    "helps": ("helps", "help"),
-    "hurts": ("hurts", "hurt"),
-    "equivalent": ("is equivalent", "are equivalent"),
-    "undecided": ("is undecided", "are undecided"),
+VERDICTS = {"helps": "better than", "hurts": "worse than", "equivalent": "as good as"}
+CHANGES = {  # of an interaction: what becomes of the difference that it begins with
+    "larger": "grows",
+    "smaller": "shrinks",
+    "larger loss": "grows",
+    "smaller loss": "shrinks",
+    "reversed": "turns round",
+    "equal": "stays as it is",
+    "undecided": "",
 }
-CHANGES = ("larger", "smaller", "larger loss", "smaller loss", "reversed", "equal", "undecided")  # of an interaction
-MOST_TOLD = 40  # contrasts of a group that are told by level; of more, how many there are of each verdict
-LONG = 6  # contrasts of a group that are told one by one; of more, each level's are told together
+MOST_TOLD = 40  # contrasts of a group that are told one by one; of more, how many there are of each verdict
+MOST_NAMED = 6  # levels or places that are named with their differences; of more, how many there are
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What some contrasts of one verdict say: `where` they hold, `what` they say, and how large they are.
+
+    `detail` has their differences one by one, `span` the smallest and the largest; `brief` is `what` in fewer words.
+    """
+
+    where: str
+    what: str
+    detail: str
+    span: str
+    brief: str = ""
+
+    def text(self, where: bool = True, short: bool = False) -> str:
+        """Return it as a clause, with its place or without, with its differences or their span alone."""
+        begin = f"{self.where}, " if where and self.where else ""
+        if short and self.brief:
+            return f"{begin}{self.brief}"
+        if short or self.detail == self.span or not self.detail:
+            return f"{begin}{self.what} ({self.span})" if self.span else f"{begin}{self.what}"
+        return f"{begin}{self.what}: {self.detail}"
 
 
 def answer(analysis: Analysis) -> list[str]:
     """Return the answer, a sentence or a few for each contrast group that the study declares, the first one first."""
-    trials, total = analysis.completed, len(analysis.trials)
+    trials, total, table = analysis.completed, len(analysis.trials), analysis.effects
     if not trials:
         return [f"No answer yet: none of {total} trials has completed."]
-    begin = [] if trials == total else [f"So far, with {trials} of {total} trials completed:"]
-    table = analysis.effects
+    begin = []
+    if waiting := designs.unfinished(analysis.trials):
+        rest = f"{waiting} more {'has' if waiting == 1 else 'have'} run"
+        begin = [f"So far {trials} of {total} trials have completed; nothing is decided before {rest}."]
     if table.empty:
+        alone = len(analysis.arms) == 1
         return [
             *begin,
             "There is one arm and nothing to compare it with."
-            if len(analysis.arms) == 1
+            if alone
             else "No baseline is declared and no factor varies: the arms below are not compared.",
         ]
-    groups = list(dict.fromkeys(table["contrast_group"]))
-    if BASELINE in groups and (len(groups) == 1 or analysis.design.contrasts):
-        begin.append(_against_baseline(analysis))
-    for group in groups:
-        rows = table[table["contrast_group"] == group]
-        if TIMES in group and group not in analysis.design.varied:
-            begin.append(_changing(rows, group, analysis.design))
-        elif group != BASELINE:
-            begin += _within(rows, group, analysis.design)
+    for group in told_groups(analysis):
+        begin += describe(table[table["contrast_group"] == group], group, prose(analysis))
     return begin
 
 
-def _against_baseline(analysis: Analysis) -> str:
-    design, arms, table = analysis.design, analysis.arms, analysis.effects
-    mean = level(design.metric, float(arms.loc[arms["arm"] == design.baseline, "mean"].iloc[0]))
-    unit = f" {design.metric.unit}" if design.metric.unit else ""
-    verdicts = _named(table[table["contrast_group"] == BASELINE], design, lambda row: design.display_name(row["arm"]))
-    return f"Against {design.display_name(design.baseline or '')} ({design.metric.label} {mean}{unit}), {verdicts}."
+def told_groups(analysis: Analysis) -> list[str]:
+    """Return the contrast groups that sentences tell of; of several factors not the baseline's unless declared."""
+    groups = list(dict.fromkeys(analysis.effects["contrast_group"]))
+    told = [group for group in groups if group != BASELINE] if not analysis.design.contrasts else groups
+    return told or groups
 
 
-def _within(table: pd.DataFrame, factor: str, design: Design) -> list[str]:
-    """A sentence a level where a factor has fewer other levels than contexts, else a sentence a context.
+def prose(analysis: Analysis) -> Prose:
+    """Return the words of an analysis."""
+    return Prose(analysis.design, analysis.run.study.get("titles"))
 
-    Of more than LONG contrasts one sentence for all, a clause a level.
-    """
-    if len(table) > MOST_TOLD:
-        return [f"Of {len(table)} differences in {factor}, {_counts(table['verdict'])}."]
-    level_of = {arm: labels[factor] for arm, labels in design.arms.items()}
-    table = table.assign(_level=table["arm"].map(level_of), _reference=table["reference"].map(level_of))
-    if len(table) > LONG:
-        return [
-            f"Against {factor} {reference}: {_clauses(rows, factor, design)}."
-            for reference, rows in table.groupby("_reference", sort=False)
+
+def describe(rows: pd.DataFrame, group: str, words: Prose) -> list[str]:
+    """Return the sentences on some contrasts of one group."""
+    if len(rows) > MOST_TOLD:
+        counted = rows["change"].where(rows["less"] != "", rows["verdict"]).value_counts()
+        told = join([f"{count} {'is' if count == 1 else 'are'} {word}" for word, count in counted.items()])
+        return [f"Of {len(rows)} comparisons of {group.replace(TIMES, ' by ')}, {told}."]
+    sentences = []
+    for found in findings(rows, group, words):
+        texts = [one.text(where=place == 0) for place, one in enumerate(found)]
+        sentences.append(sentence("; ".join(filter(None, texts))))
+    if gaps := int((rows["n"] == 0).sum()):
+        sentences.append(f"{gaps} of {len(rows)} comparisons {'has' if gaps == 1 else 'have'} no pair of seeds.")
+    return sentences
+
+
+def findings(rows: pd.DataFrame, group: str, words: Prose) -> list[list[Finding]]:
+    """Return what contrasts of one group say, sentence by sentence: the decided first."""
+    rows = rows[rows["n"] > 0]
+    if rows.empty:
+        return []
+    if group == BASELINE:
+        return [_listed(rows, "", words.arm(words.design.baseline or ""), lambda row: words.arm(row["arm"]), words)]
+    if TIMES in group and group not in words.design.varied:
+        return [one for pair in _pairs(rows, group.split(TIMES)[0], words) for one in _changing(pair, group, words)]
+    others = words.design.others(group)
+    level_of = {arm: labels[group] for arm, labels in words.design.arms.items()}
+    contexts = rows.groupby("context", sort=False)
+    if not words.more(group) and len(contexts) > 1:
+        return [_across(pair, group, words) for pair in _pairs(rows, group, words)]
+    sentences = []
+    for _, same in contexts:
+        reference = str(same["reference"].iloc[0])
+        where, against = words.context(reference, others), words.level(group, level_of[reference])
+        one_word = same["verdict"].nunique() == 1
+        if words.more(group) and one_word:
+            sentences.append([_along(same, group, where, against, words)])
+        else:
+            name = lambda row: words.level(group, level_of[row["arm"]])  # noqa: E731
+            sentences.append(_listed(same, where, against, name, words))
+    return sentences
+
+
+def _pairs(rows: pd.DataFrame, factor: str, words: Prose) -> Iterable[pd.DataFrame]:
+    """Yield the contrasts of each pair of levels."""
+    levels = [rows[side].map(lambda arm: words.design.arms[arm][factor]) for side in ("arm", "reference")]
+    return (pair for _, pair in rows.groupby(levels, sort=False))
+
+
+def _along(rows: pd.DataFrame, factor: str, where: str, against: str, words: Prose) -> Finding:
+    """Say what higher numbers of a factor do: deeper nets are worse than 18 layers: −9.2 points at 34, …"""
+    word, more = rows["verdict"].iloc[0], words.more(factor)
+    what = f"{more} {be(more)} {VERDICTS[word]} {against}" if word in VERDICTS else ""
+    nothing = f"no difference of {more} from {against} could be shown"
+    places = [words.design.arms[arm][factor] for arm in rows["arm"]]
+    return Finding(where, what or nothing, _detail(rows, places, words), _span(rows, words))
+
+
+def _across(rows: pd.DataFrame, factor: str, words: Prose) -> list[Finding]:
+    """Say what one level does in all contexts: residual nets are better than plain nets at every depth (…)."""
+    design = words.design
+    label, reference = (design.arms[rows[side].iloc[0]][factor] for side in ("arm", "reference"))
+    level, against = words.level(factor, label), words.level(factor, reference)
+    found: list[Finding] = []
+    for word in (*VERDICTS, "undecided"):
+        these = rows[rows["verdict"] == word]
+        if these.empty:
+            continue
+        every = len(these) == sum(labels[factor] == label for labels in design.arms.values())
+        at = _everywhere(factor, words) if every else _places(these, factor, words)
+        subject = "it" if found else level
+        if word in VERDICTS:
+            what = f"{subject} {be(subject)} {VERDICTS[word]} {against} {at}".rstrip()
+        elif every:
+            anywhere = at.replace("every", "any")
+            what = f"no difference between {level} and {against} could be shown {anywhere}".rstrip()
+        else:
+            what = f"{subject} {be(subject)} undecided {at}".rstrip()
+        span = _span(these, words, factor if every else "")
+        found.append(Finding("", what, span, span))
+    return found
+
+
+def _listed(
+    rows: pd.DataFrame, where: str, against: str, name: Callable[[pd.Series], str], words: Prose
+) -> list[Finding]:
+    """Name what is better than a reference, what is worse, and what is undecided."""
+    found: list[Finding] = []
+    for word in (*VERDICTS, "undecided"):
+        these = rows[rows["verdict"] == word]
+        if these.empty:
+            continue
+        largest = these["difference"].abs().sort_values(ascending=False, kind="stable").index[:MOST_NAMED]
+        shown = these if len(these) <= MOST_NAMED + 1 else these.loc[sorted(largest)]
+        named = [
+            f"{name(row)} ({_size(row['difference'], words, unit=not found and place == 0)})"
+            for place, (_, row) in enumerate(shown.iterrows())
         ]
-    if table["_level"].nunique() <= table["context"].nunique():
-        return [
-            f"Changing {factor} from {second} to {first} {_placed(rows, design)}."
-            for (first, second), rows in table.groupby(["_level", "_reference"], sort=False)
-        ]
-    return [
-        f"With {context}, against {factor} {reference}, "
-        f"{_named(rows, design, lambda row: f'{factor} ' + str(row['_level']))}."
-        if context
-        else f"Against {factor} {reference}, {_named(rows, design, lambda row: f'{factor} ' + str(row['_level']))}."
-        for (context, reference), rows in table.groupby(["context", "_reference"], sort=False)
-    ]
+        more = len(these) - len(shown)
+        listed = join([*named, *([f"{more} more"] if more else [])])
+        said = f"{VERDICTS[word]} {'it' if found else against}" if word in VERDICTS else "undecided"
+        verb = be(name(these.iloc[0])) if len(these) == 1 else "are"
+        count = f"all {len(rows)} others" if len(these) == len(rows) else f"{len(these)} of {len(rows)} others"
+        brief = f"{count} are {said} ({_span(these, words)})" if len(these) > 1 else ""
+        found.append(Finding(where, f"{listed} {verb} {said}", "", "", brief))
+    return found
 
 
-def _counts(words: pd.Series) -> str:
-    return join(
-        [
-            f"{count} {VERBS.get(str(word), ('is ' + str(word), 'are ' + str(word)))[count != 1]}"
-            for word, count in words.value_counts().items()
-        ]
-    )
-
-
-def _clauses(rows: pd.DataFrame, factor: str, design: Design) -> str:
-    """Return a clause a level.
-
-    2048 helps at every depth (+1.6 to +2.1 points); 512 hurts at depth 20 (−0.9 points), is undecided at …
-    """
-    clauses = []
-    for name, level_rows in rows.groupby("_level", sort=False):
-        parts = []
-        for word, verbs in VERBS.items():
-            matching = level_rows[(level_rows["verdict"] == word) & (level_rows["n"] > 0)]
-            if matching.empty:
+def _changing(rows: pd.DataFrame, group: str, words: Prose) -> list[list[Finding]]:
+    """Say how the difference of a pair of levels changes with another factor, in each of the other contexts."""
+    design, (factor, by) = words.design, group.split(TIMES)
+    level, against = (words.level(factor, design.arms[rows[side].iloc[0]][factor]) for side in ("arm", "reference"))
+    rest = tuple(name for name in design.others(factor) if name != by)
+    numbers = words.has_unit(by) or design.scale == by
+    along = f"{'with' if numbers else 'at every other'} {words.factor(by)}"
+    sentences = []
+    for _, same in rows.groupby(rows["arm"].map(lambda arm: words.context(arm, rest)), sort=False):
+        where = words.context(str(same["arm"].iloc[0]), rest)
+        lag = same["change"].str.contains("loss").any()
+        lead = f"the lag of {level} behind {against}" if lag else f"the lead of {level} over {against}"
+        found: list[Finding] = []
+        for change, verb in CHANGES.items():
+            these = same[same["change"] == change]
+            if these.empty:
                 continue
-            others = design.others(factor)
-            everywhere = f"at every {others[0]}" if len(others) == 1 else f"at all {len(level_rows)}"
-            where = everywhere if len(matching) == len(level_rows) else f"at {join(list(matching['context']))}"
-            parts.append(f"{verbs[0]} {where} ({_range(matching, design)})")
-        clauses.append(f"{name} {', '.join(parts)}" if parts else "")
-    return "; ".join([*filter(None, clauses), *_gaps(rows)])
+            every = len(these) == len(same) > 1
+            at = along if every else join([words.where(by, design.arms[arm][by]) for arm in these["arm"]])
+            if verb:
+                what = f"{'it' if found else lead} {verb} {at}"
+            elif found:
+                what = f"no change could be shown {at}"
+            else:
+                what = f"no change of the difference between {level} and {against} could be shown {at}"
+            span = _span(these, words)
+            found.append(Finding(where, what, span, span))
+        sentences.append(found)
+    return sentences
 
 
-def _range(rows: pd.DataFrame, design: Design) -> str:
-    metric = design.metric
-    unit = f" {metric.difference_unit}" if metric.difference_unit else ""
-    sizes = metric.scale * rows["difference"]
-    if len(rows) == 1 or number(sizes.min(), signed=True) == number(sizes.max(), signed=True):
-        return f"{number(float(sizes.mean()), signed=True)}{unit}"
-    return f"{interval(float(sizes.min()), float(sizes.max()), signed=True)}{unit}"
+def _everywhere(factor: str, words: Prose) -> str:
+    others = words.design.others(factor)
+    return f"at every {words.factor(others[0])}" if len(others) == 1 else "everywhere" if others else ""
 
 
-def _changing(table: pd.DataFrame, group: str, design: Design) -> str:
-    """Say how differences change along another factor, in the order of the study."""
-    factor, by = group.split(TIMES)
-    if len(table) > MOST_TOLD:
-        return f"Of {len(table)} changes of {factor} with {by}, {_counts(table['change'])}."
-    clauses = []
-    for (arm, reference), rows in table.assign(
-        _level=table["arm"].map(lambda arm: design.arms[arm][factor]),
-        _reference=table["reference"].map(lambda arm: design.arms[arm][factor]),
-    ).groupby(["_level", "_reference"], sort=False):
-        parts = []
-        for change in CHANGES:
-            matching = rows[(rows["change"] == change) & (rows["n"] > 0)]
-            if len(matching) == len(rows) > 1 and len(table) > LONG:
-                parts.append(f"{change} at every other {by} ({_range(matching, design)})")
-            elif len(matching):
-                parts.append(f"{change} at {join(_places(matching, design, by, len(table) <= LONG))}")
-        if parts:
-            start = str(rows["context"].iloc[0]).rsplit(" less ", 1)[-1]
-            clauses.append(f"the difference {arm} − {reference} is, against that at {by} {start}, {'; '.join(parts)}")
-    text = "; ".join([*clauses, *_gaps(table)])
-    return f"{text[:1].upper()}{text[1:]}."
+def _places(rows: pd.DataFrame, factor: str, words: Prose) -> str:
+    others = words.design.others(factor)
+    return join([words.context(arm, others) for arm in rows["arm"]])
 
 
-def _places(rows: pd.DataFrame, design: Design, by: str, with_interval: bool) -> list[str]:
-    """Return places with their differences: depth 34 (+5.1 points, +2.0 to +8.2)."""
-    metric, places = design.metric, []
-    for _, row in rows.iterrows():
-        place = f"{by} {design.arms[row['arm']][by]}"
-        rest = [part for part in str(row["context"]).split(", ") if " less " not in part]
-        limits = interval(metric.scale * row["low"], metric.scale * row["high"], signed=True)
-        size = number(metric.scale * row["difference"], signed=True)
-        unit = f" {metric.difference_unit}" if metric.difference_unit else ""
-        text = f"{size}{unit}, {limits}" if with_interval and known(row["low"]) else f"{size}{unit}"
-        places.append(f"{', '.join([place, *rest])} ({text})")
-    return places
+def _detail(rows: pd.DataFrame, places: list[str], words: Prose) -> str:
+    """List differences with their places: −9.2 points at 34, −10.3 at 50."""
+    if len(rows) > MOST_NAMED:
+        return _span(rows, words)
+    sizes = [_size(row["difference"], words, unit=place == 0) for place, (_, row) in enumerate(rows.iterrows())]
+    return ", ".join(f"{size} at {place}" for size, place in zip(sizes, places, strict=True))
 
 
-def _placed(rows: pd.DataFrame, design: Design) -> str:
-    """Return verdicts with their places: helps at depth 34 (…) and at depth 50 (…); is undecided at depth 18 (…)."""
-    items = _items(rows, design, lambda row: "at " + str(row["context"]) if row["context"] else "")
-    clauses = [f"{VERBS[word][0]} {text}" for word, text, _ in items]
-    return "; ".join([*clauses, *_gaps(rows)])
+def _span(rows: pd.DataFrame, words: Prose, factor: str = "") -> str:
+    """Return the smallest and the largest difference, with their places where one other factor has numbers."""
+    ordered = rows.loc[rows["difference"].sort_values(kind="stable").index]
+    low, high = ordered.iloc[0], ordered.iloc[-1]
+    if len(rows) == 1 or _size(low["difference"], words) == _size(high["difference"], words):
+        return _size(low["difference"], words, unit=True)
+    ends = [_size(one["difference"], words) for one in (low, high)]
+    others = words.design.others(factor) if factor else ()
+    if len(others) == 1 and words.has_unit(others[0]):
+        at = [words.design.arms[one["arm"]][others[0]] for one in (low, high)]
+        unit = words.design.metric.difference_unit
+        return f"{ends[0]} {unit} at {at[0]} to {ends[1]} at {at[1]}".replace("  ", " ")
+    return f"{ends[0]} to {_size(high['difference'], words, unit=True)}"
 
 
-def _named(rows: pd.DataFrame, design: Design, name: Callable[[pd.Series], str]) -> str:
-    """Return names with their verdicts: depth 34 (…) and depth 50 (…) hurt; depth 18 (…) is undecided."""
-    items = _items(rows, design, name)
-    clauses = [f"{text} {VERBS[word][0 if many == 1 else 1]}" for word, text, many in items]
-    return "; ".join([*clauses, *_gaps(rows)])
-
-
-def _gaps(rows: pd.DataFrame) -> list[str]:
-    """Say how many contrasts have no seed that completed in all their arms."""
-    count = int((rows["n"] == 0).sum())
-    return [f"{count} of {len(rows)} {'has' if count == 1 else 'have'} no pair of seeds"] if count else []
-
-
-def _items(rows: pd.DataFrame, design: Design, name: Callable[[pd.Series], str]) -> list[tuple[str, str, int]]:
-    """(verdict, what has it, how many have), the decided first. The first item says units and interval."""
-    items, first = [], True
-    for word in VERBS:
-        matching = rows[(rows["verdict"] == word) & (rows["n"] > 0)]
-        if len(matching) and word == "undecided" and len(rows) > LONG:
-            items.append((word, f"{len(matching)} of {len(rows)}", len(matching)))
-        elif len(matching):
-            names, more = [], len(matching) - LONG
-            if more > 1:  # the largest are told
-                matching = matching.loc[matching["difference"].abs().sort_values(ascending=False).index[:LONG]]
-            for _, row in matching.iterrows():
-                names.append(f"{name(row)} ({_size(row, design, first)})".strip())
-                first = first and not known(row["low"])
-            items.append((word, join([*names, *([f"{more} more"] if more > 1 else [])]), len(names)))
-    return items
-
-
-def _size(row: pd.Series, design: Design, first: bool) -> str:
-    metric, scale = design.metric, design.metric.scale
-    unit = f" {metric.difference_unit}" if metric.difference_unit and (first or not known(row["low"])) else ""
-    size = f"{number(scale * row['difference'], signed=True)}{unit}"
-    if known(row["low"]):
-        limits = interval(scale * row["low"], scale * row["high"], signed=True)
-        parts = [f"{size}, {'95 % interval ' if first else ''}{limits}", row["note"]]
-    else:
-        parts = [f"{size}, {row['note'].split(':')[0]}"]  # why there is no interval, in short
-    return "; ".join(filter(None, [*parts, "unpaired" if row["unpaired"] else ""]))
+def _size(difference: float, words: Prose, unit: bool = False) -> str:
+    metric = words.design.metric
+    text = number(metric.scale * difference, signed=True) if known(difference) else "–"
+    return f"{text} {metric.difference_unit}" if unit and metric.difference_unit else text

@@ -13,7 +13,7 @@ from resflow.analysis.chance import ABOVE, UNKNOWN
 from resflow.analysis.degradation import epochs_to, steps
 from resflow.analysis.design import BASE, OUTCOMES, Design
 from resflow.analysis.verdicts import BOTH
-from resflow.report.answer import CHANGES, VERBS
+from resflow.report.answer import CHANGES, VERDICTS
 from resflow.report.formatting import (
     count,
     duration,
@@ -29,7 +29,7 @@ from resflow.study.contrast_families import BASELINE, TIMES
 
 ERRORS = (0.5, 0.2, 0.05)  # training errors whose epoch is shown
 MOST_SEEDS = 30  # that have a column each
-WORDS = frozenset({*VERBS, *CHANGES, *OUTCOMES})
+WORDS = frozenset({*VERDICTS, *CHANGES, *OUTCOMES})
 
 
 @dataclass(frozen=True)

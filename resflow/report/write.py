@@ -18,10 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from resflow import atomic, reading, workspace
-from resflow.analysis.analyse import Analysis, analyse, labels
+from resflow.analysis.analyse import DEMONSTRATION, Analysis, analyse, labels
 from resflow.errors import RecordError
 from resflow.report import (
     answer,
+    headline,
     markdown,
     paper_claims,
     published,
@@ -121,7 +122,9 @@ def _head(analysis: Analysis) -> dict[str, Any]:
     return {
         "name": str(study.get("name") or analysis.run.folder.resolve().name),
         "question": str(study.get("question") or ""),
+        "headline": headline.headline(analysis),
         "answer": [*published.answer(analysis), *answer.answer(analysis)],
+        "demo": any(label.word == DEMONSTRATION for label in labels(analysis)),
         "labels": labels(analysis),
         "completed": analysis.completed,
         "total": len(analysis.trials),

@@ -85,8 +85,9 @@ class Study:
             "arms": [arm.name for arm in self.arms],
             "seeds": list(self.seeds),
         }
-        order = ("name", "question", "profile", "baseline", "factors", "arms", *SECTIONS)
-        return {key: plain[key] for key in [*order, *(key for key in plain if key not in order)]}
+        plain = {key: value for key, value in plain.items() if value or key not in ("claim", "titles")}
+        order = ("name", "question", "claim", "titles", "profile", "baseline", "factors", "arms", *SECTIONS)
+        return {key: plain[key] for key in [*order, *(key for key in plain if key not in order)] if key in plain}
 
 
 def builtin_folder() -> Path:
@@ -190,6 +191,7 @@ def resolve_study(doc: Document, profile: str | None = None) -> Study:
     for index, family in enumerate(file.contrasts or []):
         if family not in known:
             raise StudyError(f"{doc.origin(('contrasts', index))}: {one_of(family, known, 'comparison')}")
+    _check_prose(doc, file, known, factors)
     if len(kept) * len(seeds) > MOST_TRIALS:
         raise StudyError(
             f"{doc.origin(('seeds',))}: {len(kept):,} arms × {len(seeds):,} seeds are more than {MOST_TRIALS:,} "
@@ -200,6 +202,21 @@ def resolve_study(doc: Document, profile: str | None = None) -> Study:
     if file.tune is not None:
         tuning_rules.check_tuning(doc, file.tune, factors, arms, seeds)
     return Study(file, profile, factors, arms, arms[kept.index(baseline)], seeds, Origin("", doc))
+
+
+def _check_prose(doc: Document, file: StudyFile, groups: Sequence[str], factors: Mapping[str, Any]) -> None:
+    """Check that claim and titles speak of comparisons and factors that there are. Raises StudyError."""
+    names = [*factors, contrast_families.TUNING] if file.tune else list(factors)
+    for index, need in enumerate(file.claim.needs if file.claim else ()):
+        place = ("claim", "needs", index)
+        if need.comparison not in groups:
+            raise StudyError(f"{doc.origin((*place, 'comparison'))}: {one_of(need.comparison, groups, 'comparison')}")
+        for factor in need.at:
+            if factor not in names:
+                raise StudyError(f"{doc.origin((*place, 'at', factor))}: {one_of(factor, names, 'factor')}")
+    for factor in file.titles:
+        if factor not in names:
+            raise StudyError(f"{doc.origin(('titles', factor))}: {one_of(factor, names, 'factor')}")
 
 
 def _validated(doc: Document) -> StudyFile:

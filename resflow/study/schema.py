@@ -11,7 +11,40 @@ from resflow.study.search_space import Seed, Tune
 from resflow.study.settings import Data, Execution, Network, Recipe, Resources, Section
 
 # The study's own, whatever its size: no profile and no `--set` changes them.
-FIXED = ("name", "question", "metric", "published", "profiles", "profile", "command", "fingerprints")
+FIXED = ("name", "question", "claim", "titles", "metric", "published", "profiles", "profile", "command", "fingerprints")
+
+Decided = Literal["helps", "hurts", "equivalent"]
+
+
+class Expectation(Section):
+    """Comparisons that a claim rests on: it holds where every one of them has an expected verdict."""
+
+    comparison: str = Field(description="baseline, a factor, or FACTOR:FACTOR, as in contrasts")
+    at: dict[str, str] = Field({}, description="factor -> level: only comparisons of arms that have it")
+    verdict: Decided | Annotated[list[Decided], Field(min_length=1)] = Field(description="one, or any of several")
+
+
+class Claim(Section):
+    """What a study puts to the test, and the comparisons that decide it: its answer is yes, no, or neither."""
+
+    text: str = Field(min_length=1, description="the claim in one sentence, such as: Shortcuts help")
+    needs: list[Expectation] = Field(min_length=1)
+
+
+class LevelTitle(Section):
+    """A level in prose: `18 layers`; and what holds where it does: `at 18 layers`, `without shortcuts`."""
+
+    name: str = Field(min_length=1)
+    where: str | None = Field(None, min_length=1)
+
+
+class Titles(Section):
+    """A factor in prose."""
+
+    title: str | None = Field(None, min_length=1, description="the factor: depth, head")
+    unit: str | None = Field(None, min_length=1, description="of levels that are numbers: layers")
+    more: str | None = Field(None, min_length=1, description="what higher numbers make: deeper nets")
+    levels: dict[str, str | LevelTitle] = Field({}, description="level -> its name in prose: residual nets")
 
 
 class Published(Section):
@@ -34,6 +67,8 @@ class StudyFile(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="lower-case letters, digits, - and _")
     question: str = Field(min_length=1, description="what the study asks, in one sentence")
+    claim: Claim | None = Field(None, description="a claim that the study's comparisons decide: Yes, No, It depends")
+    titles: dict[str, Titles] = Field({}, description="factor -> how its levels are called in sentences")
     baseline: Entry = Field(description="the arm that others are compared with: its name, or its levels")
     factors: dict[str, Annotated[list[Any] | dict[str, Any], Field(min_length=1)]] = Field(
         min_length=1, description="a setting's name -> its levels, or label -> level"

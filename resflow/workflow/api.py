@@ -29,6 +29,7 @@ from resflow.records.run import Run, with_factor_values
 from resflow.records.run import load_run as load_folder
 from resflow.report import figure_list, write
 from resflow.report.answer import answer
+from resflow.report.headline import Headline, headline
 from resflow.study.load import load_study
 from resflow.workflow.plan import Plan
 from resflow.workflow.plan import make_plan as plan
@@ -120,8 +121,13 @@ class Result:
         return [f"{label.word}: {label.text}" for label in labels(self.analysis)]
 
     @cached_property
+    def headline(self) -> Headline:
+        """The answer in five seconds: `word` on the study's `claim`, one `sentence`, and the `scope` of both."""
+        return headline(self.analysis)
+
+    @cached_property
     def answer(self) -> str:
-        """The answer to the study's question, in as few words as it takes."""
+        """The answer to the study's question, a sentence or a few for each comparison that it declares."""
         return "\n".join(answer(self.analysis))
 
     @cached_property
@@ -143,7 +149,9 @@ class Result:
         """Show the result in a notebook: the answer, its labels, and the arms."""
         notes = "".join(f"<li>{html.escape(label)}</li>" for label in self.labels)
         table = self.arms.to_html(max_rows=40, index=False, border=0, float_format="{:.4g}".format)
-        return f"<p>{html.escape(self.answer)}</p><ul>{notes}</ul>{table}"
+        head, lines = self.headline, html.escape(self.answer).replace("\n", "<br>")
+        told = f"<strong>{html.escape(head.word)}.</strong> {html.escape(head.sentence)}"
+        return f"<p>{told}<br><em>{html.escape(head.scope)}</em></p><p>{lines}</p><ul>{notes}</ul>{table}"
 
 
 def _folder(run: Run | str | os.PathLike[str]) -> Path:
