@@ -74,7 +74,12 @@ class NetworkFacts(BaseModel):
 class ProvenanceFacts(BaseModel):
     """What `Record.provenance` may say, among more."""
 
+    model_config = ConfigDict(strict=True)
+
     versions: dict[str, Any] | None = None
+    cores: Count | None = None
+    load_at_start: NotNegative | None = None  # load average over a minute
+    load_at_end: NotNegative | None = None
 
 
 class SharedCost(BaseModel):

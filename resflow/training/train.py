@@ -83,7 +83,7 @@ def train_trial(
     `trial.keep_weights` asks for is written; the outcome does not depend on it. With `storage` the trial goes on from
     the checkpoint that an interrupted process left there, and leaves its own; whoever has the outcome removes it.
     """
-    started, clock = {"started": provenance.now(), **provenance.environment()}, TrialClock()
+    started, clock = {"started": provenance.now(), **provenance.environment(), **_load("load_at_start")}, TrialClock()
     state, arrays = TrainingState.from_recipe(trial.recipe), Arrays()
     facts: dict[str, Any] = {}
     fitted: Fitted | None = None
@@ -118,13 +118,19 @@ def train_trial(
         epochs_run=len(state.history),
         seconds=round(clock.own, 3),
         shared=clock.costs(),
-        provenance={**started, "finished": provenance.now()},
+        provenance={**started, "finished": provenance.now(), **_load("load_at_end")},
         **facts,
     )
     history = pd.DataFrame(state.history, columns=list(HISTORY_COLUMNS))
     if fitted is None:
         return Outcome(record, history)
     return Outcome(record, history, fitted.predictions, fitted.diagnostics)
+
+
+def _load(moment: str) -> dict[str, float]:
+    """Return the load average under this name; empty where the system has none."""
+    load = provenance.load_average()
+    return {} if load is None else {moment: load}
 
 
 def _network_facts(trial: Trial) -> dict[str, Any]:

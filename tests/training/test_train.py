@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support import tiny
 
+from resflow import provenance
 from resflow.data import pipeline
 from resflow.data.dataset import load_dataset
 from resflow.errors import TrainingError
@@ -219,6 +220,7 @@ def test_a_record_tells_all_of_its_trial(folder: Path, outcome: Outcome) -> None
     assert (record.epochs_run, record.best_epoch) == (2, 2)
     assert record.seconds >= outcome.history["seconds"].sum()
     assert record.provenance.keys() >= {"started", "finished", "host", "cpu", "cores", "python", "versions"}
+    assert record.provenance.keys() >= {"load_at_start", "load_at_end"} or provenance.load_average() is None
     assert record.shared.keys() == {"graph"}
     assert Record.model_validate_json(record.model_dump_json()) == record
 
