@@ -79,6 +79,14 @@ def git_commit() -> str | None:
     return commit.stdout.strip() + ("-dirty" if dirty else "")
 
 
+def load_average() -> float | None:
+    """Return how many processes wanted to run over the last minute, on average; None where the system does not say."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
 def count_processors() -> int:
     """Count the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

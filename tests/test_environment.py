@@ -62,7 +62,7 @@ def outcome(folder: Path, place: Path, variables: dict[str, str]) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    changing = {"seconds", "provenance"}
+    changing = {"seconds", "shared", "provenance"}
     histories = [each.history.drop(columns="seconds") for each in (one, other)]
     return bool(
         one.record.model_dump(exclude=changing) == other.record.model_dump(exclude=changing)
@@ -121,7 +121,7 @@ def test_a_study_among_files_that_are_called_like_packages(tmp_path: Path) -> No
         figure = (runs[name].folder / "figures" / "accuracy.svg").read_bytes()
         runs[name, "figure"] = figure
     (clean,), (other,) = runs["clean"].records, runs["hostile"].records
-    changing = {"seconds", "provenance"}
+    changing = {"seconds", "shared", "provenance"}
     assert clean.model_dump(exclude=changing) == other.model_dump(exclude=changing)
     assert runs["clean", "figure"] == runs["hostile", "figure"]
 

@@ -22,3 +22,11 @@ def test_an_import_that_fails_raises_and_the_screen_is_there_again(capfd: pytest
         import no_such_module  # noqa: F401
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"
+
+
+def test_a_system_without_a_load_average_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (provenance.load_average() or 0) >= 0
+    monkeypatch.setattr(os, "getloadavg", lambda: (_ for _ in ()).throw(OSError("cannot be obtained")))
+    assert provenance.load_average() is None
+    monkeypatch.delattr(os, "getloadavg")
+    assert provenance.load_average() is None

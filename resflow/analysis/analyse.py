@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from resflow import workspace
-from resflow.analysis import budget, collapse, effects, landscape_table, predictions, verdicts
+from resflow.analysis import budget, collapse, effects, landscape_table, predictions, times, verdicts
 from resflow.analysis import chance as chances
 from resflow.analysis import design as designs
 from resflow.errors import RecordError
@@ -134,7 +134,8 @@ def _unless_damaged(faults: list[str], read: Callable[[], Part | None]) -> Part 
 
 def labels(analysis: Analysis) -> list[Label]:
     """List everything that a reader could mistake for more than it is, by rule."""
-    return [*_kind(analysis), *_parity(analysis), *_tuning(analysis), *_quality(analysis), *_gaps(analysis)]
+    rules = (_kind, _parity, _tuning, _quality, _busy, _gaps)
+    return [label for rule in rules for label in rule(analysis)]
 
 
 def _kind(analysis: Analysis) -> list[Label]:
@@ -264,6 +265,15 @@ def _collapsed(analysis: Analysis) -> list[Label]:
         told.append(f"{analysis.design.display_name(str(arm))} ({len(rows)} of {completed[arm]} trials: {why})")
     text = "These trials count in every effect; what is said about the inside of networks leaves them out."
     return [Label("collapsed", f"{join(told)}. {text}")]
+
+
+def _busy(analysis: Analysis) -> list[Label]:
+    number, total = len(times.busy(analysis.records)), len(analysis.records)
+    text = (
+        f"{number} of {total} trials began or ended under a load above {times.BUSY:g} times the machine's cores, or "
+        "the run's own threads where these are more: other work made them slower, and their times show it."
+    )
+    return [Label("busy machine", text)] if number else []
 
 
 def _gaps(analysis: Analysis) -> list[Label]:

@@ -28,6 +28,7 @@ OUTCOMES: tuple[str, ...] = (*get_args(Status), UNREADABLE, NOT_RUN)
 BASE = "baseline"  # what the baseline is called where others are called by their change
 SHORTCUT, NO_SHORTCUT = "shortcut", "none"
 TRIAL_COLUMNS = ("id", "arm", "seed", "status", "reason", "parameters", "multiply_adds", "epochs_run")
+MEASURED = ("best_epoch", "seconds", "shared_seconds")
 
 
 @dataclass(frozen=True)
@@ -164,15 +165,15 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
 def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
     """Return a row a trial in the order of the plan, run or not, and a message for whatever was left out.
 
-    Columns: TRIAL_COLUMNS, best_epoch, seconds, and every metric of the records (NaN unless completed).
+    Columns: TRIAL_COLUMNS, MEASURED, and every metric of the records (NaN unless completed).
     Without plan.csv the trials are those that have a record.
     """
     left_out: list[str] = []
     records = run.frame()
     if records.empty:
-        records = pd.DataFrame(columns=[*TRIAL_COLUMNS, "best_epoch", "seconds"])
+        records = pd.DataFrame(columns=[*TRIAL_COLUMNS, *MEASURED])
     metrics = sorted({name for record in run.records for name in record.metrics})
-    records = records[[*TRIAL_COLUMNS, "best_epoch", "seconds", *metrics]]
+    records = records[[*TRIAL_COLUMNS, *MEASURED, *metrics]]
     if run.plan.empty:
         records, doubles = _latest(run, records)
         if doubles:
@@ -221,16 +222,17 @@ def _latest(run: Run, records: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 def _typed(table: pd.DataFrame, plan: Design) -> pd.DataFrame:
     table = table.copy()
-    for name in (*TRIAL_COLUMNS, "best_epoch", "seconds"):
+    for name in (*TRIAL_COLUMNS, *MEASURED):
         if name not in table:
             table[name] = pd.NA
     for name in ("parameters", "multiply_adds", "epochs_run", "best_epoch"):
         table[name] = pd.to_numeric(table[name], errors="coerce").round().astype("Int64")
     if plan.metric.column not in table:
         table[plan.metric.column] = np.nan
-    fixed = [*TRIAL_COLUMNS, "best_epoch", "seconds"]
+    fixed = [*TRIAL_COLUMNS, *MEASURED]
     metrics = [name for name in table.columns if name not in fixed]
-    table[["seconds", *metrics]] = table[["seconds", *metrics]].astype(float)
+    numbers = [*MEASURED[1:], *metrics]
+    table[numbers] = table[numbers].astype(float)
     table.loc[table["status"] != "completed", metrics] = np.nan
     order = {arm: index for index, arm in enumerate(plan.arms)}
     table = table.assign(_arm=table["arm"].map(order)).sort_values(["_arm", "seed"], kind="stable")

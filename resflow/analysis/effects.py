@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resflow import architectures
-from resflow.analysis import image_statistics, missing, mixed_model, power, seed_statistics
+from resflow.analysis import image_statistics, missing, mixed_model, power, seed_statistics, times
 from resflow.analysis.chance import Chance, beside_chance
 from resflow.analysis.contrasts import Contrast, contrasts
 from resflow.analysis.design import NOT_RUN, OUTCOMES, UNREADABLE, Design, by_seed, unfinished
@@ -56,7 +56,7 @@ def _arm(rows: pd.DataFrame, arm: str, design: Design, chance: Chance) -> dict[s
         "train_top1": float(train),
         "parameters": _first(rows["parameters"]),
         "multiply_adds": _first(rows["multiply_adds"]),
-        "seconds": float(done["seconds"].mean()),
+        **times.of_arm(done),
     }
 
 

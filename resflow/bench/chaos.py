@@ -38,7 +38,7 @@ MAIN = "from resflow.__main__ import main; main()"
 PATIENCE_S = 45  # of the watchdog; a busy machine takes more than 15 to start TensorFlow
 LONGEST_S = 600  # that one command may take; longer is stuck
 DISK_MB = 200
-CHANGING = {"seconds", "provenance", "digests"}  # of a record
+CHANGING = {"seconds", "shared", "provenance", "digests"}  # of a record
 TRIES = 5  # of a disturbance whose run ended before its moment came
 
 

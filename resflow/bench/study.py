@@ -143,7 +143,7 @@ def _measure(run: Run, wall: float, begin: datetime) -> dict[str, Any]:
     first = min(datetime.fromisoformat(record.provenance["started"]) for record in run.records)
     last = max(datetime.fromisoformat(record.provenance["finished"]) for record in run.records)
     span = min(wall, max(1.0, (last - max(first, begin)).total_seconds()))
-    seconds = [record.seconds for record in run.records]
+    seconds = [record.spent_seconds for record in run.records]
     at_a_time = max(1.0, sum(seconds) / span)
     epochs = [list(frame["seconds"]) for frame in by_trial.values()]
     return {

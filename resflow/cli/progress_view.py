@@ -52,7 +52,7 @@ def _print_news(progress: Progress, reported: set[str]) -> None:
     for trial_id, record in progress.done.items():
         if trial_id not in reported:
             reported.add(trial_id)
-            took, left = duration(record.seconds), _time_left(progress)
+            took, left = duration(record.spent_seconds), _time_left(progress)
             console.print(
                 f"{len(reported)}/{progress.total} {_outcome(record)} · {took} · {left}",
                 highlight=False,

@@ -71,6 +71,9 @@ def _facts(run: Run, record: Record) -> Iterator[tuple[str, str]]:
         yield (known.label if known else name), f"{known.scale * value:.4g} {known.unit}" if known else f"{value:.4g}"
     yield "epochs", f"{record.epochs_run}" + (f", tested after {record.best_epoch}" if record.best_epoch else "")
     yield "time", duration(record.seconds)
+    for kind, cost in record.shared.items():
+        total = "unknown time" if cost.seconds is None else duration(cost.seconds)
+        yield f"shared {kind}", f"{total}, of it {duration(cost.computed_seconds)} by this trial"
     yield "parameters", count(record.network.get("parameters"))
     for section, values in record.settings.items():
         yield section, _line(values)

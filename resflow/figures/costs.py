@@ -1,4 +1,8 @@
-"""The metric against what it costs: parameters, multiply-adds, seconds, and the arms that nothing beats."""
+"""The metric against what it costs: parameters, multiply-adds, time, and the arms that nothing beats.
+
+Time is that of one trial alone, with the work that it shares with others in a run: what a trial takes there by itself
+would put a large backbone on the front as if its features cost nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from resflow.analysis import times
 from resflow.analysis.design import Design
 from resflow.figures.accuracy import handles_of, series
 from resflow.figures.style import MUTED, WIDE, Style, finish, hover, legend, short, styles, theme
 from resflow.records.run import MANY
+
+TIME = "time"  # a column of this module's own: seconds of one trial alone
 
 
 @dataclass(frozen=True)
@@ -31,20 +38,25 @@ class Cost:
 
 
 def cost(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:
-    """Draw the metric against parameters, multiply-adds an image and wall time a trial: each seed, and the mean.
+    """Draw the metric against parameters, multiply-adds an image and time of a trial alone: each seed, and the mean.
 
-    A step joins the arms of the Pareto front: no other arm has a mean as good at no more cost.
+    A step joins the arms of the Pareto front: no other arm has a mean as good at no more cost. Where the records of an
+    arm do not tell what its shared work cost, times are trials' own and no step joins them.
     """
-    table, lines = arms.set_index("arm"), series(design)
+    table, lines, untold = arms.set_index("arm"), series(design), times.untold(arms)
+    table[TIME] = table["seconds" if untold else "alone_seconds"]
     marks = styles(list(lines))
     done = trials[trials["status"] == "completed"]
+    done = done.assign(**{TIME: done["seconds"] + done["shared_seconds"] * (0 if untold else 1)})  # NaN is not drawn
     with theme():
         side_by_side = width >= 5
-        kinds = _costs(table)
+        kinds = _costs(table, "a trial" if untold else "of a trial alone")
+        fronts = [kind for kind in kinds if kind.column != TIME or not untold]
         figure = Figure(figsize=(width, 3.0 if side_by_side else 2.5 * len(kinds)), layout="constrained")
         grid = figure.subplots(*((1, len(kinds)) if side_by_side else (len(kinds), 1)), sharey=True, squeeze=False)
         for axes, kind in zip(grid.ravel(), kinds, strict=True):
-            _front(axes, table, kind, design)
+            if kind in fronts:
+                _front(axes, table, kind, design)
             for name, members in lines.items():
                 _series_of(axes, done[done["arm"].isin(members)], table.loc[members], kind, design, marks[name])
             axes.set_xlabel(kind.label)
@@ -55,27 +67,28 @@ def cost(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, width: float 
         for axes in grid[:, 0]:
             axes.set_ylabel(design.metric.axis_label)
         handles = handles_of(marks, line=design.scale is not None)
-        handles.append(Line2D([], [], color=MUTED, linestyle=(0, (2, 2)), lw=1, label="Pareto front"))
+        if fronts:
+            handles.append(Line2D([], [], color=MUTED, linestyle=(0, (2, 2)), lw=1, label="Pareto front"))
         legend(figure, handles)
     return figure
 
 
-def _costs(table: pd.DataFrame) -> list[Cost]:
-    """The costs that differ between arms."""
-    minutes = float(table["seconds"].max()) >= 180
+def _costs(table: pd.DataFrame, of_what: str) -> list[Cost]:
+    """The costs that differ between arms; `of_what` the time is."""
+    minutes = float(table[TIME].max()) >= 180
     giga = float(table["multiply_adds"].astype(float).max()) >= 1e9
-    seconds = Cost("seconds", *((1 / 60, "minutes a trial") if minutes else (1.0, "seconds a trial")))
+    time = Cost(TIME, 1 / 60, f"minutes {of_what}") if minutes else Cost(TIME, 1.0, f"seconds {of_what}")
     every = [
         Cost("parameters", 1e-6, "parameters (millions)"),
         Cost("multiply_adds", *((1e-9, "multiply-adds (G)") if giga else (1e-6, "multiply-adds (M)"))),
-        seconds,
+        time,
     ]
-    return [kind for kind in every if table[kind.column].astype(float).nunique() > 1] or [seconds]
+    return [kind for kind in every if table[kind.column].astype(float).nunique() > 1] or [time]
 
 
 def _series_of(axes: Axes, trials: pd.DataFrame, rows: pd.DataFrame, kind: Cost, design: Design, style: Style) -> None:
     scale = design.metric.scale
-    if len(trials) and kind.column == "seconds" and len(trials) <= MANY:
+    if len(trials) and kind.column == TIME and len(trials) <= MANY:
         x, y = kind.of(trials), scale * trials[design.metric.column]
         axes.plot(x, y, style.marker, color=style.color, alpha=0.4, ms=3, mew=0)
     x, y = kind.of(rows), scale * rows["mean"]

@@ -10,6 +10,7 @@ MOST = 2**63 - 1  # what a table can hold
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Side = Annotated[int, Field(ge=1, le=MOST)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class CandidateFacts(BaseModel):
@@ -73,4 +74,19 @@ class NetworkFacts(BaseModel):
 class ProvenanceFacts(BaseModel):
     """What `Record.provenance` may say, among more."""
 
+    model_config = ConfigDict(strict=True)
+
     versions: dict[str, Any] | None = None
+    cores: Count | None = None
+    load_at_start: NotNegative | None = None  # load average over a minute
+    load_at_end: NotNegative | None = None
+
+
+class SharedCost(BaseModel):
+    """The cost of work whose outcome several trials use: whichever needs it first does it, or a part of it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    seconds: NotNegative | None = None  # of all that this trial uses, whoever did it and when; None where unknown
+    computed_seconds: NotNegative = 0.0  # that this very trial worked on it
+    key: str = ""  # of features: their folder's name, a hash of backbone, weights, data, normalisation and execution

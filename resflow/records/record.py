@@ -37,7 +37,17 @@ from pydantic_core import from_json
 from resflow import atomic, reading, workspace
 from resflow.errors import RecordError
 from resflow.records import verification
-from resflow.records.facts import MOST, CandidateFacts, Count, DataFacts, Finite, NetworkFacts, ProvenanceFacts
+from resflow.records.facts import (
+    MOST,
+    CandidateFacts,
+    Count,
+    DataFacts,
+    Finite,
+    NetworkFacts,
+    NotNegative,
+    ProvenanceFacts,
+    SharedCost,
+)
 from resflow.records.metrics import METRICS
 from resflow.workspace import trial_folder
 
@@ -54,7 +64,7 @@ HISTORY_COLUMNS = (
     "train_top1",
     "validation_loss",
     "validation_top1",
-    "seconds",  # wall time of the epoch, evaluation included
+    "seconds",  # wall time of the epoch, evaluation included; as `Record.seconds`, the trial's own
 )
 PREDICTION_COLUMNS = (
     "image",  # the image's name in its source
@@ -96,7 +106,10 @@ class Record(BaseModel):
     metrics: dict[str, Finite] = {}  # of the test images, and of the others under the same weights
     best_epoch: Count | None = None  # the epoch whose weights were tested
     epochs_run: Count = 0
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # wall time of the trial
+    seconds: NotNegative = 0.0  # the trial's own wall time: without work that trials share, and without waiting for it
+    # `features` (of a frozen backbone) and `graph` (the network's, built, traced and compiled, with the first call of
+    # each function) -> their cost. Empty in older records, whose `seconds` hold what shared work the trial did itself.
+    shared: dict[str, SharedCost] = {}
     provenance: dict[str, Any] = {}
 
     @field_validator("candidate", mode="before")
@@ -124,6 +137,18 @@ class Record(BaseModel):
         if (self.best_epoch or 0) > self.epochs_run:
             raise ValueError(f"best_epoch is {self.best_epoch} of {self.epochs_run} epochs")
         return self
+
+    @property
+    def shared_seconds(self) -> float:
+        """The cost of all shared work that the trial uses: NaN where that is unknown, 0 where none is told apart."""
+        if not self.shared:
+            return math.nan if self.network.get("shared_features") else 0.0
+        return sum(math.nan if cost.seconds is None else cost.seconds for cost in self.shared.values())
+
+    @property
+    def spent_seconds(self) -> float:
+        """The trial's own seconds and those that it worked for others: over all trials they count each work once."""
+        return self.seconds + sum(cost.computed_seconds for cost in self.shared.values())
 
     @property
     def sealed(self) -> bool:

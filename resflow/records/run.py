@@ -116,7 +116,7 @@ class Run:
         """A row a trial, planned or recorded: its status is `not run` without a record, `unreadable` with a broken one.
 
         Columns: id, arm, the factors, seed, status, reason, parameters, multiply_adds, epochs_run, best_epoch,
-        seconds, and the metrics of the chosen weights.
+        seconds, shared_seconds, and the metrics of the chosen weights.
         """
         frame = self.frame()
         recorded = {record.id for record in self.records}
@@ -239,6 +239,7 @@ def _row(record: Record) -> dict[str, Any]:
         "epochs_run": record.epochs_run,
         "best_epoch": record.best_epoch,
         "seconds": record.seconds,
+        "shared_seconds": record.shared_seconds,
         **record.metrics,
     }
 

@@ -20,7 +20,7 @@ from resflow.figures.confusion import MOST_CLASSES
 from resflow.figures.style import NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
 from resflow.records.record import PROBE
 from resflow.records.run import MANY
-from resflow.report import test_images
+from resflow.report import test_images, times
 
 FILES = ("svg", "png")
 MOST_ROWS = 60  # of differences that are all drawn
@@ -148,8 +148,8 @@ def _cost(analysis: Analysis) -> Iterator[Entry]:
     yield Entry(
         "cost",
         f"{analysis.design.metric.label} against cost",
-        "Means over seeds; small marks are trials. Time is wall time of a trial on the hardware named below, with "
-        "evaluation. Dashes: the Pareto front, arms that no other beats at no more cost.",
+        f"Means over seeds; small marks are trials. {times.caption(analysis)} Dashes: the Pareto front, arms that no "
+        "other beats at no more cost.",
         partial(costs.cost, analysis.trials, analysis.arms, analysis.design),
     )
 

@@ -48,10 +48,17 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ("Unchecked records", _unchecked(analysis)),
         ("Records taken over from", _values(p["taken_over"] for p in provenance if "taken_over" in p)),
         ("Ran", _span(provenance)),
-        ("Time of all trials", duration(float(sum(r.seconds for r in records))) if records else ""),
+        ("Time of all trials", _time(analysis)),
         ("Command", command(analysis)),
     ]
     return [(key, value) for key, value in rows if value]
+
+
+def _time(analysis: Analysis) -> str:
+    """Return the time of all trials, each shared work counted once: of the trials that did it."""
+    own, spent = (sum(getattr(record, name) for record in analysis.records) for name in ("seconds", "spent_seconds"))
+    shared = f", of it {duration(spent - own)} of work that they share" if spent > own else ""
+    return duration(spent) + shared if analysis.records else ""
 
 
 def _unchecked(analysis: Analysis) -> str:

@@ -13,6 +13,7 @@ from resflow.analysis.chance import ABOVE, UNKNOWN
 from resflow.analysis.degradation import epochs_to, steps
 from resflow.analysis.design import BASE, OUTCOMES, Design
 from resflow.analysis.verdicts import BOTH
+from resflow.report import times
 from resflow.report.answer import CHANGES, VERDICTS
 from resflow.report.formatting import (
     count,
@@ -28,7 +29,6 @@ from resflow.report.formatting import (
 from resflow.study.contrast_families import BASELINE, TIMES
 
 ERRORS = (0.5, 0.2, 0.05)  # training errors whose epoch is shown
-MOST_SEEDS = 30  # that have a column each
 WORDS = frozenset({*VERDICTS, *CHANGES, *OUTCOMES})
 
 
@@ -70,6 +70,7 @@ def arms(analysis: Analysis) -> Table:
             f"completed, with intervals over {_over(against)}; p is Holm-adjusted over the {_declared(analysis)} "
             "contrasts that the study declares, and intervals are not."
         )
+    notes += times.table_notes(analysis)
     return make_table("Arms", rows, {"Arm", "Not completed", "Verdict", "Note"}, " ".join(notes))
 
 
@@ -95,7 +96,7 @@ def _arm(analysis: Analysis, arm: pd.Series, against: pd.DataFrame) -> dict[str,
         else number(100 * arm["train_top1"]),
         "Parameters": f"{arm['parameters']:,}" if known(arm["parameters"]) else "–",  # to the digit: parity shows
         "Multiply-adds": count(arm["multiply_adds"]),
-        "Time a trial": duration(arm["seconds"]),
+        **times.cells(arm),
         "Note": "; ".join(note for note in notes if note),
     }
 

@@ -128,6 +128,7 @@ class Watcher(Callback):
         self.remove_checkpoint = remove_checkpoint
         self.trials = progress.trials
         self.rows: dict[str, dict[int, dict[str, float]]] = {}  # of running candidates: epoch -> a row of the history
+        self.shared: dict[str, dict[str, Any]] = {}  # of running candidates: as their records would have it
         self.watchdog = Watchdog(progress.trials)
         self.refusal: RecordError | None = None  # of a record by the disk
         self.hung: dict[str, float] = {}  # seconds of silence, of trials whose worker was killed for it
@@ -153,6 +154,7 @@ class Watcher(Callback):
         if self.trials[trial_id].candidate and result.keys() >= set(HISTORY_COLUMNS):
             row = {name: result[name] for name in HISTORY_COLUMNS}
             self.rows.setdefault(trial_id, {})[int(row["epoch"])] = row
+            self.shared[trial_id] = result.get("shared", {})  # none of epochs that another process has trained
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         ray_session.check_alive()
@@ -185,13 +187,15 @@ class Watcher(Callback):
             if self.stop.reason:
                 return  # it was stopped: no record means not run yet
             trial, rows = self.trials[trial_id], self.rows.get(trial_id, {})
-            outcome = (
-                make_pruned_outcome(trial, rows) if was_pruned and rows else Outcome(make_failed_record(trial, reason))
-            )
+            if was_pruned and rows:
+                outcome = make_pruned_outcome(trial, rows, self.shared[trial_id])
+            else:
+                outcome = Outcome(make_failed_record(trial, reason))
             record = outcome.record
             write_record(self.run, outcome)
             self.remove_checkpoint(trial.checkpoint)
         self.rows.pop(trial_id, None)
+        self.shared.pop(trial_id, None)
         self.progress.running.pop(trial_id, None)
         self.progress.done[trial_id] = record
         self.stop.count(record.status)
@@ -237,7 +241,7 @@ def read_exception(path: str | None) -> str:
     return lines[-1].strip() if lines else "Ray gave no reason"
 
 
-def make_pruned_outcome(trial: Trial, rows: dict[int, dict[str, float]]) -> Outcome:
+def make_pruned_outcome(trial: Trial, rows: dict[int, dict[str, float]], shared: dict[str, Any]) -> Outcome:
     """Return the outcome of a candidate that was ended because others were better at its epoch."""
     history = pd.DataFrame([rows[epoch] for epoch in sorted(rows)], columns=list(HISTORY_COLUMNS))
     epoch, score = int(history["epoch"].iloc[-1]), float(history["validation_top1"].iloc[-1])
@@ -248,6 +252,7 @@ def make_pruned_outcome(trial: Trial, rows: dict[int, dict[str, float]]) -> Outc
         network={"parameters": trial.parameters, "multiply_adds": trial.multiply_adds},
         epochs_run=len(history),
         seconds=round(float(history["seconds"].sum()), 3),
+        shared=shared,
         provenance={"finished": provenance.now(), **provenance.environment()},
     )
     assert record.candidate is not None

@@ -25,7 +25,7 @@ from resflow.study.trial import Trial
 from resflow.training.checkpoints import Storage
 
 ALIKE = ("resflow", "tensorflow", "keras")  # packages whose version decides the numbers of a trial
-Report = Callable[[dict[str, float]], None]
+Report = Callable[[dict[str, Any]], None]
 # trial, its images' folder, a function that gets each epoch's row, the path to keep the network at, the checkpoints
 Work = Callable[[Trial, Path, Report, Path, Storage], Outcome]
 

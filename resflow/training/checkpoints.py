@@ -33,6 +33,7 @@ from resflow.training.schedule import Patience
 log = logging.getLogger("resflow.checkpoints")
 Arrays = dict[str, np.ndarray]
 PLAIN = ("history", "drops", "lowest", "stopped", "gradients")  # fields of a state that JSON has as they are
+TIMES = ("seconds", "computed")
 COUNTERS = ("stopping", "plateau")
 MOST_BYTES = 16 * 2**30  # of a checkpoint
 SHARE = 0.05  # of a trial's time, at most, that writing checkpoints takes
@@ -51,7 +52,8 @@ class TrainingState:
     best_epoch: int = 0  # that of the lowest validation loss
     stopped: bool = False  # early
     gradients: list[Any] = field(default_factory=list)  # (epoch, norms) of the steps that diagnostics watched
-    seconds: float = 0.0  # that earlier processes spent on it
+    seconds: float = 0.0  # its own so far
+    computed: dict[str, float] = field(default_factory=dict)  # seconds so far of work that it shares, by kind
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> TrainingState:
@@ -68,12 +70,12 @@ class TrainingState:
         self.stopped = self.stopping.update(validation_loss)
         return best
 
-    def as_json(self, seconds: float) -> str:
-        """Return this state for a later process; `seconds` is what the trial has taken by now."""
-        fields = {name: getattr(self, name) for name in PLAIN}
+    def as_json(self) -> str:
+        """Return this state for a later process."""
+        fields = {name: getattr(self, name) for name in (*PLAIN, *TIMES)}
         fields["epochs"] = {"best": self.best_epoch, "last": self.last_epoch}
         fields |= {name: [getattr(self, name).best, getattr(self, name).waited] for name in COUNTERS}
-        return json.dumps({**fields, "seconds": seconds})
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, recipe: Recipe, text: str) -> TrainingState:
@@ -82,8 +84,9 @@ class TrainingState:
         for name in COUNTERS:
             counter = getattr(state, name)
             counter.best, counter.waited = fields.pop(name)
-        for name in (*PLAIN, "seconds"):
+        for name in PLAIN:
             setattr(state, name, fields.pop(name))
+        state.seconds, state.computed = fields["seconds"], fields.get("computed", {})  # an older resflow kept none
         state.best_epoch, state.last_epoch = fields["epochs"]["best"], fields["epochs"]["last"]
         return state
 
@@ -180,12 +183,12 @@ class Checkpoints:
             log.warning("its checkpoint cannot be used, it starts from its beginning: %s", error)
             return None
 
-    def save(self, state: TrainingState, arrays: Callable[[], Arrays], seconds: float) -> None:
+    def save(self, state: TrainingState, arrays: Callable[[], Arrays]) -> None:
         """Keep this one in place of the one before, unless that would take more than SHARE of the time."""
         start = time.monotonic()
         if start < self.next:
             return
-        values, text = arrays(), state.as_json(seconds)
+        values, text = arrays(), state.as_json()
         metadata = {**self.numerics, "digest": _digest(values, text), "course": text}
         try:
             self.storage.write(self.trial_id, safetensors.numpy.save(values, metadata))

@@ -7,11 +7,12 @@ made by whichever process needs it first:
     <cache>/features/<backbone and data>/<part>[-<view>].pooled.npy   (images, channels) float32
     <cache>/features/<backbone and data>/<part>[-<view>].map.npy      (images, size, size, channels), for heads that
                                                                       flatten; its pooled twin is made beside it
+    <cache>/features/<backbone and data>/<part>[-<view>].seconds      what it took to make them
 
 Files are written whole or not at all, under a lock each: two processes share the work of an epoch's views. Behind the
 array each has the SHA-256 of what is before it, which a process compares before it uses the file; a file that does not
 fit it, or has none, counts as missing. No more than `limit()` bytes are kept; what was used longest ago goes first, and
-is made again where it is needed.
+is made again where it is needed. What it took stays, so that every trial that uses a view can tell what it cost.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Collection, Iterator
@@ -39,6 +41,7 @@ from resflow.models.build import build_backbone, fold
 from resflow.study.costs import AHEAD
 from resflow.study.pretrained import Normalisation
 from resflow.study.trial import NUMERICS_VERSION, Trial
+from resflow.training.trial_clock import SharedWork
 from resflow.weights.load import load_weights
 
 BATCH, BATCH_PIXELS = 32, 128 * 64**2  # of a forward pass, at least: small images go faster in larger batches
@@ -67,9 +70,12 @@ def limit() -> float:
 
 
 class Features:
-    """The inputs of one trial with a frozen backbone: batches of features in place of batches of images."""
+    """The inputs of one trial with a frozen backbone: batches of features in place of batches of images.
 
-    def __init__(self, trial: Trial, dataset: Dataset, normalisation: Normalisation) -> None:
+    `last_epoch` is the last one that an earlier process has trained.
+    """
+
+    def __init__(self, trial: Trial, dataset: Dataset, normalisation: Normalisation, last_epoch: int = 0) -> None:
         self.trial, self.dataset, self.normalisation = trial, dataset, normalisation
         self.kind = "map" if trial.network.head.pooling == "flatten" else "pooled"
         channels = architectures.feature_channels(trial.architecture)
@@ -81,6 +87,9 @@ class Features:
         self.augmented = augmentation != type(augmentation)()
         draws = hashlib.sha256(json.dumps(augmentation.model_dump(), sort_keys=True).encode()).hexdigest()[:8]
         self.view = f"{draws}-seed{trial.seed}"
+        self.work = SharedWork(self.key, self._seconds)
+        self.last_epoch = self._end_of_group(last_epoch)  # whose views it has asked for
+        self.known: dict[tuple[str, int | None], float] = {}  # seconds by view, as far as they were read
 
     def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
         """Yield the batches of `pipeline.training_batches`, each image as its features."""
@@ -103,27 +112,49 @@ class Features:
 
     def _prepare(self, epoch: int) -> None:
         """Make the views of this epoch and the next ones, as far as no other process is at them."""
+        self.last_epoch = self._end_of_group(epoch)
         if (epoch - 1) % AHEAD:  # they are made by all processes that wait for them
             return
-        recipe = self.trial.recipe
-        views: list[tuple[str, int | None]] = [(part, None) for part in PARTS] if epoch == 1 else []
-        if self.augmented:
-            parts = ("train", "validation") if recipe.validation_views == "augmented" else ("train",)
-            epochs = range(epoch, min(epoch + AHEAD, recipe.epochs + 1))
-            views += [(part, next_epoch) for next_epoch in epochs for part in parts]
-        busy = [view for view in views if not is_whole(self._path(*view)) and not self._make(*view, wait=False)]
+        views = self._augmented_views(epoch, self.last_epoch)
+        views = [*self._clean_views(), *views] if epoch == 1 else views
+        busy = [view for view in views if not self._is_there(*view) and not self._make(*view, wait=False)]
         for view in busy:
             self._make(*view, wait=True)
 
-    def _path(self, part: str, epoch: int | None, kind: str | None = None) -> Path:
+    def _end_of_group(self, epoch: int) -> int:
+        return min(math.ceil(epoch / AHEAD) * AHEAD, self.trial.recipe.epochs)
+
+    def _clean_views(self) -> list[tuple[str, int | None]]:
+        return [(part, None) for part in PARTS if len(getattr(self.dataset, part))]  # candidates have no test images
+
+    def _augmented_views(self, first: int, last: int) -> list[tuple[str, int | None]]:
+        parts = ("train", "validation") if self.trial.recipe.validation_views == "augmented" else ("train",)
+        return [(part, epoch) for epoch in range(first, last + 1) for part in parts] if self.augmented else []
+
+    def _path(self, part: str, epoch: int | None, suffix: str | None = None) -> Path:
         view = "" if epoch is None else f"-{self.view}-epoch{epoch}"
-        return self.folder / f"{part}{view}.{kind or self.kind}.npy"
+        return self.folder / f"{part}{view}.{suffix or f'{self.kind}.npy'}"
+
+    def _seconds(self) -> float | None:
+        """Return what all views took to make that the trial has asked for, in whichever run; None where one is unknown.
+
+        It has asked for those of its earlier epochs as well, though another process may have trained them.
+        """
+        views = [*self._clean_views(), *self._augmented_views(1, self.last_epoch)]
+        for view in views:
+            if view not in self.known and (seconds := _read_seconds(self._path(*view, "seconds"))) is not None:
+                self.known[view] = seconds
+        return sum(self.known[view] for view in views) if self.known.keys() >= set(views) else None
+
+    def _is_there(self, part: str, epoch: int | None) -> bool:
+        with self.work.fetching():  # the first time in a process, all of it is compared
+            return is_whole(self._path(part, epoch))
 
     def _array(self, part: str, epoch: int | None) -> np.ndarray:
         path = self._path(part, epoch)
         while True:  # another process may evict a file between two lines of this one
             with suppress(FileNotFoundError):
-                if is_whole(path):
+                if self._is_there(part, epoch):
                     rows: np.ndarray = np.load(path, mmap_mode="r")
                     return rows
             self._make(part, epoch, wait=True)
@@ -133,12 +164,14 @@ class Features:
         path = self._path(part, epoch)
         try:
             workspace.make_cache_folder(self.folder)
-            with FileLock(f"{path}.lock").acquire(timeout=-1 if wait else 0):
-                if not is_whole(path):
-                    outputs = self._compute(part, epoch)
-                    for kind, rows in outputs.items():
-                        _write(self._path(part, epoch, kind), rows)
-                    evict(spare={self._path(part, epoch, kind) for kind in outputs})
+            with self.work.fetching():
+                lock = FileLock(f"{path}.lock").acquire(timeout=-1 if wait else 0)
+            with lock:
+                if not self._is_there(part, epoch):
+                    with self.work.computing():
+                        files = self._compute_and_keep(part, epoch)
+                    with self.work.fetching():  # it waits for others that make room
+                        evict(spare=files)
         except Timeout:
             return False
         except OSError as error:
@@ -147,6 +180,15 @@ class Features:
                 "less with RESFLOW_FEATURES_GB."
             ) from error
         return True
+
+    def _compute_and_keep(self, part: str, epoch: int | None) -> Collection[Path]:
+        start = time.perf_counter()
+        files = {self._path(part, epoch, f"{kind}.npy"): rows for kind, rows in self._compute(part, epoch).items()}
+        for path, rows in files.items():
+            _write(path, rows)
+            is_whole(path)  # compared here, where that is a part of the work
+        atomic.write(self._path(part, epoch, "seconds"), f"{time.perf_counter() - start:.3f}\n")
+        return files
 
     def _compute(self, part: str, epoch: int | None) -> dict[str, np.ndarray]:
         index = getattr(self.dataset, part)
@@ -209,6 +251,15 @@ def _write(path: Path, rows: np.ndarray) -> None:
         np.save(file, rows)
         file.seek(0)
         file.write(hashlib.file_digest(file, "sha256").digest())
+
+
+def _read_seconds(path: Path) -> float | None:
+    """Return the seconds in a file, None where there are none: of features that an older resflow made, say."""
+    try:
+        seconds = float(reading.read(path))
+    except (OSError, ValueError):
+        return None
+    return seconds if 0 <= seconds < math.inf else None
 
 
 def is_whole(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,12 @@ from resflow.training.inputs import Inputs
 from resflow.training.learner import ALL, HEAD, Learner, prepare_learner
 from resflow.training.schedule import learning_rate
 from resflow.training.scoring import predictions, score
+from resflow.training.trial_clock import TrialClock
 from resflow.weights.description import describe_trial
 from resflow.weights.saved import write_network
 
 log = logging.getLogger("resflow.train")
-OnEpoch = Callable[[dict[str, float]], None]
+OnEpoch = Callable[[dict[str, Any]], None]  # of the history's row, and `shared`, as the record has it, so far
 
 
 class Diverged(Exception):  # noqa: N818  (an outcome, not an error)
@@ -51,11 +51,14 @@ class Fit:
     """The training of one trial; `state` grows as its epochs end.
 
     `arrays` are those of the checkpoint that `state` comes from, none at a trial's beginning. `keep` is where the
-    network that `trial.keep_weights` asks for is written. Raises TrainingError where there are too few images.
+    network that `trial.keep_weights` asks for is written; `clock` is told of the work that the trial shares. Raises
+    TrainingError where there are too few images.
     """
 
-    def __init__(self, inputs: Inputs, state: TrainingState, arrays: Arrays, keep: Path | None) -> None:
-        self.clock = time.perf_counter()
+    def __init__(
+        self, inputs: Inputs, state: TrainingState, arrays: Arrays, keep: Path | None, clock: TrialClock
+    ) -> None:
+        self.clock = clock
         self.inputs, self.trial, self.state, self.keep = inputs, inputs.trial, state, keep
         recipe, images = self.trial.recipe, len(inputs.dataset.train)
         self.steps = images // recipe.batch_size
@@ -66,6 +69,7 @@ class Fit:
         normalisation = inputs.normalisation
         mean, deviation = (np.array(values, np.float32) for values in (normalisation.mean, normalisation.deviation))
         self.learner = prepare_learner(self.trial, mean, deviation, inputs.shape)
+        self.clock.shared = {"graph": self.learner.work} | ({"features": inputs.work} if inputs.work else {})
         self.needed = networks_needed(self.trial, keep)
         self.networks: dict[str, list[np.ndarray]] = {}  # weights by epoch, `best` or `last`, that must be put back
         if arrays:
@@ -87,17 +91,17 @@ class Fit:
             if not np.isfinite([row["train_loss"], row["validation_loss"]]).all():
                 raise Diverged(f"the loss is no number after epoch {epoch}")
             if on_epoch is not None:
-                on_epoch(row)
+                on_epoch({**row, "shared": {kind: cost.model_dump() for kind, cost in self.clock.costs().items()}})
             if state.end_epoch(epoch, row["validation_loss"], self.trial.recipe) and "best" in self.needed:
                 self.networks["best"] = self.learner.model.get_weights()
             if checkpoints is not None:
-                seconds = state.seconds + time.perf_counter() - self.clock
-                checkpoints.save(state, lambda: {**self.learner.state(), **_arrays_of(self.networks)}, seconds)
+                state.seconds, state.computed = self.clock.own, self.clock.computed
+                checkpoints.save(state, lambda: {**self.learner.state(), **_arrays_of(self.networks)})
         return self._conclude()
 
     def _run_epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch and evaluate; return its row of the history."""
-        clock, recipe, steps = time.perf_counter(), self.trial.recipe, self.steps
+        start, recipe, steps = self.clock.own, self.trial.recipe, self.steps
         rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, self.state.drops) for i in range(steps)]
         watched = diagnostics.steps_watched(epoch, recipe.epochs, steps) if self.trial.diagnostics else {}
         batch_loss = _train_epoch(self.learner, self.inputs.training_batches(epoch), rates, watched, self.state)
@@ -108,7 +112,7 @@ class Fit:
             "learning_rate": rates[-1],
             "batch_loss": batch_loss,
             **_evaluate(self.learner, self.inputs, epoch),
-            "seconds": round(time.perf_counter() - clock, 4),
+            "seconds": round(self.clock.own - start, 4),
         }
 
     def _conclude(self) -> Fitted:

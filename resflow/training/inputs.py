@@ -16,6 +16,7 @@ class Images:
     """The inputs of a trial that computes its whole network: batches of images. `Features` are those of the others."""
 
     shape = None  # of features: there are none
+    work = None  # that trials share
 
     def __init__(self, trial: Trial, dataset: Dataset, normalisation: Normalisation) -> None:
         self.trial, self.dataset, self.normalisation = trial, dataset, normalisation
@@ -42,10 +43,11 @@ class Images:
 Inputs: TypeAlias = Images | feature_cache.Features
 
 
-def make_inputs(trial: Trial, dataset: Dataset, normalisation: Normalisation) -> Inputs:
-    """Return features where they are the same for every head, else images."""
-    kind = feature_cache.Features if trial.shares_features else Images
-    return kind(trial, dataset, normalisation)
+def make_inputs(trial: Trial, dataset: Dataset, normalisation: Normalisation, last_epoch: int = 0) -> Inputs:
+    """Return features where they are the same for every head, else images; `last_epoch` has been trained before."""
+    if trial.shares_features:
+        return feature_cache.Features(trial, dataset, normalisation, last_epoch)
+    return Images(trial, dataset, normalisation)
 
 
 def choose_normalisation(trial: Trial, dataset: Dataset) -> Normalisation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -19,6 +20,7 @@ from resflow.models.layers import BatchNorm, Dropout
 from resflow.study.settings import BACKBONE, NUMBER, SWITCH, Section
 from resflow.study.trial import Trial
 from resflow.training.optimizers import make_optimizer
+from resflow.training.trial_clock import SharedWork
 from resflow.weights.load import load_weights
 
 HEAD, ALL = "head", "all"  # phases: the head trains alone, or with all that `finetune` unfreezes
@@ -29,10 +31,11 @@ class Learner:
 
     `features` is the shape of one image's features where the backbone is frozen and its outputs are at hand: then the
     network is the head alone. What differs in numbers alone (seed, rates, decay, smoothing, normalisation) is in
-    variables that `reset` sets; what makes another graph is in `graph_key`.
+    variables that `reset` sets; what makes another graph is in `graph_key`. `work` has the time that the graphs took.
     """
 
     def __init__(self, trial: Trial, features: tuple[int, ...] | None = None) -> None:
+        self.work = SharedWork()
         size, execution = trial.data.image_size, trial.execution
         self.jit = execution.jit is True  # `auto` was settled when the study was expanded
         # For each graph anew: `clear_session` after the one before it put the policy back to float32.
@@ -66,14 +69,29 @@ class Learner:
             image = tf.TensorSpec((None, *features), tf.float32)
         label, rate = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.float32)
         self.steps = {
-            phase: tf.function(partial(self._step, phase), [image, label, rate], jit_compile=self.jit)
+            phase: self._clocked(tf.function(partial(self._step, phase), [image, label, rate], jit_compile=self.jit))
             for phase in (HEAD, ALL)
         }
         self.step = self.steps[ALL]
         self.kernels = [(layer.name, layer.kernel) for layer in self.trained[ALL] if hasattr(layer, "kernel")]
         self.watch = tf.Variable(False, trainable=False)  # whether the next step measures its gradients
         self.norms = tf.Variable(tf.zeros(len(self.kernels)), trainable=False)  # by each of `kernels`, as measured last
-        self.logits = tf.function(self._logits, [image], jit_compile=self.jit)
+        self.logits = self._clocked(tf.function(self._logits, [image], jit_compile=self.jit))
+
+    def _clocked(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function whose first call, which traces and compiles its graph, counts as work that trials share."""
+        built = False
+
+        def call(*arguments: Any) -> Any:
+            nonlocal built
+            if built:
+                return function(*arguments)
+            with self.work.computing():
+                result = function(*arguments)
+            built = True
+            return result
+
+        return call
 
     def _slower(self, trial: Trial) -> set[int]:
         """Return the variables, by `id`, of a backbone with a rate of its own."""
@@ -246,9 +264,13 @@ def prepare_learner(
 ) -> Learner:
     """Return a Learner at the trial's start, with the graph of the trial before it where the two share one."""
     key = graph_key(trial, features)
-    if key not in graphs:
+    if key in graphs:
+        graphs[key].work.begin()
+    else:
         forget_graphs()
+        start = time.perf_counter()
         graphs[key] = Learner(trial, features)
+        graphs[key].work.add(time.perf_counter() - start)
     graphs[key].reset(trial, mean, deviation)
     return graphs[key]
 

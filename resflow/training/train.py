@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from resflow.training.checkpoints import Arrays, Checkpoints, Storage, TrainingS
 from resflow.training.fit import Diverged, Fit, Fitted, OnEpoch, networks_needed
 from resflow.training.inputs import choose_normalisation, make_inputs
 from resflow.training.learner import forget_graphs
+from resflow.training.trial_clock import TrialClock
 
 log = logging.getLogger("resflow.train")
 
@@ -83,7 +83,7 @@ def train_trial(
     `trial.keep_weights` asks for is written; the outcome does not depend on it. With `storage` the trial goes on from
     the checkpoint that an interrupted process left there, and leaves its own; whoever has the outcome removes it.
     """
-    started, clock = {"started": provenance.now(), **provenance.environment()}, time.perf_counter()
+    started, clock = {"started": provenance.now(), **provenance.environment(), **_load("load_at_start")}, TrialClock()
     state, arrays = TrainingState.from_recipe(trial.recipe), Arrays()
     facts: dict[str, Any] = {}
     fitted: Fitted | None = None
@@ -97,10 +97,12 @@ def train_trial(
         checkpoint = checkpoints.load(trial.recipe) if checkpoints else None
         if checkpoint and checkpoint[0].last_epoch <= trial.epochs:
             state, arrays = checkpoint
+            clock.go_on(state.seconds, state.computed)
             if on_epoch is not None and trial.candidate:
                 for row in state.history:
                     on_epoch(row)  # what prunes has to know all of them
-        fit = Fit(make_inputs(trial, dataset, normalisation), state, arrays, keep)
+        inputs = make_inputs(trial, dataset, normalisation, state.last_epoch)
+        fit = Fit(inputs, state, arrays, keep, clock)
         fitted = fit.run(on_epoch, checkpoints)
         facts |= {"status": "completed", "metrics": fitted.metrics, "best_epoch": fitted.epoch}
     except Diverged as error:
@@ -114,14 +116,21 @@ def train_trial(
         trial,
         network=_network_facts(trial),
         epochs_run=len(state.history),
-        seconds=round(state.seconds + time.perf_counter() - clock, 3),
-        provenance={**started, "finished": provenance.now()},
+        seconds=round(clock.own, 3),
+        shared=clock.costs(),
+        provenance={**started, "finished": provenance.now(), **_load("load_at_end")},
         **facts,
     )
     history = pd.DataFrame(state.history, columns=list(HISTORY_COLUMNS))
     if fitted is None:
         return Outcome(record, history)
     return Outcome(record, history, fitted.predictions, fitted.diagnostics)
+
+
+def _load(moment: str) -> dict[str, float]:
+    """Return the load average under this name; empty where the system has none."""
+    load = provenance.load_average()
+    return {} if load is None else {moment: load}
 
 
 def _network_facts(trial: Trial) -> dict[str, Any]:

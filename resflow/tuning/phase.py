@@ -215,7 +215,7 @@ class Phase:
                     "candidates": len(candidates),
                     **{word: statuses.count(word) for word in ("completed", "pruned", "diverged", "failed")},
                     "epochs_used": sum(record.epochs_run for record in records),
-                    "device_seconds": round(sum(record.seconds for record in records), 1),
+                    "device_seconds": round(sum(record.spent_seconds for record in records), 1),
                     "winner": winner.number if winner else None,
                     SCORE: winner.score if winner else None,
                 }

@@ -122,7 +122,7 @@ def estimate_seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> 
         return {}, "none is planned yet"
     work = costs.estimate_work(trials)
     done = [(t, records[t.id]) for t in trials if t.id in records and records[t.id].status == "completed"]
-    spent = sum(record.seconds for _, record in done)
+    spent = sum(record.spent_seconds for _, record in done)
     if spent:
         rate, basis = sum(work[t.id] for t, _ in done) / spent, f"from {len(done)} finished trials of this run"
     else:

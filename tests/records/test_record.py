@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,27 @@ def test_what_was_written_is_read(whole: dict[str, bytes], tmp_path: Path) -> No
     (folder / "history.csv").unlink()
     with pytest.raises(RecordError, match=f"{folder}.* has 0 whole rows, its record is of 3 epochs"):
         read_record(folder)
+
+
+@pytest.mark.parametrize("network", [{}, {"shared_features": False}])
+def test_a_record_from_before_shared_costs_were_told_apart_has_all_in_its_own_seconds(
+    whole: dict[str, bytes], tmp_path: Path, network: dict[str, bool]
+) -> None:
+    record = old_record(whole, tmp_path, network)
+    assert record.shared_seconds == 0
+    assert record.spent_seconds == record.seconds == 606
+
+
+def test_an_old_record_that_used_features_does_not_say_what_they_cost(whole: dict[str, bytes], tmp_path: Path) -> None:
+    record = old_record(whole, tmp_path, {"shared_features": True})
+    assert math.isnan(record.shared_seconds)
+    assert record.spent_seconds == record.seconds == 606
+
+
+def old_record(whole: dict[str, bytes], place: Path, network: dict[str, bool]) -> Record:
+    said = json.loads(whole["record.json"]) | {"schema_version": 1, "network": network, "seconds": 606.0}
+    del said["digests"], said["shared"]
+    return read_record(written(place, {**whole, "record.json": json.dumps(said).encode()}))
 
 
 def test_a_record_in_another_trials_folder_is_told(whole: dict[str, bytes], tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ from support import tiny
 
 from resflow import provenance
 from resflow.errors import TrainingError
-from resflow.records.record import Outcome, Record, write_record
+from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, read_record, write_record
 from resflow.records.run import Run, finished_records, load_run
 from resflow.runner import execute, local_ray, ray_session, tune_adapters
 from resflow.runner import progress as progressing
 from resflow.runner.execute import Progress, RunPlace
 from resflow.runner.stopping import Stop
 from resflow.study.settings import Execution
-from resflow.study.trial import Trial
+from resflow.study.trial import Candidate, Trial
 from resflow.training import train
 from resflow.workspace import trial_folder
 
@@ -120,7 +120,7 @@ def test_records_are_those_of_a_direct_run_to_the_bit(
 ) -> None:
     direct, scheduled = train.train_trial(trials[name], folder), executed.new[trials[name].id]
     assert scheduled.metrics == direct.record.metrics
-    changing = {"seconds", "provenance"}
+    changing = {"seconds", "shared", "provenance"}
     assert scheduled.model_dump(exclude=changing) == direct.record.model_dump(exclude=changing)
     written = pd.read_csv(trial_folder(executed.run.folder, scheduled.id) / "history.csv")
     pd.testing.assert_frame_equal(
@@ -200,6 +200,21 @@ def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> 
     watcher.on_trial_complete(1, [], TunesTrial({"trial": second.id}))
     reasons = [progress.done[t.id].reason for t in (first, second)]
     assert reasons == ["its own reason", "the worker ended without a record"]
+
+
+def test_a_candidate_that_was_pruned_keeps_the_account_of_its_last_epoch(folder: Path, tmp_path: Path) -> None:
+    candidate = Candidate("search", 1, {}, 4, "course")
+    trial = replace(tiny.trial(folder, epochs=4), candidate=candidate)
+    watcher = tune_adapters.Watcher(tmp_path, Progress({trial.id: trial}, 1), lambda _: None, Stop(), lambda _: None)
+    tunes = TunesTrial({"trial": trial.id})
+    for epoch in (1, 2):
+        shared = {"features": {"seconds": 70.0, "computed_seconds": 30.0 * epoch, "key": "abc"}}
+        row = dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": epoch, "shared": shared}
+        watcher.on_trial_result(1, [], tunes, row)
+    watcher.on_trial_complete(1, [], tunes)
+    record = read_record(trial_folder(tmp_path, trial.id))
+    assert (record.status, record.seconds, record.spent_seconds) == ("pruned", 1.0, 61.0)
+    assert record.shared["features"].key == "abc"
 
 
 @pytest.mark.parametrize("end", ["on_trial_complete", "on_trial_error"])

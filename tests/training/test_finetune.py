@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from resflow.study.load import resolve_study
 from resflow.study.pretrained import RAW, Notes, Pretrained
 from resflow.study.settings import Augmentation, Execution, Head
 from resflow.study.yaml_source import parse_document
-from resflow.training import feature_cache, scoring, train
+from resflow.training import checkpoints, feature_cache, learner, scoring, train
 from resflow.training.learner import ALL, HEAD, Learner, forget_graphs, prepare_learner
 from resflow.weights.load import load_weights
 
@@ -447,6 +448,117 @@ def test_a_full_disk_is_a_failed_record_with_advice(
     record = train.train_trial(tiny.trial(folder, pretrained=given, finetune="frozen"), folder).record
     assert record.status == "failed"
     assert re.search("No space left.*RESFLOW_FEATURES_GB", record.reason)
+
+
+class Clock:
+    """A clock that stands still but for what is told to take time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def slow(self, function: Any, seconds: float) -> Any:
+        def slower(*arguments: Any, **named: Any) -> Any:
+            self.now += seconds
+            return function(*arguments, **named)
+
+        return slower
+
+
+OWN, WAIT, GRAPH, VIEW = 1.0, 16.0, 64.0, 1024.0  # seconds by the clock
+
+
+@pytest.fixture
+def clock(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Time passes where a trial starts, waits for a lock, builds its graph, and computes a view."""
+    still = Clock()
+    for place, name, seconds in (
+        (Learner, "reset", OWN),
+        (feature_cache.FileLock, "acquire", WAIT),
+        (learner, "build_head", GRAPH),
+        (feature_cache.Features, "_compute", VIEW),
+    ):
+        monkeypatch.setattr(place, name, still.slow(getattr(place, name), seconds))
+    monkeypatch.setattr(time, "perf_counter", still)
+    forget_graphs()
+    return still
+
+
+def as_another_process() -> None:
+    """Forget what this one has in memory."""
+    forget_graphs()
+    feature_cache._backbones.clear()
+    feature_cache._believed.clear()
+
+
+AUGMENTED_EPOCHS = {"finetune": "frozen", "epochs": 5, "augmentation": AUGMENTED}
+VIEWS_OF_A_SEED = 3 + 5  # the parts, and the training images in each epoch
+
+
+def test_no_trial_is_charged_for_what_others_use(folder: Path, given: Pretrained, clock: Clock) -> None:
+    rates: list[dict[str, Any]] = [{}, {"learning_rate": 0.3}, {"learning_rate": 0.2}, {"seed": 2}]
+    outcomes = []
+    for place, changed in enumerate(rates):
+        if place == 2:
+            as_another_process()
+        outcomes.append(train.train_trial(tiny.trial(folder, pretrained=given, **AUGMENTED_EPOCHS, **changed), folder))
+    records = [outcome.record for outcome in outcomes]
+    assert [record.seconds for record in records] == [OWN] * 4
+    assert all((outcome.history["seconds"] == 0).all() for outcome in outcomes)
+    features, graphs = ([record.shared[kind] for record in records] for kind in ("features", "graph"))
+    assert [cost.seconds for cost in features] == [VIEWS_OF_A_SEED * VIEW] * 4
+    computed = [VIEWS_OF_A_SEED * VIEW, 0, 0, 5 * VIEW]  # clean ones are no seed's
+    assert [cost.computed_seconds for cost in features] == computed
+    assert [cost.seconds for cost in graphs] == [GRAPH] * 4
+    assert [cost.computed_seconds for cost in graphs] == [GRAPH, 0, GRAPH, 0]
+    assert len({cost.key for cost in features}) == 1
+    assert records[1].shared_seconds == VIEWS_OF_A_SEED * VIEW + GRAPH
+    assert sum(record.spent_seconds for record in records) == 4 * OWN + 2 * GRAPH + (VIEWS_OF_A_SEED + 5) * VIEW
+
+
+def test_features_whose_cost_nobody_noted_have_an_unknown_one(
+    folder: Path, given: Pretrained, own_cache: Path, clock: Clock
+) -> None:
+    asked = tiny.trial(folder, pretrained=given, finetune="frozen")
+    train.train_trial(asked, folder)
+    (noted,) = own_cache.rglob("validation.seconds")
+    for content in (None, b"", b"soon", b"nan", b"-1", b"inf"):
+        noted.unlink()
+        if content is not None:
+            noted.write_bytes(content)
+        record = train.train_trial(asked, folder).record
+        assert (record.shared["features"].seconds, record.seconds) == (None, OWN)
+        assert np.isnan(record.shared_seconds)
+        assert record.spent_seconds == OWN
+        noted.touch()
+
+
+@pytest.mark.parametrize("epoch", [2, 5])
+def test_a_trial_that_goes_on_keeps_its_account(
+    folder: Path, given: Pretrained, own_cache: Path, clock: Clock, tmp_path: Path, epoch: int, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(checkpoints, "SHARE", 1e9)  # one every epoch
+    asked = tiny.trial(folder, pretrained=given, **AUGMENTED_EPOCHS)
+    storage = checkpoints.Storage(str(tmp_path / "checkpoints"))
+    real = checkpoints.Checkpoints.save
+
+    def save_and_die(self: Any, state: Any, arrays: Any) -> None:
+        real(self, state, arrays)
+        if state.last_epoch == epoch:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoints, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train.train_trial(asked, folder, storage=storage)
+    as_another_process()
+    record = train.train_trial(asked, folder, storage=storage).record
+    assert record.seconds == 2 * OWN
+    assert record.shared["graph"].computed_seconds == 2 * GRAPH
+    features = record.shared["features"]
+    assert features.seconds == features.computed_seconds == VIEWS_OF_A_SEED * VIEW
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support import tiny
 
+from resflow import provenance
 from resflow.data import pipeline
 from resflow.data.dataset import load_dataset
 from resflow.errors import TrainingError
@@ -219,6 +220,8 @@ def test_a_record_tells_all_of_its_trial(folder: Path, outcome: Outcome) -> None
     assert (record.epochs_run, record.best_epoch) == (2, 2)
     assert record.seconds >= outcome.history["seconds"].sum()
     assert record.provenance.keys() >= {"started", "finished", "host", "cpu", "cores", "python", "versions"}
+    assert record.provenance.keys() >= {"load_at_start", "load_at_end"} or provenance.load_average() is None
+    assert record.shared.keys() == {"graph"}
     assert Record.model_validate_json(record.model_dump_json()) == record
 
 
@@ -547,7 +550,8 @@ def test_a_fault_in_mid_training_keeps_the_history(folder: Path) -> None:
     outcome = train.train_trial(tiny.trial(folder, epochs=3), folder, fail)
     assert outcome.record.reason == "RuntimeError: one line"
     assert (outcome.record.status, outcome.record.epochs_run) == ("failed", 2)
-    pd.testing.assert_frame_equal(pd.DataFrame(rows), outcome.history)  # every epoch was told
+    told = pd.DataFrame(rows).drop(columns="shared")
+    pd.testing.assert_frame_equal(told, outcome.history)  # every epoch was told
 
 
 def test_interruption_is_no_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 
 
 def same_record(one: Outcome, other: Outcome) -> bool:
-    changing = {"seconds", "provenance"}
+    changing = {"seconds", "shared", "provenance"}
     pd.testing.assert_frame_equal(one.history.drop(columns="seconds"), other.history.drop(columns="seconds"))
     assert (one.predictions is None) == (other.predictions is None)
     if one.predictions is not None:
@@ -320,7 +320,7 @@ def test_a_study_that_asks_later_trains_again_and_says_so(here: Path) -> None:
     assert "2 trials of them ran before and kept no whole network: trained again for it" in second
     assert list(Path("results").iterdir()) == [run]
     after = load_run(run)
-    changing = {"seconds", "provenance"}
+    changing = {"seconds", "shared", "provenance"}
     assert [r.model_dump(exclude=changing) for r in after.records] == [
         r.model_dump(exclude=changing) for r in before.records
     ]
@@ -354,7 +354,7 @@ def test_kept_through_ray(folder: Path, tmp_path: Path) -> None:
     before = finished_records(run)
     asked = [replace(t, keep_weights="last") for t in trials]
     again = execute.execute(place, asked, folders, lambda progress: None)
-    changing = {"seconds", "provenance"}
+    changing = {"seconds", "shared", "provenance"}
     assert {r.id: r.model_dump(exclude=changing) for r in again} == {
         r.id: r.model_dump(exclude=changing) for r in before.values()
     }

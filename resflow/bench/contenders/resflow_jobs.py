@@ -156,7 +156,7 @@ def run_worker(spec: dict[str, Any]) -> dict[str, Any]:
     memory, seconds, reused = [], [], []
     for trial in itertools.islice(itertools.cycle(longest_first), spec["trials"]):
         reused.append(graph_key(trial) in graphs)
-        seconds.append(round(train.train_trial(trial, plan.folders[trial.id]).record.seconds, 2))
+        seconds.append(round(train.train_trial(trial, plan.folders[trial.id]).record.spent_seconds, 2))
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         memory.append(round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
     return {"rss_mb": memory, "seconds": seconds, "used_graph": reused, "arms": len(plan.study.arms)}
