@@ -1,0 +1,64 @@
+"""SVG as matplotlib writes it, in half the bytes: the same picture without what nobody sees.
+
+Coordinates keep two decimals of a point, which is finer than a screen. Ids that nothing refers to, groups that group
+nothing and shapes without colour go.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TAG = re.compile(r"<[^>]*>")
+_LONG = re.compile(r"-?\d+\.\d{3,}")
+_LETTER, _CSS = re.compile(r"\s*([A-Za-z])\s*"), re.compile(r"([;:]) ")
+_UNSEEN = re.compile(r'<path d="[^"]*"(?: clip-path="[^"]*")? style="fill: ?none"/>')
+
+
+def compact(svg: str) -> str:
+    """Return the same picture in fewer bytes. The text of titles and labels stays as it is."""
+    svg = _UNSEEN.sub("", svg)
+    if families := set(re.findall(r"font-family: ?([^;\"]*)", svg)):
+        family = min(families)  # one in all of a figure's texts, which the whole figure can say once
+        svg = re.sub(rf"font-family: ?{re.escape(family)};? ?", "", svg)
+        svg = svg.replace("<svg ", f'<svg font-family="{family}" ', 1)
+    kept = set(re.findall(r"(?:url\(#|href=\"#)([^\")]+)", svg))
+    parts, last, dropped = [], 0, []
+    for match in _TAG.finditer(svg):
+        parts.append(_between(svg[last : match.start()]))
+        last, tag = match.end(), match[0]
+        if tag.startswith("</g"):
+            if not dropped.pop():
+                parts.append(tag)
+            continue
+        tag = _tag(tag, kept)
+        if tag.startswith("<g") and not tag.endswith("/>"):
+            dropped.append(tag == "<g>")
+            if tag == "<g>":
+                continue
+        parts.append(tag)
+    return "".join([*parts, _between(svg[last:])])
+
+
+def _between(text: str) -> str:
+    """Drop the white space between tags; text keeps its own."""
+    return text if text.strip() else ""
+
+
+def _tag(tag: str, kept: set[str]) -> str:
+    if tag.startswith(("<!", "<?")):
+        return tag
+    tag = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in kept or "-figure" in match[1] else "", tag)
+    tag = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", tag)
+    tag = re.sub(r' (d|points|transform)="([^"]*)"', lambda match: f' {match[1]}="{_numbers(match[2])}"', tag)
+    tag = re.sub(r' (x|y|width|height)="(-?\d+\.\d{3,})"', lambda match: f' {match[1]}="{_short(match[2])}"', tag)
+    return re.sub(r' style="[^"]*"', lambda match: _CSS.sub(r"\1", match[0]), tag)
+
+
+def _numbers(text: str) -> str:
+    text = _LONG.sub(lambda match: _short(match[0]), text)
+    return _LETTER.sub(r"\1", text).strip() if text.startswith("M") else text
+
+
+def _short(number: str) -> str:
+    text = f"{float(number):.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
