@@ -14,39 +14,28 @@ from matplotlib.transforms import offset_copy
 
 from resflow.analysis.chance import Chance
 from resflow.analysis.design import Design
+from resflow.figures.labels import fit_at_ends, name_ends, points_per_unit, small, swarm, wrap
+from resflow.figures.palette import SEED_ALPHA, Style, arm_styles, scale_levels, series, series_styles
 from resflow.figures.style import (
-    INK,
+    GRID,
     MUTED,
-    VERDICTS,
     WIDE,
-    Style,
+    current_page,
+    em,
     finish,
     hover,
     legend,
-    limit,
     middle,
+    new_figure,
     row_height,
     short,
-    styles,
     theme,
 )
+from resflow.figures.ticks import limit, number_axis
 from resflow.records.run import MANY
 
-
-def series(design: Design) -> dict[str, list[str]]:
-    """Return series -> its arms in order: the levels beside the scale, or each arm alone."""
-    if design.scale is None:
-        return {design.display_name(arm): [arm] for arm in design.arms}
-    groups: dict[str, list[str]] = {}
-    for arm in sorted(design.arms, key=lambda arm: _position(design, arm)):
-        groups.setdefault(design.label(arm, design.others(design.scale)), []).append(arm)
-    names = dict.fromkeys(design.label(arm, design.others(design.scale)) for arm in design.arms)
-    return {name: groups[name] for name in names}
-
-
-def _position(design: Design, arm: str) -> int:
-    labels = sorted(design.factors[design.scale or ""], key=float)
-    return labels.index(design.arms[arm][design.scale or ""])
+SEED = 3.5  # points across a seed's mark
+GROUP = 0.5  # of the room of a level that its arms stand in, so that those of two levels are apart
 
 
 def handles_of(marks: dict[str, Style], line: bool = True) -> list[Line2D]:
@@ -65,69 +54,106 @@ def accuracy(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: C
         return draw(trials, arms.set_index("arm"), design, chance, width)
 
 
+def pages(arms: pd.DataFrame, design: Design) -> list[pd.DataFrame]:
+    """Return the arms of each figure of `accuracy`: all in one, unless a row an arm is higher than the page."""
+    room = current_page().height / em() - 1.1
+    most = int(room / (1.25 * row_height(len(arms)))) if np.isfinite(room) and design.scale is None else len(arms)
+    return [arms.iloc[start : start + most] for start in range(0, len(arms), max(most, 1))]
+
+
 def _along_scale(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance, width: float) -> Figure:
-    scale, lines = design.metric.scale, series(design)
-    marks = styles(list(lines))
-    figure = Figure(figsize=(width, min(0.62 * width, 4.4) + 0.4), layout="constrained")
+    scale, lines, levels = design.metric.scale, series(design), scale_levels(design)
+    marks, looks = series_styles(design), arm_styles(design)
+    figure = new_figure(width, (min(0.62 * width / em(), 4.4) + 0.4))
+    height = figure.get_figheight() - 0.8 * em()
     axes = figure.subplots()
-    dodge = min(0.22, 0.6 / len(lines))
-    beside = offset_copy(axes.transData, figure, x=-7, units="points")  # seeds stand left of their mean
+    limit(axes.set_ylim, _values(trials, arms, design, chance), design.metric.unit)
+    dodge = min(0.22, GROUP / len(lines))
+    beside = 7 * em() if dodge * 72 * width / len(levels) > 10 * em() else 0.0  # seeds stand left of their mean
+    ends = []
     for index, (name, members) in enumerate(lines.items()):
-        style, shift = marks[name], dodge * (index - (len(lines) - 1) / 2)
-        x = np.array([_position(design, arm) + shift for arm in members])
-        rows = arms.loc[members]
+        shift = dodge * (index - (len(lines) - 1) / 2)
+        x = np.array([levels.index(design.arms[arm][design.scale or ""]) + shift for arm in members])
+        axes.plot(x, scale * arms.loc[members, "mean"], color=marks[name].color, ls=marks[name].dashes, lw=1.6)
+        ends.append((float(x[-1]), scale * float(arms.loc[members[-1], "mean"]), short(name), marks[name]))
         for place, arm in zip(x, members, strict=True):
-            y = scale * trials.loc[trials["arm"] == arm, design.metric.column].dropna()
             if len(trials) > MANY:
-                axes.plot([place] * 2, middle(y), color=style.color, alpha=0.5, lw=3, transform=beside)
-                continue
-            look: dict[str, Any] = {"color": style.color, "alpha": 0.7, "ms": 3.5, "mew": 0, "transform": beside}
-            for value, text in _seeds(trials, arm, design):
-                (dot,) = axes.plot([place], [value], style.marker, **look)
-                hover(dot, text)
-        axes.plot(x, scale * rows["mean"], color=style.color, linestyle=style.dashes, lw=1.8)
-        _interval(axes, x, rows, scale, style, upright=True)
-    labels = sorted(design.factors[design.scale or ""], key=float)
-    axes.set_xticks(range(len(labels)), labels)
-    axes.set_xlim(-0.5, len(labels) - 0.5)
+                aside = offset_copy(axes.transData, figure, x=-beside, units="points")
+                span = middle(scale * trials.loc[trials["arm"] == arm, design.metric.column])
+                axes.plot([place] * 2, span, color=looks[arm].color, alpha=0.5, lw=3, transform=aside)
+            else:
+                found = list(_seeds(trials, arm, design))
+                steps = swarm([value for value, _ in found], points_per_unit(height, axes.get_ylim()), SEED * em())
+                for (value, text), step in zip(found, steps, strict=True):
+                    aside = offset_copy(axes.transData, figure, x=-beside - step * SEED * em(), units="points")
+                    _seed(axes, (place, value), text, looks[arm], aside)
+            _interval(axes, np.array([place]), arms.loc[[arm]], scale, looks[arm], upright=True)
+    for place in range(0, len(levels), 2):
+        axes.axvspan(place - 0.5, place + 0.5, color=GRID, alpha=0.25, lw=0, zorder=0)
+    axes.set_xticks(range(len(levels)), levels)
+    axes.set_xlim(-0.5, len(levels) - 0.5)
     axes.set_xlabel(short(str(design.scale)))
     axes.set_ylabel(design.metric.axis_label)
+    number_axis(axes, "y")
     axes.grid(visible=False, axis="x")
-    handles = handles_of(marks) + _chance_line(axes, trials, design, chance, axes.axhline)
-    limit(axes.set_ylim, _values(trials, arms, design, chance), design.metric.unit)
+    handles = _chance_line(axes, trials, design, chance, axes.axhline)
     finish(axes)
+    names = [short(name) for name in lines if name]
+    if names and fit_at_ends(names, width, height):
+        name_ends(axes, [end for end in ends if np.isfinite(end[1])], height)
+    else:
+        handles = handles_of(marks) + handles
     if handles:
         legend(figure, handles)
     return figure
 
 
 def _dots(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chance: Chance, width: float) -> Figure:
-    scale = design.metric.scale
-    figure = Figure(figsize=(width, 1.1 + 1.25 * row_height(len(arms)) * len(arms)), layout="constrained")
+    scale, looks = design.metric.scale, arm_styles(design)
+    row = 1.25 * row_height(len(arms))
+    names = [design.display_name(arm) + (" *" if arm == design.baseline else "") for arm in arms.index]
+    labels = ["\n".join(wrap(name, 0.34 * width, small())) for name in names]
+    lines = max((label.count("\n") + 1 for label in labels), default=1)
+    figure = new_figure(width, 1.1 + max(row, 0.15 * lines) * len(arms))
     axes = figure.subplots()
+    limit(axes.set_xlim, _values(trials, arms, design, chance), design.metric.unit)
+    per_unit = points_per_unit(0.6 * width, axes.get_xlim())
+    step_of_row = SEED / (72 * row)
     for place, arm in enumerate(arms.index):
-        style = Style(VERDICTS["helps"][0] if arm != design.baseline else INK, "o", "-")
-        x = scale * trials.loc[trials["arm"] == arm, design.metric.column].dropna()
         if len(trials) > MANY:
-            axes.plot(middle(x), [place + 0.22] * 2, color=style.color, alpha=0.5, lw=3)
+            span = middle(scale * trials.loc[trials["arm"] == arm, design.metric.column])
+            axes.plot(span, [place + 0.25] * 2, color=looks[arm].color, alpha=0.5, lw=3)
         else:
-            for value, text in _seeds(trials, arm, design):
-                (dot,) = axes.plot([value], [place + 0.22], "o", color=style.color, alpha=0.55, ms=3.5, mew=0)
-                hover(dot, text)
-        _interval(axes, np.array([place]), arms.loc[[arm]], scale, style, upright=False)
-    names = [short(design.display_name(arm), width) + (" *" if arm == design.baseline else "") for arm in arms.index]
-    axes.set_yticks(range(len(arms)), names)
+            found = list(_seeds(trials, arm, design))
+            steps = swarm([value for value, _ in found], per_unit, SEED * em())
+            for (value, text), step in zip(found, steps, strict=True):
+                _seed(axes, (value, place + 0.25 + step * step_of_row), text, looks[arm], axes.transData)
+        _interval(axes, np.array([place]), arms.loc[[arm]], scale, looks[arm], upright=False)
+    axes.set_yticks(range(len(arms)), labels, fontsize=small())
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.set_xlabel(design.metric.axis_label)
+    number_axis(axes, "x")
     axes.grid(visible=False, axis="y")
     handles = _chance_line(axes, trials, design, chance, axes.axvline)
     if design.baseline in arms.index:
-        handles.append(Line2D([], [], color=INK, marker="o", linestyle="none", label="* baseline"))
-    limit(axes.set_xlim, _values(trials, arms, design, chance), design.metric.unit)
+        handles.append(Line2D([], [], linestyle="none", label="* baseline"))
     finish(axes)
     if handles:
         legend(figure, handles)
     return figure
+
+
+def _seed(axes: Axes, at: tuple[float, float], text: str, style: Style, transform: Any) -> None:
+    (dot,) = axes.plot(
+        *([value] for value in at),
+        style.marker,
+        color=style.color,
+        alpha=SEED_ALPHA,
+        ms=SEED * em(),
+        mew=0,
+        transform=transform,
+    )
+    hover(dot, text)
 
 
 def _seeds(trials: pd.DataFrame, arm: str, design: Design) -> Iterator[tuple[float, str]]:
@@ -169,7 +195,7 @@ def _interval(axes: Axes, at: np.ndarray, rows: pd.DataFrame, scale: float, styl
         else:
             axes.errorbar(mean[finite], at[finite], xerr=half, **look)
     x, y = (at, mean) if upright else (mean, at)
-    axes.plot(x, y, style.marker, color=style.color, ms=6.5, mec=style.color, zorder=4)
+    axes.plot(x, y, style.marker, color=style.color, ms=6 * em(), zorder=4)
 
 
 def _chance_line(

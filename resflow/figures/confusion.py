@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from resflow.figures.style import PALETTE, WIDE, finish, short, theme
+from resflow.figures.labels import small
+from resflow.figures.style import INK, MUTED, WIDE, em, finish, new_figure, short, theme
 
 MOST_CLASSES = 20  # of more, a matrix on a page is a carpet
 
@@ -20,9 +22,8 @@ def confusion(table: NDArray[np.float64], names: Sequence[str], width: float = W
     `table` has shape (classes, classes), each row summing to 1 (or 0 without images).
     """
     side = len(table)
-    size = 5.5 if width >= 5 else 4.6
     with theme():
-        figure = Figure(figsize=(width, min(width, 0.36 * side + 1.6)), layout="constrained")
+        figure = new_figure(width, min(width / em(), 0.36 * side + 1.6))
         axes = figure.subplots()
         for row in range(side):
             for column in range(side):
@@ -30,7 +31,7 @@ def confusion(table: NDArray[np.float64], names: Sequence[str], width: float = W
                 if share > 0:
                     axes.add_patch(_cell(row, column, share, right=row == column))
                 if share >= 0.005:
-                    axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=size + 1.5)
+                    axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=0.9 * small())
         axes.set_xlim(-0.5, side - 0.5)
         axes.set_ylim(side - 0.5, -0.5)
         axes.set_xticks(range(side), [short(name, width, 16) for name in names], rotation=60, ha="right")
@@ -43,5 +44,6 @@ def confusion(table: NDArray[np.float64], names: Sequence[str], width: float = W
 
 
 def _cell(row: int, column: int, share: float, *, right: bool) -> Rectangle:
-    color = PALETTE[1] if right else PALETTE[0]
-    return Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=0.12 + 0.5 * share, lw=0)
+    """Fill a cell by its share; those of right answers, on the diagonal, have a rim."""
+    rim = {"edgecolor": INK, "lw": 0.8} if right else {"edgecolor": "none"}
+    return Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=(*to_rgb(MUTED), 0.08 + 0.42 * share), **rim)

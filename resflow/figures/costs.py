@@ -13,12 +13,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from resflow.analysis import times
 from resflow.analysis.design import Design
-from resflow.figures.accuracy import handles_of, series
-from resflow.figures.style import MUTED, WIDE, Style, finish, hover, legend, short, styles, theme
+from resflow.figures.accuracy import handles_of
+from resflow.figures.labels import POINTS, points_per_unit, small, text_width
+from resflow.figures.palette import SEED_ALPHA, Style, arm_styles, series, series_styles
+from resflow.figures.style import MUTED, WIDE, columns, em, finish, hover, legend, new_figure, short, theme
+from resflow.figures.ticks import LEAST_SPAN, limit, number_axis
 from resflow.records.run import MANY
 
 TIME = "time"  # a column of this module's own: seconds of one trial alone
@@ -45,15 +47,16 @@ def cost(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, width: float 
     """
     table, lines, untold = arms.set_index("arm"), series(design), times.untold(arms)
     table[TIME] = table["seconds" if untold else "alone_seconds"]
-    marks = styles(list(lines))
+    marks = series_styles(design)
     done = trials[trials["status"] == "completed"]
     done = done.assign(**{TIME: done["seconds"] + done["shared_seconds"] * (0 if untold else 1)})  # NaN is not drawn
     with theme():
-        side_by_side = width >= 5
         kinds = _costs(table, "a trial" if untold else "of a trial alone")
         fronts = [kind for kind in kinds if kind.column != TIME or not untold]
-        figure = Figure(figsize=(width, 3.0 if side_by_side else 2.5 * len(kinds)), layout="constrained")
+        side_by_side = columns(len(kinds), width, 2.5) > 1
+        figure = new_figure(width, 3.0 if side_by_side else 2.5 * len(kinds))
         grid = figure.subplots(*((1, len(kinds)) if side_by_side else (len(kinds), 1)), sharey=True, squeeze=False)
+        inches = (width / grid.shape[1] - 0.6 * em(), figure.get_figheight() / grid.shape[0] - 0.8 * em())
         for axes, kind in zip(grid.ravel(), kinds, strict=True):
             if kind in fronts:
                 _front(axes, table, kind, design)
@@ -61,9 +64,12 @@ def cost(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, width: float 
                 _series_of(axes, done[done["arm"].isin(members)], table.loc[members], kind, design, marks[name])
             axes.set_xlabel(kind.label)
             axes.margins(0.1)
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            least = LEAST_SPAN * float(kind.of(table).max())
+            limit(axes.set_xlim, axes.dataLim.intervalx, "", 0.0 if np.isnan(least) else least)
+            number_axis(axes, "x", 4)
+            number_axis(axes, "y", 5)
             finish(axes)
+            _name_levels(axes, table, kind, design, inches)
         for axes in grid[:, 0]:
             axes.set_ylabel(design.metric.axis_label)
         handles = handles_of(marks, line=design.scale is not None)
@@ -90,16 +96,47 @@ def _series_of(axes: Axes, trials: pd.DataFrame, rows: pd.DataFrame, kind: Cost,
     scale = design.metric.scale
     if len(trials) and kind.column == TIME and len(trials) <= MANY:
         x, y = kind.of(trials), scale * trials[design.metric.column]
-        axes.plot(x, y, style.marker, color=style.color, alpha=0.4, ms=3, mew=0)
-    x, y = kind.of(rows), scale * rows["mean"]
+        axes.plot(x, y, style.marker, color=style.color, alpha=SEED_ALPHA, ms=2.5 * em(), mew=0)
+    x, y, looks = kind.of(rows), scale * rows["mean"], arm_styles(design)
     axes.plot(x, y, color=style.color, linestyle=style.dashes, lw=1)
     for arm, place, value in zip(rows.index, x, y, strict=True):
         if np.isfinite(place) and np.isfinite(value):
-            (dot,) = axes.plot([place], [value], style.marker, color=style.color, ms=6)
+            (dot,) = axes.plot([place], [value], looks[arm].marker, color=looks[arm].color, ms=6 * em())
             hover(dot, f"{design.display_name(arm)}: {value:.1f} {design.metric.unit} at {place:.3g}")
-            if design.scale:
-                label = short(design.arms[arm][design.scale])
-                axes.annotate(label, (place, value), (4, 4), textcoords="offset points", fontsize=7.5, color=MUTED)
+
+
+def _name_levels(axes: Axes, table: pd.DataFrame, kind: Cost, design: Design, inches: tuple[float, float]) -> None:
+    """Write the level of the scale beside means where there is room: at the ends of each series first."""
+    if design.scale is None:
+        return
+    means = pd.DataFrame({"x": kind.of(table), "y": design.metric.scale * table["mean"]}).dropna()
+    right, up = (points_per_unit(*of) for of in zip(inches, (axes.get_xlim(), axes.get_ylim()), strict=True))
+    marks = [(right * x, up * y) for x, y in means.to_numpy()]
+    boxes = [(x - 4 * em(), y - 4 * em(), x + 4 * em(), y + 4 * em()) for x, y in marks]
+    size = small()
+    ends = {arm for members in series(design).values() for arm in (members[0], members[-1])}
+    for arm in sorted(means.index, key=lambda arm: arm not in ends):
+        label = short(design.arms[arm][design.scale])
+        wide, high = POINTS * text_width(label, size), size
+        x, y = marks[list(means.index).index(arm)]
+        for dx, dy in (
+            (5, 4),
+            (-5 - wide, 4),
+            (5, -4 - high),
+            (-5 - wide, -4 - high),
+            (-wide / 2, 6),
+            (-wide / 2, -6 - high),
+        ):
+            box = (x + dx, y + dy, x + dx + wide, y + dy + high)
+            if not any(_meet(box, other) for other in boxes):
+                boxes.append(box)
+                place = tuple(means.loc[arm])
+                axes.annotate(label, place, (dx, dy), textcoords="offset points", fontsize=size, color=MUTED)
+                break
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def pareto(cost: pd.Series, gain: pd.Series, *, higher_is_better: bool = True) -> list[str]:

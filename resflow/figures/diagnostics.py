@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
 
 from resflow.analysis.design import Design
-from resflow.figures.curves import by_panel
-from resflow.figures.style import WIDE, Style, hover, logarithmic, theme
+from resflow.figures.curves import Panels
+from resflow.figures.palette import Style
+from resflow.figures.style import WIDE, hover, theme
+from resflow.figures.ticks import limit, logarithmic, number_axis
 
 LABELS = {
     "response_sd": "standard deviation",
@@ -31,23 +33,26 @@ def inside(diagnostics: pd.DataFrame, design: Design, kind: str, width: float = 
     """
     rows = diagnostics[diagnostics["kind"] == kind]
     arms = [arm for arm in design.arms if (rows["arm"] == arm).any()]
-    with theme():
-        figure, grid = by_panel(
-            design,
-            arms,
-            lambda axes, arm, style: _line(axes, rows[rows["arm"] == arm], kind, style, design.display_name(arm)),
-            ("block" if kind == "shortcut_share" else "layer, from the input on", LABELS[kind]),
-            (width, 2.2),
-        )
-        for axes in grid:
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    values = _scale(kind) * rows["value"].to_numpy(dtype=float)
+
+    def scale(axes: Axes) -> None:
+        number_axis(axes, "x", 5, whole=True)
         if kind == "gradient_norm" or _spread(rows) > FAR:
-            logarithmic(grid[0])
-        elif kind in PER_CENT:
-            grid[0].set_ylim(-2, 102)
+            logarithmic(axes, "y", values)
         else:
-            grid[0].set_ylim(bottom=0)
+            number_axis(axes, "y", 5)
+            limit(axes.set_ylim, np.append(values, 0.0), "%" if kind in PER_CENT else "")
+
+    with theme():
+        x = "block" if kind == "shortcut_share" else "layer, from the input on"
+        figure, _ = Panels(design, arms, (x, LABELS[kind]), (width, 2.2)).draw(
+            lambda axes, arm, style: _line(axes, rows[rows["arm"] == arm], kind, style, design.display_name(arm)), scale
+        )
     return figure
+
+
+def _scale(kind: str) -> int:
+    return 100 if kind in PER_CENT else 1
 
 
 def _spread(rows: pd.DataFrame) -> float:
@@ -56,10 +61,10 @@ def _spread(rows: pd.DataFrame) -> float:
     return float(rows["value"].max()) / typical if typical > 0 else 1.0
 
 
-def _line(axes: Axes, rows: pd.DataFrame, kind: str, style: Style, name: str) -> None:
-    scale = 100 if kind in PER_CENT else 1
-    wide = scale * rows.pivot_table(index="place", columns="id", values="value")
+def _line(axes: Axes, rows: pd.DataFrame, kind: str, style: Style, name: str) -> Line2D:
+    wide = _scale(kind) * rows.pivot_table(index="place", columns="id", values="value")
     place = wide.index.to_numpy(dtype=float) + 1
     axes.fill_between(place, wide.min(axis=1), wide.max(axis=1), color=style.color, alpha=0.2, lw=0)
     (line,) = axes.plot(place, wide.mean(axis=1), color=style.color, linestyle=style.dashes, lw=1.6)
     hover(line, f"{name}: {np.nanmean(wide.to_numpy(dtype=float)):.3g} on average over layers")
+    return line

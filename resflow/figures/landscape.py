@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from resflow.analysis.design import Design
-from resflow.figures.curves import by_panel
-from resflow.figures.style import INK, WIDE, Style, finish, hover, logarithmic, panels, short, theme
+from resflow.figures.curves import Panels
+from resflow.figures.palette import Style
+from resflow.figures.style import INK, WIDE, finish, hover, panels, short, theme
+from resflow.figures.ticks import logarithmic, number_axis
 
 FAR = 100.0  # times the lowest loss: beyond that a linear axis shows the rim alone
 
@@ -17,24 +20,28 @@ FAR = 100.0  # times the lowest loss: beyond that a linear axis shows the rim al
 def landscape_line(table: pd.DataFrame, design: Design, width: float = WIDE) -> Figure:
     """Draw the loss along a direction, a line an arm, the mean over seeds: `table` has arm, seed, x and loss."""
     arms = [arm for arm in design.arms if (table["arm"] == arm).any()]
-    with theme():
-        figure, grid = by_panel(
-            design,
-            arms,
-            lambda axes, arm, style: _line(axes, table[table["arm"] == arm], style, design.display_name(arm)),
-            ("step along a filter-normalised direction", "loss (nats)"),
-            (width, 2.3),
-        )
-        lowest, highest = _range(table)
+    lowest, highest = _range(table)
+
+    def scale(axes: Axes) -> None:
+        number_axis(axes, "x", 5)
         if highest > FAR * lowest:
-            logarithmic(grid[0])
+            logarithmic(axes, "y", [lowest, highest])
+        else:
+            number_axis(axes, "y", 5)
+
+    with theme():
+        labels = ("step along a filter-normalised direction", "loss (nats)")
+        figure, _ = Panels(design, arms, labels, (width, 2.3)).draw(
+            lambda axes, arm, style: _line(axes, table[table["arm"] == arm], style, design.display_name(arm)), scale
+        )
     return figure
 
 
-def _line(axes: Axes, rows: pd.DataFrame, style: Style, name: str) -> None:
+def _line(axes: Axes, rows: pd.DataFrame, style: Style, name: str) -> Line2D:
     mean = rows.groupby("x")["loss"].mean()
     (line,) = axes.plot(mean.index, mean, color=style.color, linestyle=style.dashes, lw=1.6)
     hover(line, f"{name}: {mean.loc[0.0]:.3g} nats in the middle")
+    return line
 
 
 def _range(table: pd.DataFrame) -> tuple[float, float]:

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from resflow.figures.style import WIDE, short, theme
+from resflow.figures.labels import small
+from resflow.figures.style import WIDE, new_figure, short, theme
 
 
 def maps(
@@ -19,16 +20,16 @@ def maps(
     columns = 1 + max(len(row) for row in rows.values())
     side = width / columns
     with theme():
-        figure = Figure(figsize=(width, side * 1.18 * len(rows) + 0.3), layout="constrained")
+        figure = new_figure(width, side * 1.18 * len(rows) + 0.3)
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for axes in grid.ravel():
             axes.set_axis_off()
         for line, (arm, row) in zip(grid, rows.items(), strict=True):
             line[0].imshow(photo, interpolation="nearest")
-            line[0].set_title(short(arm, width, 22), loc="left", fontsize=8)
+            line[0].set_title(short(arm, width, 22), loc="left", fontsize=small())
             for axes, (title, values) in zip(line[1:], row, strict=False):
                 _over(axes, photo, values)
-                axes.set_title(short(title, width, 22), loc="left", fontsize=8)
+                axes.set_title(short(title, width, 22), loc="left", fontsize=small())
     return figure
 
 

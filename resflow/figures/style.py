@@ -1,14 +1,15 @@
-"""The look of figures: one theme, a palette safe for colour-blind readers, SVG for light and dark pages."""
+"""The look of figures: one theme, the page that they are drawn for, SVG for light and dark pages."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import escape
 
@@ -20,7 +21,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from resflow import fonts
 
@@ -29,16 +29,6 @@ ROW = 0.27  # inches for one line of a forest or dot plot
 MOST_NAMED = 30  # series of a legend, and rows that have as much room
 # Stand-ins that `to_svg` turns into colours of the page around the figure.
 INK, MUTED, GRID = "#1a1b1c", "#6b6c6d", "#d7d8d9"
-# Hues after Okabe and Ito (2008), each at a lightness with contrast 3:1 or more on white and on #0d1117.
-PALETTE = ("#d55e00", "#1f78c8", "#0a8f6c", "#b25aa0", "#8c7a14", "#7a7f87")
-MARKERS = ("o", "s", "D", "^", "v", "P")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (8, 2)), (0, (3, 3)))
-VERDICTS = {
-    "helps": ("#1f78c8", "^"),
-    "hurts": ("#d55e00", "v"),
-    "equivalent": ("#0a8f6c", "D"),
-    "undecided": ("#7a7f87", "o"),
-}
 LONGEST_LABEL, LONGEST_NARROW = 34, 26
 HOVER = "hover-"  # begins the id of what is named where it is pointed at
 _STYLE = """<style>
@@ -48,37 +38,64 @@ svg { color: #1f2328; --muted: #59636e; --grid: #d8dee4 }
 
 
 @dataclass(frozen=True)
-class Style:
-    """Colour, marker and dashes of one series: any one of them is enough to tell it apart."""
+class Page:
+    """What a figure is drawn for: width and most height in inches, the font, and its size in points."""
 
-    color: str
-    marker: str
-    dashes: Any
+    width: float = WIDE
+    height: float = np.inf
+    font: str = fonts.BASE
+    size: float = 9.0
 
 
-def styles(labels: Sequence[str]) -> dict[str, Style]:
-    """Give each label its style, in order; after six the colours come again with other dashes."""
-    count = len(PALETTE)
-    return {
-        label: Style(PALETTE[i % count], MARKERS[(i + i // count) % count], DASHES[(i + i // count) % count])
-        for i, label in enumerate(labels)
-    }
+SCREEN = Page()
+_page: ContextVar[Page] = ContextVar("page", default=SCREEN)
+
+
+@contextmanager
+def drawn_for(page: Page) -> Iterator[None]:
+    """Draw and save figures inside this for another page than a report's: their font, size and height are its."""
+    token = _page.set(page)
+    try:
+        yield
+    finally:
+        _page.reset(token)
+
+
+def current_page() -> Page:
+    """Return the page that figures are drawn for."""
+    return _page.get()
+
+
+def em() -> float:
+    """Return the size of letters against those of a report: what has room there needs so much more, or less."""
+    return current_page().size / SCREEN.size
+
+
+def is_wide(width: float) -> bool:
+    """Tell whether panels stand side by side, and labels beside what they name."""
+    return width >= 5 * em()
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Make a figure of a width in inches and a height in inches of a report, no higher than the page."""
+    return Figure(figsize=(width, min(height * em(), current_page().height)), layout="constrained")
 
 
 @contextmanager
 def theme() -> Iterator[None]:
     """Draw and save inside this. Text stays text in SVG, a `$` is a dollar, and bytes repeat."""
+    page = current_page()
     settings: Any = {
         **sns.axes_style("whitegrid"),
         **sns.plotting_context("paper"),
         "font.family": "sans-serif",
-        "font.sans-serif": [fonts.BASE],
-        "font.size": 9,
-        "axes.titlesize": 9.5,
-        "axes.labelsize": 9,
-        "xtick.labelsize": 8.5,
-        "ytick.labelsize": 8.5,
-        "legend.fontsize": 8.5,
+        "font.sans-serif": list(dict.fromkeys((page.font, fonts.BASE))),
+        "font.size": page.size,
+        "axes.titlesize": 1.05 * page.size,
+        "axes.labelsize": page.size,
+        "xtick.labelsize": 0.94 * page.size,
+        "ytick.labelsize": 0.94 * page.size,
+        "legend.fontsize": 0.94 * page.size,
         "text.parse_math": False,
         "axes.formatter.use_mathtext": False,
         "axes.unicode_minus": True,
@@ -112,23 +129,31 @@ def _lettered(figure: Figure) -> Iterator[None]:
     before = {text: text.get_fontfamily() for text in figure.findobj(Text)}
     families = [font.family for font in fonts.fallbacks(text.get_text() for text in before)]
     for text in before if families else ():
-        text.set_fontfamily([fonts.BASE, *families])
+        text.set_fontfamily([*dict.fromkeys((current_page().font, fonts.BASE)), *families])
     yield
     for text, family in before.items():
         text.set_fontfamily(family)
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Make a grid of panels with shared axes: one column where `width` is narrow, else two, or three for many."""
-    columns = 1 if width < 5 else min(count, 2 if count <= 4 else 3)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(width, height * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    """Make a grid of panels with shared axes, each of a height in inches of a report: as many columns as `columns`."""
+    across = columns(count, width, height)
+    rows = -(-count // across)
+    figure = new_figure(width, height * rows + 0.4)
+    axes = figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False).ravel()
     for spare in axes[count:]:
         spare.set_axis_off()
-        above = axes[list(axes).index(spare) - columns]
+        above = axes[list(axes).index(spare) - across]
         above.tick_params(labelbottom=True)
     return figure, list(axes[:count])
+
+
+def columns(count: int, width: float, height: float) -> int:
+    """Return how many panels stand side by side: two, or three of many; of a narrow page one, or two of many."""
+    across = min(count, 2 if count <= 4 else 3) if is_wide(width) else 1 if count <= 3 else 2
+    while across < count and -(-count // across) * 0.6 * height * em() > current_page().height:
+        across += 1
+    return across
 
 
 def finish(axes: Axes) -> None:
@@ -141,26 +166,9 @@ def finish(axes: Axes) -> None:
 def short(label: str, width: float = WIDE, longest: int = 0) -> str:
     """Cut a label to what fits in a figure; tables carry the whole one. Matplotlib hides those that begin with _."""
     label = fonts.drawable(label)
-    longest = longest or (LONGEST_LABEL if width >= 5 else LONGEST_NARROW)
+    longest = longest or (LONGEST_LABEL if is_wide(width) else LONGEST_NARROW)
     label = label if len(label) <= longest else label[: longest - 1] + "…"
     return f" {label}" if label.startswith("_") else label
-
-
-def limit(axis_limits: Callable[..., object], values: np.ndarray, unit: str) -> None:
-    """Set limits around finite values; a percentage's axis ends at 0 and 100, though an interval may run on."""
-    values = values[np.isfinite(values)]
-    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
-    pad = 0.06 * (high - low) or 1.0
-    low, high = low - pad, high + pad
-    axis_limits(*((max(low, 0.0), min(high, 101.0)) if unit == "%" else (low, high)))
-
-
-def logarithmic(axes: Axes, which: Literal["x", "y"] = "y") -> None:
-    """Make an axis logarithmic, with plain numbers: matplotlib's own are mathematics, which SVG text cannot show."""
-    axes.set(**{f"{which}scale": "log"})
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def hover(artist: Artist, text: str) -> None:
@@ -185,7 +193,7 @@ def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     if len(handles) > MOST_NAMED:
         return
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    fitting = int(figure.get_figwidth() / (0.62 + 0.075 * longest))
+    fitting = int(figure.get_figwidth() / em() / (0.62 + 0.075 * longest))
     figure.legend(handles=handles, loc="outside upper left", ncols=max(1, min(fitting, len(handles))))
 
 

@@ -9,43 +9,58 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from resflow.figures.style import WIDE, Style, finish, hover, legend, limit, logarithmic, panels, short, styles, theme
+from resflow.figures.labels import small
+from resflow.figures.palette import Style
+from resflow.figures.style import MUTED, WIDE, columns, finish, hover, legend, new_figure, panels, short, theme
+from resflow.figures.ticks import limit, logarithmic, number_axis
 
 SCORE = "validation top-1 (%)"
 
 
-def tuning_curves(table: pd.DataFrame, arm_names: Mapping[str, str], width: float = WIDE) -> Figure:
+def tuning_curves(
+    table: pd.DataFrame, arm_names: Mapping[str, str], looks: Mapping[str, Style], width: float = WIDE
+) -> Figure:
     """Draw the best validation score against candidates tried: a panel an arm with its band, scales shared.
 
-    `table` is that of `analysis.tuning_curves.expected`, `arm_names` maps arms to their names for readers, in order.
+    `table` is that of `analysis.tuning_curves.expected`, `arm_names` maps arms to their names for readers, in order,
+    `looks` to their styles. The axis is that of the scores: bands of few candidates reach to 100 %, and are cut.
     """
     arms = [arm for arm in arm_names if arm in set(table["arm"])]
-    look = styles(arms)
     with theme():
         figure, grid = panels(len(arms), width, 1.9)
+        scores = 100 * table["score"].to_numpy(dtype=float)
+        reach = float(np.nanmax(scores) - np.nanmin(scores)) if np.isfinite(scores).any() else 0.0
+        limit(grid[0].set_ylim, [np.nanmin(scores) - reach / 3, np.nanmax(scores) + reach / 3], "%", 5)
         for axes, arm in zip(grid, arms, strict=True):
-            points = table[table["arm"] == arm]
-            axes.fill_between(
-                points["k"], 100 * points["low"], 100 * points["high"], color=look[arm].color, alpha=0.2, lw=0
-            )
+            points, color = table[table["arm"] == arm], looks[arm].color
+            low, high = 100 * points["low"], 100 * points["high"]
+            axes.fill_between(points["k"], low, high, color=color, alpha=0.2, lw=0)
             (line,) = axes.plot(
-                points["k"], 100 * points["score"], color=look[arm].color, marker=look[arm].marker, ms=3.5, lw=1.6
+                points["k"], 100 * points["score"], color=color, marker=looks[arm].marker, ms=3.5, lw=1.6
             )
             hover(line, f"{arm_names[arm]}: {100 * points['score'].iloc[-1]:.1f} % with {len(points)} candidates")
             axes.set_title(short(arm_names[arm], width), loc="left")
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            if (high > axes.get_ylim()[1]).any():
+                text = f"band up to {high.max():.0f} %"
+                axes.text(
+                    0.99, 0.98, text, transform=axes.transAxes, ha="right", va="top", fontsize=small(), color=MUTED
+                )
+            number_axis(axes, "x", 5, whole=True)
+            number_axis(axes, "y", 5)
             finish(axes)
             if _first(axes):
                 axes.set_ylabel(SCORE)
         grid[-1].set_xlabel("candidates tried")
-        limit(grid[0].set_ylim, 100 * table[["low", "high", "score"]].to_numpy(dtype=float).ravel(), "%")
     return figure
 
 
 def sensitivity(
-    table: pd.DataFrame, arm_names: Mapping[str, str], logs: Sequence[str] = (), width: float = WIDE
+    table: pd.DataFrame,
+    arm_names: Mapping[str, str],
+    looks: Mapping[str, Style],
+    logs: Sequence[str] = (),
+    width: float = WIDE,
 ) -> Figure:
     """Draw candidates' validation scores against each hyperparameter: a panel each, a colour an arm, winners ringed.
 
@@ -53,12 +68,11 @@ def sensitivity(
     """
     names = list(dict.fromkeys(table["name"]))
     arms = [arm for arm in arm_names if arm in set(table["arm"])]
-    look = styles(arms)
-    columns = 1 if width < 5 else min(len(names), 2)
     with theme():
-        rows = -(-len(names) // columns)
-        figure = Figure(figsize=(width, 2.3 * rows + 0.5), layout="constrained")
-        grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+        across = columns(len(names), width, 2.3)
+        rows = -(-len(names) // across)
+        figure = new_figure(width, 2.3 * rows + 0.5)
+        grid = figure.subplots(rows, across, sharey=True, squeeze=False).ravel()
         for spare in grid[len(names) :]:
             spare.set_axis_off()
         for axes, name in zip(grid, names, strict=False):
@@ -68,16 +82,19 @@ def sensitivity(
                 points = points.assign(value=[labels.index(value) for value in points["value"]])
                 axes.set_xticks(range(len(labels)), [short(label, width) for label in labels])
             elif name in logs:
-                logarithmic(axes, "x")
+                logarithmic(axes, "x", points["value"])
+            else:
+                number_axis(axes, "x", 5)
             for arm in arms:
-                _points(axes, points[points["arm"] == arm], look[arm], arm_names[arm])
+                _points(axes, points[points["arm"] == arm], looks[arm], arm_names[arm])
             axes.set_xlabel(name)
+            number_axis(axes, "y", 5)
             finish(axes)
             if _first(axes):
                 axes.set_ylabel(SCORE)
-        limit(grid[0].set_ylim, np.append(100 * table["score"].to_numpy(dtype=float), 0.0), "%")
+        limit(grid[0].set_ylim, 100 * table["score"].to_numpy(dtype=float), "%")
         handles = [
-            Line2D([], [], color=look[a].color, marker=look[a].marker, ls="", label=short(arm_names[a], width))
+            Line2D([], [], color=looks[a].color, marker=looks[a].marker, ls="", label=short(arm_names[a], width))
             for a in arms
         ]
         legend(figure, handles)

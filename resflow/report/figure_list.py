@@ -17,6 +17,7 @@ from resflow.analysis import tuning_curves
 from resflow.analysis.analyse import Analysis
 from resflow.figures import accuracy, confusion, costs, curves, diagnostics, forest, landscape, tuning
 from resflow.figures.confusion import MOST_CLASSES
+from resflow.figures.palette import tuned_styles
 from resflow.figures.style import NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
 from resflow.records.record import PROBE
 from resflow.records.run import MANY
@@ -221,6 +222,7 @@ def _tuning(analysis: Analysis) -> Iterator[Entry]:
         return
     tune = tune if isinstance(tune, dict) else {}
     names = {arm: arm for arm in phase.table["arm"]}
+    looks = tuned_styles(analysis.design, names)
     independent = tune.get("oracle") == "random" and tune.get("pruning") == "none"
     curve = tuning_curves.expected(phase, independent=independent)
     if len(curve):
@@ -234,13 +236,13 @@ def _tuning(analysis: Analysis) -> Iterator[Entry]:
             "tuning_curves",
             "Validation accuracy by candidates tried",
             how,
-            partial(tuning.tuning_curves, curve, names),
+            partial(tuning.tuning_curves, curve, names, looks),
         )
     points = tuning_curves.scatter(phase, list(analysis.space))
     if len(points):
         logs = [name for name, one in analysis.space.items() if getattr(one, "sampling", "linear") == "log"]
         text = "Each mark is a candidate; the ring is the one that was chosen. All other settings vary as well."
-        draw = partial(tuning.sensitivity, points, names, logs)
+        draw = partial(tuning.sensitivity, points, names, looks, logs)
         yield Entry("tuning_sensitivity", "What each hyperparameter does", text, draw)
 
 
@@ -255,7 +257,7 @@ def _confusion(analysis: Analysis) -> Iterator[Entry]:
             "confusion",
             f"What {analysis.design.display_name(arms[0])} answers",
             "Per cent of a true class' test images (row) by answer (column), the mean over seeds, of the arm with the "
-            "best mean. Blue is right, orange wrong.",
+            "best mean. Right answers have a rim.",
             partial(confusion.confusion, table, test_images.class_names(analysis, len(table))),
         )
 

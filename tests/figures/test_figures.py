@@ -3,6 +3,7 @@
 import io
 import re
 import xml.etree.ElementTree as ET
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,12 @@ from PIL import Image
 from support.fake_run import degrading, write_run
 
 from resflow.analysis.analyse import analyse
-from resflow.figures import accuracy, confusion, costs, curves, forest
+from resflow.figures import accuracy, confusion, costs, curves, diagnostics, forest, tuning
 from resflow.figures.costs import pareto
-from resflow.figures.style import GRID, INK, MUTED, NARROW, PALETTE, VERDICTS, WIDE, settle, standalone, to_png, to_svg
+from resflow.figures.labels import spread, swarm, text_width, wrap
+from resflow.figures.palette import HELPS, HURTS, arm_styles
+from resflow.figures.style import GRID, INK, MUTED, NARROW, WIDE, settle, standalone, to_png, to_svg
+from resflow.figures.ticks import alike
 from resflow.report.figure_list import draw_figures, is_figure_file
 
 HOSTILE = {"<b>&": {"$x_1$": 1, "_hidden": 2, 'a "b", c': 3}, "花": {"x" * 80: 1, "y": 2}}
@@ -39,6 +43,11 @@ SHAPES = {
 
 def legend_texts(figure):
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def end_names(figure):
+    """What is written where lines end, panel by panel."""
+    return [[text.get_text() for text in axes.texts] for axes in figure.axes]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +81,8 @@ def test_the_accuracy_figure_shows_every_seed_interval_and_chance(depth):
     ends = np.concatenate([np.concatenate(c.get_segments())[:, 1] for c in figure.axes[0].collections])
     for value in 100 * depth.arms[["low", "high"]].to_numpy().ravel():
         assert np.isclose(ends, value).any()
-    assert legend_texts(figure) == ["plain", "residual", "chance 10 %"]
+    assert legend_texts(figure) == ["chance 10 %"]
+    assert end_names(figure) == [["plain", "residual"]]
 
 
 def test_chance_far_below_all_arms_is_named_but_does_not_flatten_them(tmp_path):
@@ -90,10 +100,10 @@ def test_one_seed_draws_no_interval(tmp_path):
 def test_curves_come_by_depth_and_by_shortcut(depth):
     by_depth = curves.curves(depth.histories, depth.design, "train_top1", panel_by_scale=True)
     assert [axes.get_title("left") for axes in by_depth.axes] == [f"depth {d}" for d in (18, 34, 50, 101)]
-    assert legend_texts(by_depth) == ["plain", "residual"]
+    assert end_names(by_depth) == [["plain", "residual"]] * 4
     by_shortcut = curves.curves(depth.histories, depth.design, "train_top1", panel_by_scale=False)
     assert [axes.get_title("left") for axes in by_shortcut.axes] == ["plain", "residual"]
-    assert legend_texts(by_shortcut) == ["18", "34", "50", "101"]
+    assert end_names(by_shortcut) == [["18", "34", "50", "101"]] * 2
     for figure in (by_depth, by_shortcut):  # a line a seed and one for the mean of each arm
         assert sum(len(axes.lines) for axes in figure.axes) == 8 * (3 + 1)
 
@@ -164,19 +174,6 @@ def test_png_is_on_white(depth):
     assert Image.open(io.BytesIO(png)).convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
 
 
-def luminance(color):
-    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return np.dot((0.2126, 0.7152, 0.0722), linear)
-
-
-@pytest.mark.parametrize("color", [*PALETTE, *(color for color, _ in VERDICTS.values())])
-@pytest.mark.parametrize("page", ["#ffffff", "#0d1117"])
-def test_every_colour_stands_out_on_light_and_dark_pages(color, page):
-    light, dark = sorted((luminance(color), luminance(page)), reverse=True)
-    assert (light + 0.05) / (dark + 0.05) >= 3  # WCAG 2.2, 1.4.11: graphical objects
-
-
 costs_and_gains = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=9)
 
 
@@ -223,3 +220,135 @@ def test_arms_that_are_changes_of_a_baseline_are_called_by_their_change(tmp_path
     design = analyse(run).design
     assert [design.display_name(arm) for arm in kept] == ["baseline", "head narrow", "rate 0.01", "views clean"]
     assert design.scale is None
+
+
+def test_an_arm_has_one_colour_in_all_figures(depth):
+    looks = arm_styles(depth.design)
+    points = accuracy.accuracy(depth.trials, depth.arms, depth.design, depth.chance)
+    lines = curves.curves(depth.histories, depth.design, "train_top1", panel_by_scale=True)
+    cost = costs.cost(depth.trials, depth.arms, depth.design)
+    for row in depth.arms.to_dict("records"):
+        for figure in (points, cost):
+            at = [
+                line.get_color()
+                for line in figure.axes[0].lines
+                if len(line.get_ydata()) == 1 and np.isclose(line.get_ydata()[0], 100 * row["mean"])
+            ]
+            assert looks[row["arm"]].color in at
+    panels = {axes.get_title("left"): axes for axes in lines.axes}
+    for arm, look in looks.items():
+        drawn = panels[f"depth {depth.design.arms[arm]['depth']}"].lines
+        assert sum(line.get_color() == look.color for line in drawn) == 3 + 1
+
+
+@given(st.lists(st.floats(-5, 5), max_size=12), st.floats(0.5, 20))
+def test_no_seed_lies_on_another(values, per_unit):
+    steps = swarm(values, per_unit, 3.5)
+    marks = [(step, value * per_unit) for step, value in zip(steps, values, strict=True)]
+    for (step, place), (other_step, other) in combinations(marks, 2):
+        assert step != other_step or abs(place - other) >= 3.5
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=9), st.floats(0.1, 1))
+def test_names_at_ends_keep_their_order_and_their_distance(places, apart):
+    moved = spread(places, apart, 0.0, 10.0)
+    order = np.argsort(places, kind="stable")
+    assert (np.diff(moved[order]) >= apart - 1e-9).all()
+    assert (moved >= -1e-9).all()
+    assert (moved <= 10 + 1e-9).all()
+    if (np.diff(np.asarray(places)[order]) >= apart).all():
+        assert moved == pytest.approx(places)
+
+
+def test_names_that_have_no_room_are_not_spread():
+    assert spread([1.0, 1.0, 1.0], 0.6, 0.0, 1.0) is None
+
+
+@given(st.text(st.characters(codec="ascii", categories=["L", "N", "Zs", "Pd"]), max_size=60), st.floats(0.2, 3))
+def test_wrapped_text_is_whole_and_fits(text, width):
+    lines = wrap(text, width, 9)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert all(len(line) <= 1 or text_width(line, 9) <= width + 1e-9 for line in lines)
+
+
+@given(st.lists(st.floats(-1e9, 1e9, allow_subnormal=False), min_size=1, max_size=8))
+def test_the_numbers_of_an_axis_are_written_alike(values):
+    texts = alike(values)
+    assert not any("e" in text for text in texts)
+    decimals = {len(text.partition(".")[2]) for text in texts}
+    if not any(letter in "⁰¹²³⁴⁵⁶⁷⁸⁹" for text in texts for letter in text) and max(map(abs, values)) <= 500:
+        assert len(decimals) == 1
+
+
+def test_a_million_is_not_beside_ten_thousand_in_another_notation():
+    assert alike([1, 100, 10_000, 1_000_000]) == ["10⁰", "10²", "10⁴", "10⁶"]
+    assert alike([0.001, 0.1, 10]) == ["0.001", "0.1", "10"]
+    assert alike([-0.5, 0, 0.5]) == ["−0.5", "0.0", "0.5"]
+    assert alike([0, 2000, 10_000]) == ["0", "2,000", "10,000"]
+
+
+def test_costs_that_hardly_differ_stand_above_each_other(depth):
+    arms = depth.arms.assign(multiply_adds=[4_087_000_000 + 500_000 * place for place in range(len(depth.arms))])
+    figure = costs.cost(depth.trials, arms, depth.design)
+    axes = next(axes for axes in figure.axes if "multiply-adds" in axes.get_xlabel())
+    low, high = axes.get_xlim()
+    assert high - low >= 0.1 * 4.087
+
+
+def test_zero_has_a_place_on_a_logarithmic_axis(depth):
+    rows = pd.DataFrame({"id": "a", "arm": "plain-18", "seed": 1, "kind": "dead_units", "place": range(6), "epoch": 1})
+    figure = diagnostics.inside(rows.assign(value=[0.0, 1e-4, 1e-3, 0.0, 1e-3, 0.9]), depth.design, "dead_units")
+    (axes,) = figure.axes
+    assert axes.get_ylim()[0] <= 0
+    assert np.isfinite(axes.transData.transform([(1, 0.0), (2, 0.01)])).all()
+    assert "0" in [label.get_text() for label in axes.get_yticklabels()]
+
+
+@pytest.mark.parametrize("column", ["train_top1", "validation_top1"])
+def test_panels_of_error_are_filled(depth, column):
+    figure = curves.curves(depth.histories, depth.design, column, panel_by_scale=True)
+    error = 100 * (1 - depth.histories[column])
+    low, high = figure.axes[0].get_ylim()
+    assert error.max() - error.min() >= 0.8 * (high - low)
+
+
+def test_a_band_that_says_nothing_does_not_flatten_the_curve(depth):
+    scores = np.array([0.05, 0.07, 0.08, 0.08])
+    table = pd.DataFrame(
+        {"arm": "plain-18", "k": range(1, 5), "score": scores, "low": 0.02, "high": [0.4, 0.9, 0.99, 1.0]}
+    )
+    figure = tuning.tuning_curves(table, {"plain-18": "plain-18"}, arm_styles(depth.design))
+    low, high = figure.axes[0].get_ylim()
+    assert 100 * np.ptp(scores) >= (high - low) / 3
+    assert [text.get_text() for text in figure.axes[0].texts] == ["band up to 100 %"]
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_forest_has_its_numbers_and_whole_names_in_the_studys_order(tmp_path, width):
+    factors = {
+        "head": {"a-quite-long-name-of-a-head": 1, "one more that is long and has spaces": 2, "b": 3},
+        "net": {"x": 1, "y": 2},
+    }
+    a = analyse(write_run(tmp_path, factors, lambda levels: (0.8, 0.9), epochs=2))
+    shuffled = a.effects.sample(frac=1, random_state=1)
+    figures = [forest.effect_forest(table, a.design, width) for table in (a.effects, shuffled)]
+    texts = [[text.get_text() for axes in figure.axes for text in axes.texts] for figure in figures]
+    assert texts[0] == texts[1]
+    assert not any("…" in text for text in texts[0])
+    joined = "".join("".join(texts[0]).split())
+    for label in factors["head"]:
+        assert label.replace(" ", "") in joined
+    for row in a.effects.to_dict("records"):
+        number = f"{abs(100 * row['difference']):.1f}"
+        assert any(number in text for text in texts[0])
+    assert len(texts[0]) == 2 * len(a.effects)
+
+
+def test_more_or_less_of_a_difference_is_no_help_and_no_harm(depth):
+    interactions = depth.effects[depth.effects["less"] != ""]
+    assert set(interactions["verdict"]) & {"helps", "hurts"}
+    figure = forest.effect_forest(interactions, depth.design)
+    assert not set(legend_texts(figure)) & {"helps", "hurts"}
+    assert set(legend_texts(figure)) == set(interactions["change"])
+    colours = {line.get_color() for axes in figure.axes for line in axes.lines}
+    assert not colours & {HELPS, HURTS}
