@@ -110,6 +110,6 @@ def interactions(design: Design, factor: str, by: str) -> list[Contrast]:
     for pairs_alike in alike.values():
         first, *further = sorted(pairs_alike, key=lambda pair: order[pair.context[by]])
         for pair in further:
-            context = {**pair.context, by: f"{pair.context[by]} less {first.context[by]}"}
+            context = {**pair.context, by: f"{pair.context[by]} against {first.context[by]}"}
             changes.append(Contrast(group, pair.arm, pair.reference, context, (first.arm, first.reference)))
     return changes

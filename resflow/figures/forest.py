@@ -231,7 +231,7 @@ def _contrast_name(values: pd.Series, group: str, design: Design) -> str:
     factor = group if group in design.varied else group.split(TIMES)[0]
     level, reference = (design.arms[values[side]][factor] for side in ("arm", "reference"))
     context = design.label(values["arm"], design.others(group))
-    if values["less"]:  # "depth 34 less 18" without the factor's name
+    if values["less"]:  # "depth 34 against 18" without the factor's name
         context = ", ".join(part.split(" ", 1)[1] for part in str(values["context"]).split(", "))
     return f"{level} − {reference}" + (f", {context}" if context else "")
 
@@ -240,7 +240,7 @@ def _group_title(group: str, design: Design) -> str:
     if group == BASELINE:
         return f"against {design.display_name(design.baseline or '')}"
     if group in design.varied:
-        return f"{group}, the rest equal"
+        return f"effects of {group}"
     return "{} by {}".format(*group.split(TIMES))
 
 

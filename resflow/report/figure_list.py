@@ -271,7 +271,7 @@ def _curves(analysis: Analysis) -> Iterator[Entry]:
     for column, word in (("train_top1", "training"), ("validation_top1", "validation")):
         if column not in analysis.histories or not analysis.histories[column].notna().any():
             continue
-        seeds = "A shade spans the middle nine tenths of the seeds" if many else "A thin line a seed"
+        seeds = "A shade spans the middle nine tenths of the seeds" if many else "Each thin line is a seed"
         caption = (
             f"Error on the {word} images, clean and in inference mode. {seeds}; the mean of completed seeds is bold."
         )

@@ -118,7 +118,7 @@ def _claims(analysis: Analysis) -> Iterator[Claim]:
     plain, residual = pair
     trials, depth = analysis.trials, analysis.design.arms
     shallow, deep = depth[plain[0]][DEPTH], depth[plain[-1]][DEPTH]
-    error = f"training error, {deep} less {shallow}"
+    error = f"training error, {deep} against {shallow}"
 
     def claim(text: str, where: str, what: str, column: str, arms: tuple[str, str], **more: float) -> Claim:
         if column not in trials:
@@ -144,14 +144,14 @@ def _claims(analysis: Analysis) -> Iterator[Claim]:
     yield claim(
         "Deeper residual nets are more accurate",
         "Tables 2 and 3",
-        f"residual: test top-1, {deep} less {shallow}",
+        f"residual: test top-1, {deep} against {shallow}",
         "test_top1",
         (residual[-1], residual[0]),
     )
     yield claim(
         "Shallow plain and residual nets are equally accurate",
         "Table 2, 18 layers",
-        f"test top-1 at {shallow}, residual less plain" + ("" if analysis.design.margin else " (no margin declared)"),
+        f"test top-1 at {shallow}, residual against plain" + ("" if analysis.design.margin else " (no margin declared)"),
         "test_top1",
         (residual[0], plain[0]),
         margin=analysis.design.margin or 0.0,
@@ -160,7 +160,7 @@ def _claims(analysis: Analysis) -> Iterator[Claim]:
     yield Claim(
         "Shallow residual nets converge sooner",
         "section 4.1",
-        f"epochs to a training error that both reach at {shallow}, plain less residual",
+        f"epochs to a training error that both reach at {shallow}, plain against residual",
         saved,
         "epochs",
         absent=trials["seed"].nunique() - len(saved),
@@ -241,11 +241,11 @@ def _inside(analysis: Analysis, plain: list[str], residual: list[str]) -> Iterat
     responses = trained[trained["kind"] == "response_sd"].groupby(["arm", "seed"])["value"].mean().unstack("arm")
     shallow, deep = arms[residual[0]][DEPTH], arms[residual[-1]][DEPTH]
     pairs = [
-        (f"Residual nets respond less, at {arms[arm][DEPTH]} layers", arm, reference, "plain less residual")
+        (f"Residual nets respond less, at {arms[arm][DEPTH]} layers", arm, reference, "plain against residual")
         for reference, arm in zip(plain, residual, strict=True)
     ]
     pairs.append(
-        ("Residual nets respond less, the deeper they are", residual[-1], residual[0], f"{shallow} less {deep}")
+        ("Residual nets respond less, the deeper they are", residual[-1], residual[0], f"{shallow} against {deep}")
     )
     for text, arm, reference, what in pairs:
         absent, left_out = gone(arm, reference)

@@ -141,7 +141,7 @@ def title(group: str, design: Design) -> str:
     if group == BASELINE:
         return f"Against {_base(design)}"
     if group in design.varied:
-        return f"{group}, the rest equal"
+        return f"Effects of {group}"
     factor, by = group.split(TIMES)
     return f"How the difference in {factor} changes with {by}"
 

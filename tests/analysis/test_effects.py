@@ -48,7 +48,7 @@ def test_holm_runs_once_over_all_that_the_study_declares(depth):
 def test_an_interaction_is_the_difference_of_two_differences(depth):
     wide = depth.trials.pivot_table(index="seed", columns="arm", values="test_top1")
     rows = depth.effects[depth.effects["contrast_group"] == "shortcut:depth"]
-    assert list(rows["context"]) == [f"depth {d} less 18" for d in (34, 50, 101)]
+    assert list(rows["context"]) == [f"depth {d} against 18" for d in (34, 50, 101)]
     for row, d in zip(rows.to_dict("records"), (34, 50, 101), strict=True):
         deep, shallow = (wide[f"residual-{x}"] - wide[f"plain-{x}"] for x in (d, 18))
         assert row["difference"] == pytest.approx((deep - shallow).mean())
