@@ -23,6 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from resflow import fonts
+from resflow.figures.compact import compact
 
 WIDE, NARROW = 7.4, 3.7  # inches: a page column, and a phone held upright
 ROW = 0.27  # inches for one line of a forest or dot plot
@@ -30,6 +31,7 @@ MOST_NAMED = 30  # series of a legend, and rows that have as much room
 # Stand-ins that `to_svg` turns into colours of the page around the figure.
 INK, MUTED, GRID = "#1a1b1c", "#6b6c6d", "#d7d8d9"
 LONGEST_LABEL, LONGEST_NARROW = 34, 26
+AXES = "axes:"  # before the attributes that a panel carries in the gid of its axes
 HOVER = "hover-"  # begins the id of what is named where it is pointed at
 _STYLE = """<style>
 svg { color: #1f2328; --muted: #59636e; --grid: #d8dee4 }
@@ -234,16 +236,30 @@ def to_svg(figure: Figure, name: str) -> str:
     `name` prefixes every id, so that several figures can stand in one page.
     """
     buffer = io.StringIO()
+    for axes in figure.axes:
+        axes.set_gid(AXES + quote(_scales(axes, figure), safe=""))
     with theme():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(f'<g id="{HOVER}([^"]*)">', _titled, text)
+    text = re.sub(f'<g id="{AXES}([^"]*)">', lambda match: f'<g class="axes" {unquote(match[1])}>', text)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     text = text.replace(INK, "currentColor").replace(MUTED, "var(--muted)").replace(GRID, "var(--grid)")
-    return text.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+    return compact(text.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'"))
+
+
+def _scales(axes: Axes, figure: Figure) -> str:
+    """Return where a panel lies in its SVG and what its ends stand for, as attributes that a page's script reads."""
+    width, height = (72 * float(size) for size in figure.get_size_inches())
+    place = axes.get_position()
+    box = (place.x0 * width, (1 - place.y1) * height, place.x1 * width, (1 - place.y0) * height)
+    ends = {"x": (*axes.get_xlim(), axes.get_xscale()), "y": (*axes.get_ylim(), axes.get_yscale())}
+    told = [f'data-box="{" ".join(f"{end:.2f}" for end in box)}"']
+    told += [f'data-{side}="{low:.6g} {high:.6g} {scale}"' for side, (low, high, scale) in ends.items()]
+    return " ".join(told)
 
 
 def _titled(match: re.Match[str]) -> str:

@@ -151,7 +151,8 @@ def _claims(analysis: Analysis) -> Iterator[Claim]:
     yield claim(
         "Shallow plain and residual nets are equally accurate",
         "Table 2, 18 layers",
-        f"test top-1 at {shallow}, residual against plain" + ("" if analysis.design.margin else " (no margin declared)"),
+        f"test top-1 at {shallow}, residual against plain"
+        + ("" if analysis.design.margin else " (no margin declared)"),
         "test_top1",
         (residual[0], plain[0]),
         margin=analysis.design.margin or 0.0,

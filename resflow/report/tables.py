@@ -109,12 +109,12 @@ def _effect_cells(analysis: Analysis, row: pd.Series | None) -> dict[str, str]:
     metric = analysis.design.metric
     name = f"Effect ({metric.difference_unit})" if metric.difference_unit else "Effect"
     if row is None:
-        return {name: "baseline", "Its 95 % interval": "", "Holm p": "", "Verdict": ""}
+        return {"Verdict": "", name: "baseline", "Its 95 % interval": "", "Holm p": ""}
     return {
+        "Verdict": row["verdict"],
         name: number(metric.scale * row["difference"], signed=True),
         "Its 95 % interval": interval(metric.scale * row["low"], metric.scale * row["high"], signed=True),
         "Holm p": p_value(row["p_holm"]),
-        "Verdict": row["verdict"],
     }
 
 
@@ -161,9 +161,9 @@ def _group(analysis: Analysis, group: str, table: pd.DataFrame) -> Table:
         cells = {"Contrast": pair(row, design)}
         if group != BASELINE:
             cells["At"] = row["context"]
-        cells |= {"Pairs": f"{row['n']}/{row['n'] + row['missing']}"}
         cells |= _effect_cells(analysis, pd.Series(row))
-        del cells["Verdict"]
+        cells["Verdict"] = row["change"] or row["verdict"]
+        cells["Pairs"] = f"{row['n']}/{row['n'] + row['missing']}"
         for name, side in (("Over seeds", "seeds"), ("Over images", "images")):
             shown = row["over"] == BOTH
             cells[name] = signed_interval(row[f"{side}_low"], row[f"{side}_high"], metric.scale) if shown else ""
@@ -172,7 +172,7 @@ def _group(analysis: Analysis, group: str, table: pd.DataFrame) -> Table:
             cells["TOST p"] = p_value(row["p_equivalence_holm"])
         parity = f"unpaired: {row['unpaired']}" if row["unpaired"] else ""
         notes = filter(None, (row["note"], _welch(row, metric.scale), parity))
-        rows.append(cells | {"Verdict": row["change"] or row["verdict"], "Note": "; ".join(notes)})
+        rows.append(cells | {"Note": "; ".join(notes)})
     note = (
         f"Paired differences. Each 95 % interval is over {_over(table)}, and for itself: of many some miss. "
         f"Holm over all {_declared(analysis)} contrasts that the study declares. "

@@ -132,6 +132,7 @@ def _head(analysis: Analysis) -> dict[str, Any]:
 
 
 def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
+    design = analysis.design
     compared = len(analysis.effects) > 0 and bool(analysis.effects["n"].any())
     return {
         **_head(analysis),
@@ -148,9 +149,17 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
         "how": run_details.how(analysis),
         "limits": LIMITS,
         "words": tables.WORDS,
+        "levels": {
+            design.display_name(arm): {name: levels[name] for name in design.varied}
+            for arm, levels in design.arms.items()
+        },
         "script": SCRIPT,
         "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}",
     }
+
+
+def _varied(levels: dict[str, str], factors: tuple[str, ...]) -> dict[str, str]:
+    return {name: levels[name] for name in factors if name in levels}
 
 
 def _beside(analysis: Analysis) -> list[tables.Table | None]:

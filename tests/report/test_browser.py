@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from support.fake_run import write_run
 
+from resflow.analysis.analyse import analyse
 from resflow.report.write import write_report
 
 CHROMIUM = next(
@@ -122,6 +123,54 @@ def test_pointing_at_a_curve_names_its_arm_and_seed(page: Page) -> None:
     assert not page.locator(".tip").is_visible()
 
 
+def test_arrow_keys_read_curves_at_an_epoch_in_every_panel(page: Page, report: Path) -> None:
+    drawing = page.locator("#figure-training_by_depth .wide")
+    drawing.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    epoch, *told = page.locator(".tip").inner_text().splitlines()
+    assert epoch == "at 3"
+    found = analyse(report.parent)
+    done = found.histories[(found.histories["status"] == "completed") & (found.histories["epoch"] == 3)]
+    errors = 100 * (1 - done.groupby("arm")["train_top1"].mean())
+    values = {name: float(value) for name, value in (line.split(": ") for line in told)}
+    assert values == pytest.approx({arm: errors[arm] for arm in values}, abs=0.2)
+    assert len(values) == len(errors)
+    assert drawing.locator(".cross").count() == 4
+    page.keyboard.press("Escape")
+    assert drawing.locator(".cross").count() == 0
+
+
+def test_a_level_that_is_switched_off_is_not_drawn_and_stays_so(page: Page) -> None:
+    button = page.locator("#curves .show button").get_by_text("plain", exact=True)
+    lines = page.locator("#figure-training_by_depth .wide .hover")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    shown = [line.locator("title").text_content() for line in lines.all() if line.is_visible()]
+    assert shown
+    assert all(title.startswith("residual") for title in shown)
+    page.reload()
+    assert (
+        page.locator("#curves .show button").get_by_text("plain", exact=True).get_attribute("aria-pressed") == "false"
+    )
+    assert not any(
+        line.is_visible() for line in lines.all() if line.locator("title").text_content().startswith("plain")
+    )
+
+
+def test_what_is_folded_is_open_on_paper_and_contents_stay_in_sight(page: Page) -> None:
+    folded = page.locator("details:not([open])").count()
+    assert folded
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details:not([open])").count() == folded
+    page.locator("nav a[href='#trials']").click()
+    assert page.locator("nav").bounding_box()["y"] < 5
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_overflows(browser: Browser, report: Path, width: int, scheme: Any) -> None:
@@ -201,7 +250,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert "49" not in title
     assert "&lt;script&gt;document.title='owned'&lt;/script&gt;" in page
     assert "<img src=" not in page
-    assert "onload=" not in page.replace("&lt;svg onload=", "")
+    assert "onload=" not in page.replace("&lt;svg onload=", "").replace("\\u003csvg onload=", "")  # an attribute's text
     figure = run / "figures" / "accuracy.svg"
     assert "owned" in figure.read_text(encoding="utf-8")
     assert "<script>document" not in shown(figure)
