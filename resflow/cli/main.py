@@ -10,7 +10,7 @@ import typer
 
 from resflow import atomic, environment, interruption, scratch
 from resflow.architectures import FAMILIES
-from resflow.cli import bench, inspect, networks, plan, report, streams, study
+from resflow.cli import bench, inspect, networks, plan, report, status, streams, study
 from resflow.cli.options import SOURCE_HELP, DataDir, Force, choice
 from resflow.cli.terminal import guard, one_line
 from resflow.errors import ResflowError, StudyError
@@ -28,6 +28,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
 app.add_typer(study.app)
 app.add_typer(plan.app)
+app.add_typer(status.app)
 app.add_typer(report.app)
 app.add_typer(data_app, name="data")
 app.add_typer(bench.app, name="bench")

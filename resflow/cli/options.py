@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from resflow.errors import ResflowError, one_of
+from resflow import workspace
+from resflow.errors import RecordError, ResflowError, one_of
 
 
 def choice(*flags: str, of: Sequence[str], what: str = "", note: str = "") -> Any:
@@ -54,3 +55,11 @@ Address = Annotated[
     str | None,
     typer.Option("--address", help="a Ray cluster that runs: auto, or HOST:PORT of its head [default: this machine]"),
 ]
+
+
+def list_runs() -> list[Path]:
+    """List every run below results/. Raises RecordError where there is none."""
+    found = sorted(path.parent for path in workspace.RESULTS.glob(f"*/{workspace.STUDY}"))
+    if not found:
+        raise RecordError("no run below results/ yet: start one, such as `resflow study depth --profile demo`.")
+    return found

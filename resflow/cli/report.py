@@ -1,4 +1,4 @@
-"""Results: `resflow status`, `report`, `compare`, `show` and `open`."""
+"""Results: `resflow report`, `compare`, `show` and `open`."""
 
 from __future__ import annotations
 
@@ -8,69 +8,11 @@ from typing import Annotated
 import typer
 
 from resflow import workspace
-from resflow.cli.options import Force
+from resflow.cli.options import Force, list_runs
 from resflow.cli.terminal import one_line
 from resflow.errors import RecordError
 
 app = typer.Typer()
-
-
-@app.command(epilog="Example: resflow status depth-demo-synthetic")
-def status(
-    run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
-) -> None:
-    """Show what has run and what has not."""
-    from rich.text import Text
-
-    from resflow.cli import console
-    from resflow.workspace import RESULTS, run_folder
-
-    if run is None:
-        found = [place for folder in _runs() for place in (folder, *_candidates(folder))]
-        rows = [[place.relative_to(RESULTS), *_counts(place)] for place in found]
-        console.console.print(console.table(("run", "trials", "state"), rows, right=("trials",)))
-        return
-    folder = run_folder(run)
-    state = console.run_status(folder)
-    console.console.print(state.table)
-    console.console.print(state.counts)
-    for message in state.messages:
-        console.say(message)
-    for place in _candidates(folder):
-        words = f"; `resflow status {run}/{place.name}` lists them"
-        console.console.print(Text.assemble("Candidates: ", console.run_status(place).counts, words))
-
-
-def _counts(run: Path) -> tuple[object, object]:
-    """Return how many trials a run has and their states; of one that cannot be read why not."""
-    from rich.text import Text
-
-    from resflow.cli import console
-
-    try:
-        state = console.run_status(run)
-    except RecordError as error:
-        return "", Text(one_line(error), style="red")
-    notes = f"; {len(state.messages)} messages: `resflow status {run.name}`" if state.messages else ""
-    return state.trials, Text.assemble(state.counts, notes)
-
-
-def _candidates(run: Path) -> list[Path]:
-    """Return the folder of a run's candidates; none before the first of them has ended."""
-    try:
-        return [run / workspace.TUNING] if (run / workspace.TUNING / workspace.TRIALS).is_dir() else []
-    except OSError:
-        return []  # nobody may look into the run: its own row says so
-
-
-def _runs() -> list[Path]:
-    """List every run below results/. Raises RecordError where there is none."""
-    from resflow.workspace import RESULTS
-
-    found = sorted(path.parent for path in RESULTS.glob(f"*/{workspace.STUDY}"))
-    if not found:
-        raise RecordError("no run below results/ yet: start one, such as `resflow study depth --profile demo`.")
-    return found
 
 
 @app.command(epilog="Example: resflow report depth-demo-synthetic --format latex --format pdf")
@@ -97,7 +39,7 @@ def report(
     from resflow.report.write import write_index
     from resflow.workspace import run_folder
 
-    folders = [run_folder(run) for run in runs] if runs else _runs()
+    folders = [run_folder(run) for run in runs] if runs else list_runs()
     reported = []
     for folder in folders:
         try:
@@ -156,7 +98,7 @@ def show(
     from resflow.workspace import run_folder
 
     run, _, begin = trial.rpartition("/")
-    folders = [run_folder(run)] if run else _runs()
+    folders = [run_folder(run)] if run else list_runs()
     for part in show_trial.trial(folders, begin, named=bool(run)):
         console.console.print(part)
 
@@ -171,7 +113,7 @@ def open_(
     from resflow.report.write import write_report
     from resflow.workspace import run_folder
 
-    folder = run_folder(run) if run else max(_runs(), key=lambda path: path.stat().st_mtime)
+    folder = run_folder(run) if run else max(list_runs(), key=lambda path: path.stat().st_mtime)
     page = folder / workspace.REPORT
     if not page.is_file():
         page = write_report(folder)

@@ -36,6 +36,7 @@ class Origin:
     document: Document  # with its profile laid over it
     source: str | None = None  # of the data; its own default split comes with it
     settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted or bare key, as `--set` has them
+    profiles: tuple[str, ...] = ()  # that it has
 
     def resolve(self, profile: str | None) -> Study:
         """Turn it into a Study. Raises StudyError."""
@@ -145,7 +146,8 @@ def load_study(
             raise StudyError(f"{doc.origin(('profiles',))}: {one_of(profile, checked.profiles, 'profile')}")
         doc = doc.profile(profile)
     count = {} if seeds is None else {"seeds": seeds}
-    return Origin(name, doc.without("profiles"), None, {**count, **(settings or {})}).resolve(profile)
+    origin = Origin(name, doc.without("profiles"), None, {**count, **(settings or {})}, tuple(checked.profiles))
+    return origin.resolve(profile)
 
 
 def _document_of(study: Mapping[str, Any]) -> Document:

@@ -25,6 +25,7 @@ from resflow.runner.stopping import Stop, exclusive_run, parse_duration
 from resflow.study.load import Study
 from resflow.study.trial import Trial
 from resflow.weights.saved import trials_to_run, trials_without_network
+from resflow.workflow.forecast import tell_cost
 from resflow.workflow.plan import Plan, plan_of_run, tuning_phase, with_tuned_trials, write_plan
 from resflow.workflow.preflight import check_plan, find_enlarged
 
@@ -214,6 +215,7 @@ def _search(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> 
         _set_aside(plan, [record.id for record in load_run(folder).records], reporter, folder)
     phase = tuning_phase(plan)
     if phase.unfinished:
+        reporter.note(tell_cost(plan, on_cluster=options.address is not None))
         table, tune = plan.searches.table(), plan.searches.tune
         reporter.note(
             f"tuning {many(len(table), 'arm')}, {table['allotted'].iloc[0]} candidates each ({tune.oracle}), "
@@ -266,10 +268,11 @@ def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> R
     if again:
         reporter.note(f"{many(len(again), 'trial')} of them ran before and kept no whole network: trained again for it")
     if waiting:
+        reporter.note(tell_cost(plan, on_cluster=options.address is not None))
         from resflow.runner.execute import execute
 
         with reporter.watch(len(waiting)) as show:
-            execute(_place(plan.run, plan, options), waiting, plan.folders, show, stop)
+            execute(_place(plan.run, plan, options), plan.trials, plan.folders, show, stop)
     return RunResult(plan, stop.reason, report=write_report(plan.run))
 
 
