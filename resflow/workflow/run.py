@@ -215,13 +215,13 @@ def _search(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> 
         _set_aside(plan, [record.id for record in load_run(folder).records], reporter, folder)
     phase = tuning_phase(plan)
     if phase.unfinished:
-        reporter.note(tell_cost(plan, on_cluster=options.address is not None))
         table, tune = plan.searches.table(), plan.searches.tune
         reporter.note(
             f"tuning {many(len(table), 'arm')}, {table['allotted'].iloc[0]} candidates each ({tune.oracle}), "
             f"{', '.join(tune.space)}. Records: {folder}/",
             title=plan.study.name,
         )
+        reporter.note(tell_cost(plan, on_cluster=options.address is not None))
         from resflow.runner.execute import execute_search
 
         with reporter.watch(int(table["allotted"].sum()) * len(tune.chosen_seeds)) as show:
