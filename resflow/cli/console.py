@@ -56,6 +56,12 @@ def say_error(text: str, style: str = "red") -> None:
     _print(errors, text, style=style)
 
 
+def print_page(text: str) -> None:
+    """Print a page to the stream of errors, its lines as they stand; those that are too long break at spaces."""
+    shown = fill(printable(text), errors.width) if errors.is_terminal else printable(text)
+    errors.print(Text(shown), soft_wrap=True)
+
+
 def say_command(introduction: str, command: str) -> None:
     """Print a command that the reader may copy: in the line of its introduction, or whole in the next one."""
     fits = cell_len(f"{introduction}: {command}") <= console.width
@@ -126,12 +132,12 @@ def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
     return table(columns, rows, right=("seed", "parameters", "multiply-adds", "epochs", "time"))
 
 
-def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def models_table(rows: Sequence[Mapping[str, Any]]) -> Group:
     """Networks of `architectures.catalogue`; those of one depth that are equal in size share a row."""
     shown: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         shown.setdefault(tuple(row[key] for key in ("family", "depth", "parameters", "multiply_adds")), []).append(row)
-    columns = ("family", "depth", "shortcut", "variant", "parameters", "multiply-adds", "at")
+    columns = ("family", "depth", "shortcut", "variant", "parameters", "multiply-adds")
     cells = [
         [
             family,
@@ -139,11 +145,12 @@ def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             *(", ".join(dict.fromkeys(row[key] for row in same)) for key in ("shortcut", "variant")),
             f"{parameters:,}",
             f"{multiply_adds / 1e9:.3f} G",
-            f"{same[0]['image_size']} px, {same[0]['classes']} classes",
         ]
         for (family, depth, parameters, multiply_adds), same in shown.items()
     ]
-    return table(columns, cells, right=("depth", "parameters", "multiply-adds"))
+    sizes = dict.fromkeys(f"{row['family']} at {row['image_size']} pixels, {row['classes']} classes" for row in rows)
+    note = Text(f"{'; '.join(sizes)}.", style="dim")
+    return Group(table(columns, cells, right=("depth", "parameters", "multiply-adds")), note)
 
 
 def status_text(counts: Mapping[str, int]) -> Text:

@@ -108,7 +108,8 @@ def _running_table(trials: Sequence[RunningTrial], arms: Sequence[ArmMean], opti
         ]
         for trial in trials
     ]
-    columns = ("running", "seed", "epoch", "training top-1", "validation top-1")
+    part = " top-1" if options.max_width >= 80 else ""
+    columns = ("running", "seed", "epoch", f"training{part}", f"validation{part}")
     return table(columns, rows, right=columns[1:])
 
 

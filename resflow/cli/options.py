@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from resflow import workspace
+from resflow.cli import complete
 from resflow.errors import RecordError, ResflowError, one_of
 
 
@@ -23,9 +24,20 @@ def choice(*flags: str, of: Sequence[str], what: str = "", note: str = "") -> An
     return typer.Option(*flags, help=f"{', '.join(of[:-1])} or {of[-1]}{note}", callback=check)
 
 
-Study = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file")]
+Study = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file", autocompletion=complete.studies
+    ),
+]
 Profile = Annotated[
-    str | None, typer.Option("--profile", "-p", help="a named set of overrides, such as demo (see resflow list)")
+    str | None,
+    typer.Option(
+        "--profile",
+        "-p",
+        help="a named set of overrides, such as demo (see resflow list)",
+        autocompletion=complete.profiles,
+    ),
 ]
 SOURCE_HELP = "a source of photos, such as synthetic or folder:PATH (see resflow data list)"
 Source = Annotated[str | None, typer.Option("--data", "-d", help=SOURCE_HELP)]

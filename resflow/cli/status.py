@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resflow import workspace
+from resflow.cli import complete
 from resflow.cli.options import list_runs
 from resflow.cli.terminal import one_line
 from resflow.errors import RecordError, ResflowError
@@ -24,7 +25,9 @@ PAUSE_S, SHARE = 1.0, 10  # between two looks of `--watch`, and how often longer
 
 @app.command(epilog="Example: resflow status depth-demo-synthetic --watch")
 def status(
-    run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
+    run: Annotated[
+        str | None, typer.Argument(help="a run's name or folder [default: all]", autocompletion=complete.runs)
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="show a run that goes on, from any terminal, until it ends")
     ] = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resflow import interruption, workspace
+from resflow.cli import complete
 from resflow.cli import plan as plan_command
 from resflow.cli.options import (
     Address,
@@ -45,7 +46,12 @@ def study(
     prune: Annotated[bool, typer.Option("--prune", help="set records aside that are no trial of it any more")] = False,
     reuse: Annotated[
         list[str] | None,
-        typer.Option("--reuse", metavar="RUN", help="take over records of the same trials, by id, from another run"),
+        typer.Option(
+            "--reuse",
+            metavar="RUN",
+            help="take over records of the same trials, by id, from another run",
+            autocompletion=complete.runs,
+        ),
     ] = None,
     max_failures: MaxFailures = None,
     time_budget: TimeBudget = None,
@@ -109,7 +115,7 @@ def tune(
 
 @app.command(epilog="Example: resflow retry depth-cpu-oxford_flowers102 --diverged")
 def retry(
-    run: Annotated[str, typer.Argument(help="a run's name or folder")],
+    run: Annotated[str, typer.Argument(help="a run's name or folder", autocompletion=complete.runs)],
     diverged: Annotated[bool, typer.Option("--diverged", help="those whose loss was no number as well")] = False,
     data_dir: DataDir = None,
     max_failures: MaxFailures = None,

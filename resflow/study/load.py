@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from resflow import workspace
 from resflow.errors import StudyError, nearest, one_of
 from resflow.study import contrast_families, published, tuning_rules, validation
 from resflow.study.arms import Arm, Picker, levels_of
+from resflow.study.builtin import builtin_studies as builtin_studies
 from resflow.study.schema import PROFILE_KEYS, StudyFile
 from resflow.study.settings import SECTIONS, Augmentation, Execution, Resources, section_of, setting_names
 from resflow.study.yaml_source import Document, read_document
@@ -88,17 +88,6 @@ class Study:
         }
         order = ("name", "question", "profile", "baseline", "factors", "arms", *SECTIONS)
         return {key: plain[key] for key in [*order, *(key for key in plain if key not in order)]}
-
-
-def builtin_folder() -> Path:
-    """The folder of built-in studies: package data, or `studies/` beside the package in a checkout."""
-    packaged = Path(str(resources.files("resflow"))) / "_studies"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "studies"
-
-
-def builtin_studies() -> dict[str, Path]:
-    """Return name -> file of the built-in studies."""
-    return {path.stem: path for path in sorted(builtin_folder().glob("*.yaml"))}
 
 
 def open_document(name: str) -> Document:

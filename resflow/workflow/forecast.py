@@ -74,9 +74,8 @@ def tell_cost(plan: Plan, *, on_cluster: bool = False) -> str:
     like = known.waiting[0] if known.waiting else next(iter(plan.searches.templates.values() if plan.searches else ()))
     where = "on one machine like this" if on_cluster else f"on this {like.execution.device.upper()}"
     is_shorter = seconds > LONG_S and SHORT in plan.study.origin.profiles and plan.study.profile != SHORT
-    return (
-        f"{what}, about {duration(seconds)} {where}{f'; --profile {SHORT} takes minutes' if is_shorter else ''}{basis}"
-    )
+    time = "less than a minute" if seconds < 60 else f"about {duration(seconds)}"
+    return f"{what}, {time} {where}{f'; --profile {SHORT} takes minutes' if is_shorter else ''}{basis}"
 
 
 def _forecast_search(plan: Plan, slots: int) -> SearchForecast | None:
