@@ -31,7 +31,7 @@ def profiles(ctx: Any, args: list[str], incomplete: str) -> list[str]:
     from resflow.study.builtin import builtin_studies
     from resflow.study.yaml_source import read_document
 
-    name = str(ctx.params.get("name") or "")
+    name = _first_argument(ctx, "name")
     with suppress(ResflowError, OSError):
         return list(read_document(builtin_studies().get(name, Path(name))).values.get("profiles") or {})
     return []
@@ -46,7 +46,7 @@ def runs(ctx: Any, args: list[str], incomplete: str) -> list[str]:
 
 def arms(ctx: Any, args: list[str], incomplete: str) -> list[str]:
     """Return the arms of the run that the command line names."""
-    return list(dict.fromkeys(row["arm"] for row in _plan(str(ctx.params.get("run") or ""))))
+    return list(dict.fromkeys(row["arm"] for row in _plan(_first_argument(ctx, "run"))))
 
 
 def trials(ctx: Any, args: list[str], incomplete: str) -> list[str]:
@@ -65,6 +65,11 @@ def networks(ctx: Any, args: list[str], incomplete: str) -> list[str]:
     """Return runs, and of the one that is meant RUN/TRIAL."""
     run, rows = _named_run(ctx, args, incomplete)
     return [f"{run}/{row['id']}" for row in rows] if rows else _folders(ctx, args, incomplete)
+
+
+def _first_argument(ctx: Any, name: str) -> str:
+    """Return a command's first argument; behind an option without its value yet it is still unparsed."""
+    return str(ctx.params.get(name) or next(iter(ctx.args), ""))
 
 
 def _named_run(ctx: Any, args: list[str], incomplete: str) -> tuple[str, list[dict[str, str]]]:

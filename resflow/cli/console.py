@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -58,8 +59,7 @@ def say_error(text: str, style: str = "red") -> None:
 
 def print_page(text: str) -> None:
     """Print a page to the stream of errors, its lines as they stand; those that are too long break at spaces."""
-    shown = fill(printable(text), errors.width) if errors.is_terminal else printable(text)
-    errors.print(Text(shown), soft_wrap=True)
+    errors.print(Text(_filled(errors, printable(text))), soft_wrap=True)
 
 
 def say_command(introduction: str, command: str) -> None:
@@ -75,10 +75,18 @@ def say_whole(text: str) -> None:
 
 def _print(to: Console, text: str, title: str = "", style: str = "") -> None:
     message = hanging(f"{one_line(title)}: {text}" if title else text)
-    shown = Text(fill(message, to.width) if to.is_terminal else message, style=style)
+    shown = Text(_filled(to, message), style=style)
     if title:
         shown.stylize("bold", 0, len(one_line(title)))
     to.print(shown, soft_wrap=True)
+
+
+def _filled(to: Console, text: str) -> str:
+    """Break a message for a terminal; a pipe gets whole lines."""
+    if not to.is_terminal:
+        return text
+    width = shutil.get_terminal_size().columns if to.is_dumb_terminal else to.width  # rich takes 80 for a dumb one
+    return fill(text, width)
 
 
 def table(
@@ -111,25 +119,28 @@ def render_table(made: tables.Table) -> Group:
 
 
 def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
-    """Make a row a trial. A narrow terminal gets no columns of factors: the arm's name says their levels in order."""
+    """Make a row a trial. A narrow terminal gets no columns of factors: the arm's name says their levels in order.
+
+    The narrowest gets none of sizes either, so that it breaks no id.
+    """
     from resflow.report.formatting import count, duration
 
     factors = list(trials[0].levels) if console.width >= 110 else []
-    columns = ["trial", "arm", "seed", *factors, "parameters", "multiply-adds", "epochs", "time"]
+    sizes = ["parameters", "multiply-adds"] if console.width >= 76 else []
+    columns = ["trial", "arm", "seed", *factors, *sizes, "epochs", "time"]
     rows = [
         [
             t.id,
             t.arm,
             t.seed,
             *(t.levels[factor] for factor in factors),
-            f"{t.parameters:,}",
-            count(t.multiply_adds),
+            *([f"{t.parameters:,}", count(t.multiply_adds)] if sizes else []),
             t.recipe.epochs,
             duration(seconds[t.id]),
         ]
         for t in trials
     ]
-    return table(columns, rows, right=("seed", "parameters", "multiply-adds", "epochs", "time"))
+    return table(columns, rows, right=("seed", "parameters", "multiply-adds", "epochs", "time"), whole=("trial",))
 
 
 def models_table(rows: Sequence[Mapping[str, Any]]) -> Group:

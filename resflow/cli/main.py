@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # typer's rich help costs 0.2 s at every start, half of what --help may take
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+WIDE = 120  # columns of a terminal that has room for a study's question beside the rest
 USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 data_app = typer.Typer(cls=Group, help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
 app.add_typer(study.app)
@@ -80,14 +81,19 @@ def _root(
 @app.command("list", epilog="Example: resflow list")
 def list_() -> None:
     """List the built-in studies."""
-    from resflow.cli.console import console, table
+    from resflow.cli.console import console, say, table
     from resflow.study.load import builtin_studies, load_study, open_document
 
-    rows = []
+    rows: list[tuple[str, int, str, str, str]] = []
     for name in builtin_studies():
         loaded, profiles = load_study(name), open_document(name).values.get("profiles", {})
-        rows.append([name, len(loaded.arms), loaded.baseline.name, ", ".join(profiles), loaded.file.question])
-    console.print(table(("study", "arms", "baseline", "profiles", "question"), rows, right=("arms",)))
+        rows.append((name, len(loaded.arms), loaded.baseline.name, ", ".join(profiles), loaded.file.question))
+    if console.width >= WIDE:
+        console.print(table(("study", "arms", "baseline", "profiles", "question"), rows, right=("arms",)))
+        return
+    for name, arms, baseline, profiles, question in rows:
+        say(question, title=name)
+        say(f"  {arms} arms, baseline {baseline}, profiles {profiles}")
 
 
 @app.command(epilog="Example: resflow models --family imagenet")

@@ -117,7 +117,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def completed(what: str, incomplete: str = "", **params: Any) -> set[str]:
-    values = getattr(complete, what)(SimpleNamespace(params=params), [], incomplete)
+    values = getattr(complete, what)(SimpleNamespace(params=params, args=[]), [], incomplete)
     return {value for value in values if value.startswith(incomplete)}
 
 
