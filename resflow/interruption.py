@@ -29,6 +29,7 @@ class _State:
     listener: Listener | None = None
     is_program: bool = False
     told: bool = False  # the command to go on with
+    on_screen: bool = False  # a screen tells of what was received
 
 
 _state = _State()
@@ -37,6 +38,23 @@ _state = _State()
 def received() -> signal.Signals | None:
     """Return the signal that asked this process to end; None for as long as none did."""
     return _state.received
+
+
+@contextmanager
+def on_screen() -> Iterator[None]:
+    """Leave it to a screen that is drawn anew to tell of a signal: a line in its midst would not go away again."""
+    _state.on_screen = True
+    try:
+        yield
+    finally:
+        _state.on_screen = False
+
+
+def tell(text: str) -> None:
+    """Write a message, from within a signal's handler, unless a screen tells of the signal."""
+    if not _state.on_screen:
+        with suppress(OSError):  # the terminal may be closed
+            os.write(2, f"\n{text}\n".encode())
 
 
 def command_to_go_on() -> str:

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -118,14 +119,24 @@ def require_training() -> None:
 def quiet_import() -> Iterator[None]:
     """Keep an import of TensorFlow off the screen, whose C++ says a few lines of itself whatever its log level is.
 
-    What is written to the process' standard error is lost; an import that fails raises as ever.
+    Where the import fails, what was written to the process' standard error is shown, and the error raises as ever.
     """
-    sys.stderr.flush()
-    screen, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
+    if sys.stderr is None:  # the process began without one: 2 may be any file that it has opened since
         yield
-    finally:
-        os.dup2(screen, 2)
-        os.close(screen)
-        os.close(null)
+        return
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        try:
+            os.dup2(said.fileno(), 2)
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            said.seek(0)
+            sys.stderr.write(said.read().decode(errors="replace"))
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            os.close(screen)

@@ -33,6 +33,7 @@ INDEX = "index.html"
 # In the ignored folder of a run
 LOGS, CHECKPOINTS, NETWORKS, RAY, SET_ASIDE, MAPS = "logs", "checkpoints", "weights", "ray", "set_aside", "maps"
 SAFETENSORS = ".safetensors"
+PROGRESS = "progress.json"  # of the run that goes on right now, for `resflow status`
 PATHS = "paths.json"  # where the photos and weights lie that the run's own files name without a path
 
 # In the cache

@@ -10,8 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from resflow import provenance
+from resflow.cli.help_page import Group
 
-app = typer.Typer(help="Measure resflow on this machine, beside stock Keras and PyTorch.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="Measure resflow on this machine, beside stock Keras and PyTorch.", no_args_is_help=True
+)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON on standard output, and nothing else")]
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from resflow.cli.terminal import hanging, one_line, printable, unguarded
+from resflow.cli.terminal import fill, hanging, one_line, printable, unguarded
 
 if TYPE_CHECKING:
     from resflow.data.info import Description
     from resflow.report import tables
     from resflow.study.trial import Trial
+    from resflow.workflow.status import TrialState
 
 
 class SafeConsole(Console):
@@ -42,21 +42,68 @@ console = SafeConsole()
 errors = SafeConsole(stderr=True)
 
 
-def say(text: str) -> None:
-    """Print a message as it is: no markup, no breaks but its own, whose lines are indented."""
-    console.print(hanging(text), markup=False, highlight=False, soft_wrap=True)
+def can_redraw() -> bool:
+    """Tell whether what was printed can be drawn anew: no pipe, file or terminal that takes no control codes."""
+    return bool(console.file.isatty()) and console.is_terminal and not console.is_dumb_terminal
+
+
+def say(text: str, title: str = "") -> None:
+    """Print a message as it is, after its title: no markup, no word broken; further lines are indented."""
+    _print(console, text, title)
 
 
 def say_error(text: str, style: str = "red") -> None:
     """Print a message to the stream of errors, as `say` does."""
-    errors.print(hanging(text), style=style, markup=False, highlight=False, soft_wrap=True)
+    _print(errors, text, style=style)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> Table:
-    """Make a table whose `right` columns are set to the right; cells are text in one line, never markup."""
+def print_page(text: str) -> None:
+    """Print a page to the stream of errors, its lines as they stand; those that are too long break at spaces."""
+    errors.print(Text(_filled(errors, printable(text))), soft_wrap=True)
+
+
+def say_command(introduction: str, command: str) -> None:
+    """Print a command that the reader may copy: in the line of its introduction, or whole in the next one."""
+    fits = cell_len(f"{introduction}: {command}") <= console.width
+    say_whole(f"{introduction}: {command}" if fits else f"{introduction}:\n{command}")
+
+
+def say_whole(text: str) -> None:
+    """Print a message whose lines a terminal breaks, and which can be copied whole from it."""
+    console.print(hanging(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print(to: Console, text: str, title: str = "", style: str = "") -> None:
+    message = hanging(f"{one_line(title)}: {text}" if title else text)
+    shown = Text(_filled(to, message), style=style)
+    if title:
+        shown.stylize("bold", 0, len(one_line(title)))
+    to.print(shown, soft_wrap=True)
+
+
+def _filled(to: Console, text: str) -> str:
+    """Break a message for a terminal; a pipe gets whole lines."""
+    if not to.is_terminal:
+        return text
+    width = shutil.get_terminal_size().columns if to.is_dumb_terminal else to.width  # rich takes 80 for a dumb one
+    return fill(text, width)
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = (), whole: Sequence[str] = ()
+) -> Table:
+    """Make a table whose `right` columns are set to the right; cells are text in one line, never markup.
+
+    A narrow terminal breaks no cell of a column that is `whole`.
+    """
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(Text(one_line(column)), justify="right" if column in right else "left", overflow="fold")
+        made.add_column(
+            Text(one_line(column)),
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=column in whole,
+        )
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in row))
     return made
@@ -72,33 +119,36 @@ def render_table(made: tables.Table) -> Group:
 
 
 def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
-    """Make a row a trial. A narrow terminal gets no columns of factors: the arm's name says their levels in order."""
+    """Make a row a trial. A narrow terminal gets no columns of factors: the arm's name says their levels in order.
+
+    The narrowest gets none of sizes either, so that it breaks no id.
+    """
     from resflow.report.formatting import count, duration
 
     factors = list(trials[0].levels) if console.width >= 110 else []
-    columns = ["trial", "arm", "seed", *factors, "parameters", "multiply-adds", "epochs", "time"]
+    sizes = ["parameters", "multiply-adds"] if console.width >= 76 else []
+    columns = ["trial", "arm", "seed", *factors, *sizes, "epochs", "time"]
     rows = [
         [
             t.id,
             t.arm,
             t.seed,
             *(t.levels[factor] for factor in factors),
-            f"{t.parameters:,}",
-            count(t.multiply_adds),
+            *([f"{t.parameters:,}", count(t.multiply_adds)] if sizes else []),
             t.recipe.epochs,
             duration(seconds[t.id]),
         ]
         for t in trials
     ]
-    return table(columns, rows, right=("seed", "parameters", "multiply-adds", "epochs", "time"))
+    return table(columns, rows, right=("seed", "parameters", "multiply-adds", "epochs", "time"), whole=("trial",))
 
 
-def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def models_table(rows: Sequence[Mapping[str, Any]]) -> Group:
     """Networks of `architectures.catalogue`; those of one depth that are equal in size share a row."""
     shown: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         shown.setdefault(tuple(row[key] for key in ("family", "depth", "parameters", "multiply_adds")), []).append(row)
-    columns = ("family", "depth", "shortcut", "variant", "parameters", "multiply-adds", "at")
+    columns = ("family", "depth", "shortcut", "variant", "parameters", "multiply-adds")
     cells = [
         [
             family,
@@ -106,11 +156,12 @@ def models_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             *(", ".join(dict.fromkeys(row[key] for row in same)) for key in ("shortcut", "variant")),
             f"{parameters:,}",
             f"{multiply_adds / 1e9:.3f} G",
-            f"{same[0]['image_size']} px, {same[0]['classes']} classes",
         ]
         for (family, depth, parameters, multiply_adds), same in shown.items()
     ]
-    return table(columns, cells, right=("depth", "parameters", "multiply-adds"))
+    sizes = dict.fromkeys(f"{row['family']} at {row['image_size']} pixels, {row['classes']} classes" for row in rows)
+    note = Text(f"{'; '.join(sizes)}.", style="dim")
+    return Group(table(columns, cells, right=("depth", "parameters", "multiply-adds")), note)
 
 
 def status_text(counts: Mapping[str, int]) -> Text:
@@ -124,38 +175,29 @@ def status_text(counts: Mapping[str, int]) -> Text:
     return text or Text("nothing yet")
 
 
-@dataclass(frozen=True)
-class RunStatus:
-    """How many trials a run has or its search has candidates, counts by state, a row for each, what is damaged."""
+def trials_table(trials: Sequence[TrialState], of_metric: str) -> Table:
+    """Make a row a trial of a run, with its state and what came of it."""
+    from resflow.records.metrics import metric
 
-    trials: int
-    counts: Text
-    table: Table
-    messages: tuple[str, ...]
-
-
-def run_status(folder: Path) -> RunStatus:
-    """Count the trials of a run, or its candidates, by state, and make a row for each."""
-    from resflow.records.run import load_run
-
-    run = load_run(folder)
-    known = {record.id: record for record in run.records}
-    listed = (run.plan if len(run.plan) else run.frame()).to_dict("records")
-    listed += [{"id": name} for name in run.broken if not len(run.plan)]
-    part = "validation" if any(record.candidate for record in run.records) else "test"
-    rows = []
-    for row in listed:
-        record = known.get(row["id"])
-        state = record.status if record else ("unreadable" if row["id"] in run.broken else "not run")
-        top1 = record.metrics.get(f"{part}_top1") if record else None
-        shown = "" if top1 is None else f"{top1:.1%}"
-        why = record.reason if record else run.broken.get(row["id"], "")
-        rows.append([row["id"], row.get("arm", ""), row.get("seed", ""), state, shown, why])
-    counts = Counter(str(row[3]) for row in rows)
-    columns = ("trial", "arm", "seed", "state", f"{part} top-1", "reason")
-    planned = {row[0] for row in rows}
-    strangers = [message for name, message in run.broken.items() if name not in planned]
-    return RunStatus(len(rows), status_text(counts), table(columns, rows, right=("seed",)), (*run.faults, *strangers))
+    shown = metric(of_metric)
+    rows = [
+        [
+            trial.id,
+            trial.arm,
+            "" if trial.seed is None else trial.seed,
+            trial.state,
+            "" if trial.value is None else f"{shown.scale * trial.value:.1f}{shown.unit}",
+            trial.reason,
+        ]
+        for trial in trials
+    ]
+    reasons = [] if any(trial.reason for trial in trials) else [5]
+    columns = [
+        name
+        for place, name in enumerate(("trial", "arm", "seed", "state", shown.label, "reason"))
+        if place not in reasons
+    ]
+    return table(columns, [row[: len(columns)] for row in rows], right=("seed",), whole=("trial", "state"))
 
 
 def data_page(facts: Description) -> Group:

@@ -8,19 +8,27 @@ from typing import Annotated
 import typer
 
 from resflow import provenance
+from resflow.cli import complete
 from resflow.cli.options import DataDir, Force
 
 app = typer.Typer()
 Arms = Annotated[
     list[str] | None,
-    typer.Option("--arm", "-a", help="an arm; repeatable [default: all that kept networks]"),
+    typer.Option(
+        "--arm", "-a", help="an arm; repeatable [default: all that kept networks]", autocompletion=complete.arms
+    ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="whose networks [default: the run's first seed]")]
 
 
 @app.command(epilog="Example: resflow maps depth-demo-synthetic --count 2")
 def maps(
-    run: Annotated[str, typer.Argument(help="a run's name or folder, whose networks were kept (keep_weights)")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="a run's name or folder, whose networks were kept (keep_weights)", autocompletion=complete.runs
+        ),
+    ],
     images: Annotated[
         list[Path] | None, typer.Option("--images", "-i", help="photos; repeatable [default: of the run's own data]")
     ] = None,
@@ -46,7 +54,12 @@ def maps(
 
 @app.command(epilog="Example: resflow landscape depth-demo-synthetic --points 21")
 def landscape(
-    run: Annotated[str, typer.Argument(help="a run's name or folder, whose networks were kept (keep_weights)")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="a run's name or folder, whose networks were kept (keep_weights)", autocompletion=complete.runs
+        ),
+    ],
     points: Annotated[int, typer.Option("--points", min=3, max=201, help="along the line, an odd number")] = 21,
     grid: Annotated[int, typer.Option("--grid", min=0, max=101, help="a side of the plane; 0: no plane")] = 9,
     images: Annotated[int, typer.Option("--images", min=16, help="training images that the loss is of")] = 256,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from resflow import atomic, environment, interruption, scratch
 from resflow.architectures import FAMILIES
-from resflow.cli import bench, inspect, networks, plan, report, streams, study
+from resflow.cli import bench, inspect, networks, plan, report, status, streams, study
+from resflow.cli.help_page import Group, Root
 from resflow.cli.options import SOURCE_HELP, DataDir, Force, choice
 from resflow.cli.terminal import guard, one_line
 from resflow.errors import ResflowError, StudyError
@@ -18,6 +20,7 @@ from resflow.workspace import CACHE_TAG
 
 app = typer.Typer(
     name="resflow",
+    cls=Root,
     help="Ablations of residual networks on flower photos, with intervals that can be trusted.",
     epilog="A first run: resflow study depth --profile demo",
     no_args_is_help=True,
@@ -25,9 +28,12 @@ app = typer.Typer(
     rich_markup_mode=None,  # typer's rich help costs 0.2 s at every start, half of what --help may take
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
+WIDE = 120  # columns of a terminal that has room for a study's question beside the rest
+USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+data_app = typer.Typer(cls=Group, help="Fetch photos, and look at what a source holds.", no_args_is_help=True)
 app.add_typer(study.app)
 app.add_typer(plan.app)
+app.add_typer(status.app)
 app.add_typer(report.app)
 app.add_typer(data_app, name="data")
 app.add_typer(bench.app, name="bench")
@@ -43,12 +49,22 @@ def main() -> None:
         guard()
         try:
             with scratch.private_temporary_files():
-                app()
+                sys.exit(app(standalone_mode=False))
         except ResflowError as error:
             from resflow.cli.console import say_error
 
             say_error(f"Error: {error}")
             sys.exit(2)
+        except typer.Abort:
+            print("Aborted.", file=sys.stderr)
+            sys.exit(1)
+        except USAGE_ERROR as error:
+            from resflow.cli.console import print_page
+
+            page = io.StringIO()
+            error.show(page)
+            print_page(page.getvalue().rstrip())
+            sys.exit(error.exit_code)
 
 
 @app.callback(invoke_without_command=True)
@@ -65,14 +81,19 @@ def _root(
 @app.command("list", epilog="Example: resflow list")
 def list_() -> None:
     """List the built-in studies."""
-    from resflow.cli.console import console, table
+    from resflow.cli.console import console, say, table
     from resflow.study.load import builtin_studies, load_study, open_document
 
-    rows = []
+    rows: list[tuple[str, int, str, str, str]] = []
     for name in builtin_studies():
         loaded, profiles = load_study(name), open_document(name).values.get("profiles", {})
-        rows.append([name, len(loaded.arms), loaded.baseline.name, ", ".join(profiles), loaded.file.question])
-    console.print(table(("study", "arms", "baseline", "profiles", "question"), rows, right=("arms",)))
+        rows.append((name, len(loaded.arms), loaded.baseline.name, ", ".join(profiles), loaded.file.question))
+    if console.width >= WIDE:
+        console.print(table(("study", "arms", "baseline", "profiles", "question"), rows, right=("arms",)))
+        return
+    for name, arms, baseline, profiles, question in rows:
+        say(question, title=name)
+        say(f"  {arms} arms, baseline {baseline}, profiles {profiles}")
 
 
 @app.command(epilog="Example: resflow models --family imagenet")

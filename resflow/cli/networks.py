@@ -10,6 +10,7 @@ import typer
 
 from resflow import atomic, provenance
 from resflow.architectures import FAMILIES
+from resflow.cli import complete
 from resflow.cli.options import SOURCE_HELP, DataDir, Force, Set, choice
 
 app = typer.Typer()
@@ -54,7 +55,12 @@ def pretrain(
 @app.command(epilog="Example: resflow export depth-cpu-synthetic/1a2b3c4d5e6f --format keras --out model")
 def export(
     model: Annotated[
-        str, typer.Argument(metavar="RUN/TRIAL", help="a trial that kept its network, or its .safetensors file")
+        str,
+        typer.Argument(
+            metavar="RUN/TRIAL",
+            help="a trial that kept its network, or its .safetensors file",
+            autocompletion=complete.networks,
+        ),
     ],
     format_: Annotated[str, choice("--format", "-f", of=tuple(ENDINGS))] = "both",
     out: Annotated[
@@ -75,7 +81,12 @@ def export(
 @app.command(epilog="Example: resflow predict exported/1a2b3c4d5e6f photo.jpg -k 3")
 def predict(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="an exported folder, a .safetensors file, or RUN/TRIAL")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="an exported folder, a .safetensors file, or RUN/TRIAL",
+            autocompletion=complete.networks,
+        ),
     ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="photos: JPEG, PNG, BMP, GIF or WebP")],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="classes to show of each photo")] = 5,

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from resflow.errors import ResflowError, one_of
+from resflow import workspace
+from resflow.cli import complete
+from resflow.errors import RecordError, ResflowError, one_of
 
 
 def choice(*flags: str, of: Sequence[str], what: str = "", note: str = "") -> Any:
@@ -22,9 +24,20 @@ def choice(*flags: str, of: Sequence[str], what: str = "", note: str = "") -> An
     return typer.Option(*flags, help=f"{', '.join(of[:-1])} or {of[-1]}{note}", callback=check)
 
 
-Study = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file")]
+Study = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE", help="a built-in study (see resflow list) or a YAML file", autocompletion=complete.studies
+    ),
+]
 Profile = Annotated[
-    str | None, typer.Option("--profile", "-p", help="a named set of overrides, such as demo (see resflow list)")
+    str | None,
+    typer.Option(
+        "--profile",
+        "-p",
+        help="a named set of overrides, such as demo (see resflow list)",
+        autocompletion=complete.profiles,
+    ),
 ]
 SOURCE_HELP = "a source of photos, such as synthetic or folder:PATH (see resflow data list)"
 Source = Annotated[str | None, typer.Option("--data", "-d", help=SOURCE_HELP)]
@@ -54,3 +67,11 @@ Address = Annotated[
     str | None,
     typer.Option("--address", help="a Ray cluster that runs: auto, or HOST:PORT of its head [default: this machine]"),
 ]
+
+
+def list_runs() -> list[Path]:
+    """List every run below results/. Raises RecordError where there is none."""
+    found = sorted(path.parent for path in workspace.RESULTS.glob(f"*/{workspace.STUDY}"))
+    if not found:
+        raise RecordError("no run below results/ yet: start one, such as `resflow study depth --profile demo`.")
+    return found

@@ -1,22 +1,24 @@
-"""The live view of a run in a terminal; elsewhere a line a finished trial."""
+"""A run's progress in a terminal: drawn anew where that can be, elsewhere a line a finished trial."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from resflow.cli.console import console, render_table, say, status_text, table
-from resflow.cli.terminal import hanging, one_line
+from resflow import interruption
+from resflow.cli.console import can_redraw, console, render_table, say
+from resflow.cli.live_view import draw, time_left
+from resflow.cli.terminal import one_line
+from resflow.records.metrics import metric
 from resflow.report.formatting import duration
+from resflow.runner.stopping import STOPPING
+from resflow.workflow.status import RunState, TrialState, live_state, trial_state
 
 if TYPE_CHECKING:
     from resflow.report import tables
@@ -27,10 +29,7 @@ class TerminalReporter:
     """Tells a terminal of a run: the Reporter of the command line."""
 
     def note(self, text: str, title: str = "") -> None:
-        if title:
-            console.print(Text.assemble((one_line(title), "bold"), ": ", hanging(text)), highlight=False)
-        else:
-            say(text)
+        say(text, title)
 
     def show(self, found: Iterable[tables.Table]) -> None:
         for one in found:
@@ -39,74 +38,73 @@ class TerminalReporter:
 
     @contextmanager
     def watch(self, total: int) -> Iterator[Callable[[Progress], None]]:
-        if not console.is_terminal:
-            reported: set[str] = set()
-            yield lambda progress: _print_news(progress, reported)
+        if not can_redraw():
+            yield News().hear
             return
-        view = _View(total)
-        with Live(view, console=console, refresh_per_second=2, transient=True):
-            yield view.update
+        with redrawn(_Starting()) as show:
+            yield lambda progress: show(lambda: live_state(progress))
 
 
-def _print_news(progress: Progress, reported: set[str]) -> None:
-    for trial_id, record in progress.done.items():
-        if trial_id not in reported:
-            reported.add(trial_id)
-            took, left = duration(record.spent_seconds), _time_left(progress)
-            console.print(
-                f"{len(reported)}/{progress.total} {_outcome(record)} · {took} · {left}",
-                highlight=False,
-                markup=False,
-            )
+class News:
+    """Prints a line for each trial that has ended since the last look."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self.told = set(known)
+
+    def hear(self, progress: Progress) -> None:
+        """Tell of the trials that this process has run."""
+        if len(progress.done) > len(self.told):
+            new = [
+                trial_state(record, progress.metric) for key, record in progress.done.items() if key not in self.told
+            ]
+            self.tell(live_state(progress), new)
+
+    def tell(self, state: RunState, ended: Sequence[TrialState]) -> None:
+        """Tell of trials that have ended, which `state` counts."""
+        new = [trial for trial in ended if trial.id not in self.told]
+        for place, trial in enumerate(new, start=state.ended - len(new) + 1):
+            self.told.add(trial.id)
+            took = "" if trial.seconds is None else f" · {duration(trial.seconds)}"
+            left = f" · {time_left(state)}" if state.is_live else ""
+            say(f"{place}/{state.total} {_outcome(trial, state.metric)}{took}{left}")
 
 
-def _outcome(record: Any) -> str:
-    part, name = ("validation", f"candidate {record.candidate.number}") if record.candidate else ("test", "")
-    found = record.metrics.get(f"{part}_top1")
-    said = f"{part} top-1 {found:.1%}" if found is not None else f"{record.status}: {record.reason}"
-    return one_line(f"{record.arm} {name or f'seed {record.seed}'}: {said}")
+def _outcome(trial: TrialState, of_metric: str) -> str:
+    shown = metric(of_metric)
+    value = None if trial.value is None else f"{shown.label} {shown.scale * trial.value:.1f}{shown.unit}"
+    name = f"seed {trial.seed}" if trial.candidate is None else f"candidate {trial.candidate}"
+    return one_line(f"{trial.arm} {name}: {value or f'{trial.state}: {trial.reason}'}")
+
+
+@contextmanager
+def redrawn(first: Text | _Starting) -> Iterator[Callable[[Callable[[], RunState]], None]]:
+    """Give a function that takes what makes the state to be drawn, twice a second, until the block ends."""
+    view = _View(first)
+    with interruption.on_screen(), Live(view, console=console, refresh_per_second=2, transient=True):
+        yield view.update
+
+
+class _Starting:
+    """The screen before the first news: a local Ray takes seconds to start."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def __rich__(self) -> Text:
+        return Text(f"Starting Ray … {duration(time.monotonic() - self.started)}")
 
 
 class _View:
-    """The live table of a run. Rendered by rich's own thread; `update` only swaps a reference."""
+    """The live view of a run. Rendered by rich's own thread; `update` only swaps a reference."""
 
-    def __init__(self, total: int) -> None:
-        self.progress: Progress | None = None
-        self.total, self.started = total, time.monotonic()
+    def __init__(self, first: Text | _Starting) -> None:
+        self.first = first
+        self.make: Callable[[], RunState] | None = None
 
-    def update(self, progress: Progress) -> None:
-        self.progress = progress
+    def update(self, make: Callable[[], RunState]) -> None:
+        self.make = make
 
-    def __rich__(self) -> Group | Text:
-        progress = self.progress
-        if progress is None:
-            return Text(f"Starting Ray … {duration(time.monotonic() - self.started)}")
-        done, running = dict(progress.done), dict(progress.running)
-        counts: Counter[str] = Counter(record.status for record in done.values())
-        waiting = self.total - len(done) - len(running)
-        head = Text.assemble(status_text({**counts, "running": len(running), "waiting": waiting}))
-        head.append(f" · {duration(time.monotonic() - self.started)} so far · {_time_left(progress)}")
-        trials = progress.trials
-        rows = [
-            [
-                trials[key].arm,
-                trials[key].seed,
-                f"{int(row.get('epoch', 0))}/{trials[key].epochs}",
-                _percent(row.get("train_top1")),
-                _percent(row.get("validation_top1")),
-            ]
-            for key, row in running.items()
-        ]
-        columns = ("running", "seed", "epoch", "training top-1", "validation top-1")
-        bar = Table.grid()  # a bar alone would not end its line
-        bar.add_row(ProgressBar(self.total, len(done), width=min(60, console.width)))
-        return Group(bar, head, table(columns, rows, right=columns[1:]))
-
-
-def _time_left(progress: Progress) -> str:
-    left = progress.seconds_left()
-    return "time left unknown" if left is None else f"{duration(left)} left"
-
-
-def _percent(value: float | None) -> str:
-    return "starting" if value is None else f"{value:.1%}"
+    def __rich_console__(self, of: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.first if self.make is None else draw(self.make(), of, options)
+        if interruption.received():
+            yield Text(STOPPING, style="yellow")

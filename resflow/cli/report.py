@@ -1,4 +1,4 @@
-"""Results: `resflow status`, `report`, `compare`, `show` and `open`."""
+"""Results: `resflow report`, `compare`, `show` and `open`."""
 
 from __future__ import annotations
 
@@ -8,74 +8,19 @@ from typing import Annotated
 import typer
 
 from resflow import workspace
-from resflow.cli.options import Force
+from resflow.cli import complete
+from resflow.cli.options import Force, list_runs
 from resflow.cli.terminal import one_line
 from resflow.errors import RecordError
 
 app = typer.Typer()
 
 
-@app.command(epilog="Example: resflow status depth-demo-synthetic")
-def status(
-    run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: all]")] = None,
-) -> None:
-    """Show what has run and what has not."""
-    from rich.text import Text
-
-    from resflow.cli import console
-    from resflow.workspace import RESULTS, run_folder
-
-    if run is None:
-        found = [place for folder in _runs() for place in (folder, *_candidates(folder))]
-        rows = [[place.relative_to(RESULTS), *_counts(place)] for place in found]
-        console.console.print(console.table(("run", "trials", "state"), rows, right=("trials",)))
-        return
-    folder = run_folder(run)
-    state = console.run_status(folder)
-    console.console.print(state.table)
-    console.console.print(state.counts)
-    for message in state.messages:
-        console.say(message)
-    for place in _candidates(folder):
-        words = f"; `resflow status {run}/{place.name}` lists them"
-        console.console.print(Text.assemble("Candidates: ", console.run_status(place).counts, words))
-
-
-def _counts(run: Path) -> tuple[object, object]:
-    """Return how many trials a run has and their states; of one that cannot be read why not."""
-    from rich.text import Text
-
-    from resflow.cli import console
-
-    try:
-        state = console.run_status(run)
-    except RecordError as error:
-        return "", Text(one_line(error), style="red")
-    notes = f"; {len(state.messages)} messages: `resflow status {run.name}`" if state.messages else ""
-    return state.trials, Text.assemble(state.counts, notes)
-
-
-def _candidates(run: Path) -> list[Path]:
-    """Return the folder of a run's candidates; none before the first of them has ended."""
-    try:
-        return [run / workspace.TUNING] if (run / workspace.TUNING / workspace.TRIALS).is_dir() else []
-    except OSError:
-        return []  # nobody may look into the run: its own row says so
-
-
-def _runs() -> list[Path]:
-    """List every run below results/. Raises RecordError where there is none."""
-    from resflow.workspace import RESULTS
-
-    found = sorted(path.parent for path in RESULTS.glob(f"*/{workspace.STUDY}"))
-    if not found:
-        raise RecordError("no run below results/ yet: start one, such as `resflow study depth --profile demo`.")
-    return found
-
-
 @app.command(epilog="Example: resflow report depth-demo-synthetic --format latex --format pdf")
 def report(
-    runs: Annotated[list[str] | None, typer.Argument(help="runs by name or folder [default: all]")] = None,
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="runs by name or folder [default: all]", autocompletion=complete.runs)
+    ] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,7 +42,7 @@ def report(
     from resflow.report.write import write_index
     from resflow.workspace import run_folder
 
-    folders = [run_folder(run) for run in runs] if runs else _runs()
+    folders = [run_folder(run) for run in runs] if runs else list_runs()
     reported = []
     for folder in folders:
         try:
@@ -133,8 +78,8 @@ def _report(folder: Path, formats: list[str] | None, out: Path | None, width: fl
 
 @app.command(epilog="Example: resflow compare depth-cpu-oxford_flowers102 depth-paper-oxford_flowers102")
 def compare(
-    first: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")],
-    second: Annotated[str, typer.Argument(metavar="RUN", help="another one's")],
+    first: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder", autocompletion=complete.runs)],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="another one's", autocompletion=complete.runs)],
 ) -> None:
     """Show what differs between two runs: studies, arms, effects."""
     from resflow.analysis.analyse import analyse
@@ -147,23 +92,50 @@ def compare(
         console.console.print(console.render_table(table))
 
 
-@app.command(epilog="Example: resflow show depth-demo-synthetic/1a2b3c4d5e6f")
+@app.command(epilog="Example: resflow show depth-demo-synthetic/residual-18 --seed 1")
 def show(
-    trial: Annotated[str, typer.Argument(metavar="[RUN/]TRIAL", help="a trial's id, or how it begins")],
+    trial: Annotated[
+        str,
+        typer.Argument(
+            metavar="[RUN/]TRIAL|ARM",
+            help="a trial's id, or how it begins; or an arm, or ARM/SEED",
+            autocompletion=complete.trials,
+        ),
+    ],
+    seed: Annotated[int | None, typer.Option("--seed", help="of an arm, the trial with this seed")] = None,
 ) -> None:
-    """Show one trial: settings, outcome, its last epochs, where its log and network lie."""
+    """Show one trial: settings, outcome, its last epochs, where its log and network lie; or an arm with its trials."""
     from resflow.cli import console, show_trial
-    from resflow.workspace import run_folder
 
-    run, _, begin = trial.rpartition("/")
-    folders = [run_folder(run)] if run else _runs()
-    for part in show_trial.trial(folders, begin, named=bool(run)):
-        console.console.print(part)
+    run, name = _split(trial)
+    folders = [run] if run else list_runs()
+    for part in show_trial.show(folders, name, seed, named=run is not None):
+        if isinstance(part, str):
+            console.say(part)
+        else:
+            console.console.print(part)
+
+
+def _split(address: str) -> tuple[Path | None, str]:
+    """Return the run that an address begins with, and what it names there; no run where it begins with none.
+
+    Names of arms may have slashes in them, and paths of runs have: the longest part that is a folder is the run.
+    """
+    parts = address.split("/")
+    for count in range(len(parts) - 1, 0, -1):
+        folder = workspace.run_folder("/".join(parts[:count]) or "/")
+        if folder.is_dir():
+            return folder, "/".join(parts[count:])
+    if len(parts) > 1 and not parts[-1].isdecimal():  # ARM/SEED of whichever run
+        return Path(*parts[:-1]), parts[-1]
+    return None, address
 
 
 @app.command("open", epilog="Example: resflow open depth-demo-synthetic")
 def open_(
-    run: Annotated[str | None, typer.Argument(help="a run's name or folder [default: the latest]")] = None,
+    run: Annotated[
+        str | None, typer.Argument(help="a run's name or folder [default: the latest]", autocompletion=complete.runs)
+    ] = None,
 ) -> None:
     """Open a run's report in the browser; without one, say where it is."""
     import webbrowser
@@ -171,7 +143,7 @@ def open_(
     from resflow.report.write import write_report
     from resflow.workspace import run_folder
 
-    folder = run_folder(run) if run else max(_runs(), key=lambda path: path.stat().st_mtime)
+    folder = run_folder(run) if run else max(list_runs(), key=lambda path: path.stat().st_mtime)
     page = folder / workspace.REPORT
     if not page.is_file():
         page = write_report(folder)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resflow import interruption
+from resflow import interruption, workspace
+from resflow.cli import complete
 from resflow.cli import plan as plan_command
 from resflow.cli.options import (
     Address,
@@ -45,7 +46,12 @@ def study(
     prune: Annotated[bool, typer.Option("--prune", help="set records aside that are no trial of it any more")] = False,
     reuse: Annotated[
         list[str] | None,
-        typer.Option("--reuse", metavar="RUN", help="take over records of the same trials, by id, from another run"),
+        typer.Option(
+            "--reuse",
+            metavar="RUN",
+            help="take over records of the same trials, by id, from another run",
+            autocompletion=complete.runs,
+        ),
     ] = None,
     max_failures: MaxFailures = None,
     time_budget: TimeBudget = None,
@@ -90,7 +96,7 @@ def tune(
 ) -> None:
     """Search each arm's settings with one budget for all, on validation images alone; `study` goes on from there."""
     from resflow import provenance
-    from resflow.cli.console import say
+    from resflow.cli.console import say_command
     from resflow.cli.progress_view import TerminalReporter
     from resflow.study.load import load_study
     from resflow.study.yaml_source import parse_settings
@@ -104,12 +110,12 @@ def tune(
     check_tunable(loaded)
     plan = make_plan(loaded, data, data_dir, out, gpus=cluster_gpus(address))
     _conclude_search(tune_plan(plan, options, TerminalReporter()))
-    say(f"Go on with: {shlex.join(['resflow', 'study', *[word for word in sys.argv[2:] if word != '--fresh']])}")
+    say_command("Go on with", shlex.join(["resflow", "study", *[word for word in sys.argv[2:] if word != "--fresh"]]))
 
 
 @app.command(epilog="Example: resflow retry depth-cpu-oxford_flowers102 --diverged")
 def retry(
-    run: Annotated[str, typer.Argument(help="a run's name or folder")],
+    run: Annotated[str, typer.Argument(help="a run's name or folder", autocompletion=complete.runs)],
     diverged: Annotated[bool, typer.Option("--diverged", help="those whose loss was no number as well")] = False,
     data_dir: DataDir = None,
     max_failures: MaxFailures = None,
@@ -118,7 +124,6 @@ def retry(
     address: Address = None,
 ) -> None:
     """Run the failed trials of a run again, and what it has no record of yet."""
-    from resflow import workspace
     from resflow.cli.progress_view import TerminalReporter
     from resflow.workflow.run import RunOptions, retry_run
 
@@ -128,45 +133,66 @@ def retry(
 
 
 def _conclude_search(result: RunResult) -> None:
-    from resflow.cli.console import say
+    from resflow.cli.console import say, say_command
 
     if result.searching:
-        why = f"Stopped: {result.stopped}. " if result.stopped else ""
-        arms = ", ".join(result.searching)
-        say(f"{why}The search of {arms} is not complete. Go on with: {interruption.command_to_go_on()}")
+        say(f"{_why(result)}The search of {', '.join(result.searching)} is not complete.")
+        say_command("Go on with", interruption.command_to_go_on())
         raise typer.Exit(1)
 
 
+def _why(result: RunResult) -> str:
+    return f"Stopped: {result.stopped}. " if result.stopped else ""
+
+
 def _conclude(result: RunResult) -> None:
-    """Say what came of a run, and end with what a script must know.
+    """Say what came of a run, its answer last, and end with what a script must know.
 
     Exit code 1 where a trial failed or something is left to do, 2 where no trial completed. A trial that diverged has
     ended with a result.
     """
-    from resflow import workspace
-    from resflow.cli.console import console, say, status_text
-    from resflow.cli.terminal import one_line
+    from resflow.cli.console import console, say, say_command, say_whole, status_text
     from resflow.workflow.run import many
 
     _conclude_search(result)
     plan = result.plan
-    console.print(status_text(Counter(record.status for record in result.records)))
-    for record in result.failed:
-        log = workspace.log_path(plan.state, record.id)
-        say(f"{one_line(record.arm)} seed {record.seed} {record.status}: {one_line(record.reason)}\n  log: {log}")
-    if result.failed:
-        say(f"Run them again with: resflow retry {shlex.quote(str(plan.run))}")
+    if result.records:
+        console.print(status_text(Counter(record.status for record in result.records)))
+    _tell_failed(result)
     if result.without_network:
         say(
             f"{many(len(result.without_network), 'trial')} kept no network: the logs in {plan.state / workspace.LOGS} "
             "say why. The same command trains them again."
         )
     if result.missing:
-        why = f"Stopped: {result.stopped}. " if result.stopped else ""
-        say(f"{why}{many(result.missing, 'trial')} without a record yet. Go on with: {interruption.command_to_go_on()}")
-    say(f"Report: {result.report}")
+        say(f"{_why(result)}{many(result.missing, 'trial')} without a record yet.")
+        say_command("Go on with", interruption.command_to_go_on())
     statuses = {record.status for record in result.records}
+    if "completed" in statuses:
+        _tell_answer(result)
+    say_whole(f"Report: {result.report}")
     if result.records and "completed" not in statuses and not result.missing:
         raise typer.Exit(2)
     if "failed" in statuses or not result.complete:
         raise typer.Exit(1)
+
+
+def _tell_failed(result: RunResult) -> None:
+    """Say of each trial that failed or diverged why, and how they run again."""
+    from resflow.cli.console import say, say_command
+    from resflow.cli.terminal import one_line
+
+    for record in result.failed:
+        log = workspace.log_path(result.plan.state, record.id)
+        say(f"{one_line(record.arm)} seed {record.seed} {record.status}: {one_line(record.reason)}\n  log: {log}")
+    if result.failed:
+        say_command("Run them again with", shlex.join(["resflow", "retry", str(result.plan.run)]))
+
+
+def _tell_answer(result: RunResult) -> None:
+    from resflow.analysis.analyse import analyse
+    from resflow.cli.console import say
+    from resflow.report.answer import answer
+
+    for line in ("", *answer(analyse(result.plan.run))):
+        say(line)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -31,6 +31,29 @@ def one_line(value: object) -> str:
 def hanging(text: str) -> str:
     """Return a message with its further lines indented: a name with a line feed in it looks like none of resflow's."""
     return re.sub(r"\n(?=\S)", "\n  ", printable(text))
+
+
+def fill(text: str, width: int) -> str:
+    """Break the lines of a message at spaces alone, so that names, paths and ids stay whole; further ones are indented.
+
+    A word that is longer than a line has one to itself.
+    """
+    return "\n".join(part for line in text.split("\n") for part in _filled(line, width))
+
+
+def _filled(line: str, width: int) -> Iterator[str]:
+    from rich.cells import cell_len
+
+    begin = re.match(" *", line)[0]  # type: ignore[index]  # it matches any text
+    row, *words = line[len(begin) :].split(" ")
+    row, further = begin + row, begin if begin else "  "
+    for word in words:
+        if cell_len(row) + 1 + cell_len(word) > width:
+            yield row
+            row = further + word
+        else:
+            row = f"{row} {word}"
+    yield row
 
 
 class PrintableStream:

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-import tensorflow as tf
 
 from resflow.data.dataset import Dataset
+from resflow.quiet_tensorflow import tf
 from resflow.study.settings import Augmentation
 
 EVALUATION_BATCH = 256

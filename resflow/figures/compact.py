@@ -22,7 +22,9 @@ def compact(svg: str) -> str:
         svg = re.sub(rf"font-family: ?{re.escape(family)};? ?", "", svg)
         svg = svg.replace("<svg ", f'<svg font-family="{family}" ', 1)
     kept = set(re.findall(r"(?:url\(#|href=\"#)([^\")]+)", svg))
-    parts, last, dropped = [], 0, []
+    parts: list[str] = []
+    dropped: list[bool] = []
+    last = 0
     for match in _TAG.finditer(svg):
         parts.append(_between(svg[last : match.start()]))
         last, tag = match.end(), match[0]

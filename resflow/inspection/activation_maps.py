@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-import keras  # isort: skip
-
 from resflow.inspection.network import Network
+from resflow.quiet_tensorflow import keras, tf
 
 Maps = NDArray[np.float32]
 

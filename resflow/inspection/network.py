@@ -11,17 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from resflow import atomic, provenance
-
-with provenance.quiet_import():
-    import keras
-    import tensorflow as tf
-
-    tf.config.list_physical_devices("GPU")  # where there is none, CUDA has a line of its own
-
+from resflow import atomic
 from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.errors import WeightsError
 from resflow.models.build import build_network
+from resflow.quiet_tensorflow import keras, tf
 from resflow.training import scoring
 from resflow.weights import files
 from resflow.weights.description import TrainedNetwork

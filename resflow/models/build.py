@@ -11,11 +11,11 @@ import re
 import zlib
 from typing import Any
 
-import keras
 import numpy as np
 
 from resflow.architectures import Architecture, Block, Conv, blocks, stem_conv
 from resflow.models.layers import BatchNorm, Convolution, Dropout, MaxPool, ZeroPadShortcut
+from resflow.quiet_tensorflow import keras
 from resflow.study.settings import Head
 
 LINEAR = Head()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-import keras_tuner
-
+from resflow import provenance
 from resflow.errors import StudyError, one_of
 from resflow.models.build import build_network, initialise
+from resflow.quiet_tensorflow import keras
 from resflow.study.settings import Head, Network
+
+with provenance.quiet_import():  # it imports parts of TensorFlow that Keras does without
+    import keras_tuner
 
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay", "label_smoothing", "dropout", "hidden")
 

@@ -6,8 +6,7 @@ import functools
 from math import ceil
 from typing import Any
 
-import keras
-import tensorflow as tf
+from resflow.quiet_tensorflow import keras, tf
 
 # A file of the user's, keras.json, says otherwise where there is one.
 keras.config.set_floatx("float32")

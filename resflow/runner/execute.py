@@ -21,9 +21,9 @@ from ray.tune.schedulers import ASHAScheduler
 from resflow import atomic, provenance, workspace
 from resflow.errors import RecordError, ResflowError
 from resflow.records.record import Record
-from resflow.records.run import finished_records
+from resflow.records.run import load_run
 from resflow.runner import file_transfer, ray_session, tune_adapters, worker
-from resflow.runner.progress import Progress
+from resflow.runner.progress import Progress, ProgressFile
 from resflow.runner.queue import TrialQueue, TrialSource
 from resflow.runner.record_writer import RecordWriter, start_beside_driver
 from resflow.runner.stopping import Stop
@@ -75,15 +75,23 @@ def execute(
     says when no more is to run; `work` is done with a trial in a worker. A failing trial becomes a record; one whose
     worker dies or hangs goes on in another, RETRIES times; the others go on.
     """
-    known = finished_records(place.run) if place.run.is_dir() else {}
+    run = load_run(place.run) if place.run.is_dir() else None
+    known = {record.id: record for record in run.records} if run else {}
     waiting = trials_to_run(trials, known, place.state)
     Storage(place.checkpoints).sweep(known.keys() - {trial.id for trial in waiting})
     if not waiting:
         return []
     atomic.sweep(place.state / workspace.NETWORKS)
     make = ListedTrials({trial.id: trial for trial in waiting})
-    schedule = Schedule(TrialQueue(waiting), waiting, make)
-    return _run(schedule, place, folders, show, stop or Stop(), work)
+    source = TrialQueue(waiting)
+    progress = Progress(
+        source.trials,
+        source.total,
+        planned=trials,
+        before={t.id: known[t.id] for t in trials if t.id in known and t.id not in source.trials},
+        metric=str(run.study.get("metric", "test_top1")) if run else "test_top1",
+    )
+    return _run(Schedule(source, waiting, make), progress, place, folders, show, stop or Stop(), work)
 
 
 def execute_search(
@@ -114,7 +122,9 @@ def execute_search(
     source = Search(searches, place.run)
     try:
         records = _run(
-            Schedule(source, like, Candidates(searches), scheduler), place, folders, show, stop or Stop(), work
+            Schedule(source, like, Candidates(searches), scheduler),
+            Progress(source.trials, source.total, metric=SCORE, is_search=True),
+            *(place, folders, show, stop or Stop(), work),
         )
         if not len(source):  # no candidate goes on from another's checkpoint any more
             Storage(place.checkpoints).sweep({trial.checkpoint for trial in source.trials.values()})
@@ -159,6 +169,7 @@ class Schedule:
 
 def _run(
     schedule: Schedule,
+    progress: Progress,
     place: RunPlace,
     folders: Mapping[str, Path],
     show: Callable[[Progress], Any],
@@ -170,10 +181,11 @@ def _run(
         return []
     source, like = schedule.source, schedule.like
     run, state, address = place.run, place.state, place.address
-    progress = Progress(source.trials, source.total)
-    watcher = tune_adapters.Watcher(run, progress, show, stop, Storage(place.checkpoints).remove)
+    file = ProgressFile(state, progress)
+    watcher = tune_adapters.Watcher(run, file, show, stop, Storage(place.checkpoints).remove)
     resources = TrialResources.from_trial(like[0])
-    with _ends_in_order(stop), ray_session.connect(resources, address):
+    with _ends_in_order(stop), file.kept(), ray_session.connect(resources, address):
+        progress.most_at_a_time = max(1, min(source.total, resources.places(ray_session.node_resources())))
         job = worker.Job(
             make=schedule.make,
             folders={trial.fingerprint: str(folders[trial.id].absolute()) for trial in like},

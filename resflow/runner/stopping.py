@@ -8,15 +8,18 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from resflow import interruption, provenance, workspace
+from resflow import interruption, provenance, reading, workspace
 from resflow.errors import RecordError, StudyError
+from resflow.runner.progress import is_alive, read_progress
 
+STOPPING = "Stopping: what is being written is finished. Ctrl-C again stops now."
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -65,8 +68,7 @@ class Stop:
 
     def _hear(self, number: signal.Signals) -> None:
         self.reason = f"interrupted by {number.name}"
-        with suppress(OSError):  # the terminal may be closed
-            os.write(2, b"\nStopping: what is being written is finished. Ctrl-C again stops now.\n")
+        interruption.tell(STOPPING)
 
 
 @contextmanager
@@ -93,9 +95,23 @@ def exclusive_run(run: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_driven(run: Path) -> bool:
+    """Tell whether a process runs a run: on this machine by its number, on another by its signs of life."""
+    owner = _read_note(run / workspace.DRIVER)
+    if owner is None or owner["host"] != provenance.environment()["host"]:
+        return owner is not None and read_progress(workspace.state_folder(run)) is not None
+    return is_alive(int(owner["pid"]))
+
+
 def _driver(note: Path) -> str:
+    owner = _read_note(note)
+    return f"process {owner['pid']} on {owner['host']} since {owner['since']}" if owner else "another process"
+
+
+def _read_note(note: Path) -> dict[str, Any] | None:
+    """Return who runs a run; None where nobody does, or between its lock and its note."""
     try:
-        owner = json.loads(note.read_text(encoding="utf-8"))
-        return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # between its lock and its note
-        return "another process"
+        owner = json.loads(reading.read(note))
+        return {"host": str(owner["host"]), "pid": int(owner["pid"]), "since": str(owner["since"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -20,7 +20,7 @@ from resflow import provenance
 from resflow.errors import RecordError
 from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, make_record, read_record, write_record
 from resflow.runner import ray_session
-from resflow.runner.progress import Progress
+from resflow.runner.progress import Progress, ProgressFile
 from resflow.runner.queue import TrialSource
 from resflow.runner.stopping import Stop
 from resflow.runner.watchdog import Watchdog
@@ -119,12 +119,13 @@ class Watcher(Callback):
     def __init__(
         self,
         run: Path,
-        progress: Progress,
+        file: ProgressFile,
         show: Callable[[Progress], Any],
         stop: Stop,
         remove_checkpoint: Callable[[str], Any],
     ) -> None:
-        self.run, self.progress, self.show, self.stop = run, progress, show, stop
+        self.run, self.file, self.show, self.stop = run, file, show, stop
+        self.progress = progress = file.progress
         self.remove_checkpoint = remove_checkpoint
         self.trials = progress.trials
         self.rows: dict[str, dict[int, dict[str, float]]] = {}  # of running candidates: epoch -> a row of the history
@@ -135,8 +136,8 @@ class Watcher(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.watchdog.watch(trial.config["trial"])
-        self.progress.running[trial.config["trial"]] = {}
-        self.show(self.progress)
+        self.progress.begin(trial.config["trial"])
+        self._show()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -147,10 +148,14 @@ class Watcher(Callback):
             self.stop.reason = "a record cannot be written"
         if "epoch" in result and "status" not in result:
             self._keep_row(trial.config["trial"], result)
+        self._show()
+
+    def _show(self) -> None:
         self.show(self.progress)
+        self.file.write(changed=True)
 
     def _keep_row(self, trial_id: str, result: dict[str, Any]) -> None:
-        self.progress.running[trial_id] = result
+        self.progress.end_epoch(trial_id, result)
         if self.trials[trial_id].candidate and result.keys() >= set(HISTORY_COLUMNS):
             row = {name: result[name] for name in HISTORY_COLUMNS}
             self.rows.setdefault(trial_id, {})[int(row["epoch"])] = row
@@ -158,6 +163,7 @@ class Watcher(Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         ray_session.check_alive()
+        self.file.write()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         overdue = self.watchdog.find_overdue()
@@ -196,10 +202,9 @@ class Watcher(Callback):
             self.remove_checkpoint(trial.checkpoint)
         self.rows.pop(trial_id, None)
         self.shared.pop(trial_id, None)
-        self.progress.running.pop(trial_id, None)
-        self.progress.done[trial_id] = record
+        self.progress.end(trial_id, record)
         self.stop.count(record.status)
-        self.show(self.progress)
+        self._show()
 
 
 def forget_statistics(trial: Any) -> None:

@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from resflow import workspace
 from resflow.errors import StudyError, nearest, one_of
 from resflow.study import contrast_families, published, tuning_rules, validation
 from resflow.study.arms import Arm, Picker, levels_of
+from resflow.study.builtin import builtin_studies as builtin_studies
 from resflow.study.schema import PROFILE_KEYS, StudyFile
 from resflow.study.settings import SECTIONS, Augmentation, Execution, Resources, section_of, setting_names
 from resflow.study.yaml_source import Document, read_document
@@ -36,6 +36,7 @@ class Origin:
     document: Document  # with its profile laid over it
     source: str | None = None  # of the data; its own default split comes with it
     settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted or bare key, as `--set` has them
+    profiles: tuple[str, ...] = ()  # that it has
 
     def resolve(self, profile: str | None) -> Study:
         """Turn it into a Study. Raises StudyError."""
@@ -90,17 +91,6 @@ class Study:
         return {key: plain[key] for key in [*order, *(key for key in plain if key not in order)] if key in plain}
 
 
-def builtin_folder() -> Path:
-    """The folder of built-in studies: package data, or `studies/` beside the package in a checkout."""
-    packaged = Path(str(resources.files("resflow"))) / "_studies"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "studies"
-
-
-def builtin_studies() -> dict[str, Path]:
-    """Return name -> file of the built-in studies."""
-    return {path.stem: path for path in sorted(builtin_folder().glob("*.yaml"))}
-
-
 def open_document(name: str) -> Document:
     """Read a built-in study by name, or a file by path (anything with a slash or a YAML ending)."""
     if name in builtin_studies():
@@ -146,7 +136,8 @@ def load_study(
             raise StudyError(f"{doc.origin(('profiles',))}: {one_of(profile, checked.profiles, 'profile')}")
         doc = doc.profile(profile)
     count = {} if seeds is None else {"seeds": seeds}
-    return Origin(name, doc.without("profiles"), None, {**count, **(settings or {})}).resolve(profile)
+    origin = Origin(name, doc.without("profiles"), None, {**count, **(settings or {})}, tuple(checked.profiles))
+    return origin.resolve(profile)
 
 
 def _document_of(study: Mapping[str, Any]) -> Document:

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from math import ceil
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 
 from resflow.data.dataset import Dataset
 from resflow.models.layers import BatchNorm
+from resflow.quiet_tensorflow import keras
 from resflow.records.record import DIAGNOSTIC_COLUMNS, PROBE
 from resflow.training.learner import Learner
 

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import tensorflow as tf
 from filelock import FileLock, Timeout
 
 from resflow import architectures, atomic, reading, workspace
@@ -38,6 +37,7 @@ from resflow.data import pipeline
 from resflow.data.dataset import Dataset
 from resflow.errors import TrainingError
 from resflow.models.build import build_backbone, fold
+from resflow.quiet_tensorflow import tf
 from resflow.study.costs import AHEAD
 from resflow.study.pretrained import Normalisation
 from resflow.study.trial import NUMERICS_VERSION, Trial

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from resflow.errors import ResflowError, TrainingError
+from resflow.quiet_tensorflow import tf
 from resflow.study.trial import Trial
 from resflow.training import diagnostics
 from resflow.training.checkpoints import Arrays, Checkpoints, TrainingState

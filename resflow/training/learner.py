@@ -10,13 +10,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from resflow.architectures import stages
 from resflow.models.build import build_head, build_network, initialise, stage_of
 from resflow.models.layers import BatchNorm, Dropout
+from resflow.quiet_tensorflow import keras, tf
 from resflow.study.settings import BACKBONE, NUMBER, SWITCH, Section
 from resflow.study.trial import Trial
 from resflow.training.optimizers import make_optimizer

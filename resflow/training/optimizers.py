@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-import tensorflow as tf
+from resflow.quiet_tensorflow import keras, tf
 
 
 class Momentum(keras.optimizers.SGD):

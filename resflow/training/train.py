@@ -16,12 +16,9 @@ from resflow.training import xla_cache
 
 os.environ["TF_XLA_FLAGS"] = xla_cache.flags()
 
-with provenance.quiet_import():
-    import keras
-    import tensorflow as tf
-
 from resflow.data.dataset import Dataset, load_dataset
 from resflow.errors import TrainingError
+from resflow.quiet_tensorflow import keras, tf
 from resflow.records.record import HISTORY_COLUMNS, Outcome, make_record
 from resflow.study.pretrained import Normalisation
 from resflow.study.settings import Execution

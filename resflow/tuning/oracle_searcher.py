@@ -19,12 +19,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import keras_tuner
 import numpy as np
-from keras_tuner.engine.trial import Trial, TrialStatus
 from ray.tune.search import Searcher
 
+from resflow import provenance
 from resflow.errors import ResflowError
+
+with provenance.quiet_import():
+    import keras_tuner
+    from keras_tuner.engine.trial import Trial, TrialStatus
 
 FINISHED = Searcher.FINISHED
 STEP = "training_iteration"  # Tune's own count of a trial's reports

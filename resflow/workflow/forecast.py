@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from resflow import architectures, provenance, workspace
 from resflow.records.record import Record
 from resflow.records.run import finished_records
+from resflow.report.formatting import duration
 from resflow.study import costs
 from resflow.study.resources import GIGABYTE, TrialResources
 from resflow.study.trial import Trial
@@ -15,6 +16,7 @@ from resflow.tuning.phase import Phase
 from resflow.weights.saved import trials_to_run
 from resflow.workflow.plan import Plan, tuning_phase
 
+LONG_S, SHORT = 20 * 60, "demo"  # a run of which it is told, and the profile that takes minutes
 RAYS_SHARE = 0.3  # of a machine's memory, which Ray keeps for its object store
 
 
@@ -60,6 +62,20 @@ def forecast(plan: Plan) -> Forecast:
         unpaired=unpaired_twins(plan.trials),
         search=None if plan.searches is None else _forecast_search(plan, slots),
     )
+
+
+def tell_cost(plan: Plan, *, on_cluster: bool = False) -> str:
+    """Say how long what comes next takes, the search or the trials, and where that is long which profile is shorter."""
+    known = forecast(plan)
+    if known.search:
+        what, seconds, basis = f"The search of {known.search.arms} arms", known.search.seconds, ""
+    else:
+        what, seconds, basis = f"{len(known.waiting)} trials", known.wall, f" ({known.basis})"
+    like = known.waiting[0] if known.waiting else next(iter(plan.searches.templates.values() if plan.searches else ()))
+    where = "on one machine like this" if on_cluster else f"on this {like.execution.device.upper()}"
+    is_shorter = seconds > LONG_S and SHORT in plan.study.origin.profiles and plan.study.profile != SHORT
+    time = "less than a minute" if seconds < 60 else f"about {duration(seconds)}"
+    return f"{what}, {time} {where}{f'; --profile {SHORT} takes minutes' if is_shorter else ''}{basis}"
 
 
 def _forecast_search(plan: Plan, slots: int) -> SearchForecast | None:

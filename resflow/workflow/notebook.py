@@ -7,7 +7,7 @@ import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -57,25 +57,25 @@ class NotebookReporter:
 
 def progress_page(progress: Progress, total: int) -> str:
     """Return a bar, the counts by status, and a row for each trial that runs, as HTML."""
-    done, running = dict(progress.done), dict(progress.running)
+    done, running = dict(progress.done), progress.running
     counts: Counter[str] = Counter(record.status for record in done.values())
     counts |= Counter(running=len(running), waiting=total - len(done) - len(running))
     left = progress.seconds_left()
     text = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     rows = [
         {
-            "arm": progress.trials[trial].arm,
-            "seed": progress.trials[trial].seed,
-            "epoch": f"{int(row.get('epoch', 0))}/{progress.trials[trial].epochs}",
-            "training top-1": _percent(row.get("train_top1")),
-            "validation top-1": _percent(row.get("validation_top1")),
+            "arm": trial.arm,
+            "seed": trial.seed,
+            "epoch": f"{trial.epoch}/{trial.epochs}",
+            "training top-1": _last(trial.train_top1),
+            "validation top-1": _last(trial.validation_top1),
         }
-        for trial, row in running.items()
+        for trial in progress.running_trials()
     ]
     table = pd.DataFrame(rows).to_html(index=False, border=0) if rows else ""
     time_left = f", {duration(left)} left" if left is not None else ""
     return f'<progress value="{len(done)}" max="{total}"></progress> {html.escape(text)}{time_left}{table}'
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+def _last(curve: Sequence[float]) -> str:
+    return f"{curve[-1]:.1%}" if curve else "–"

@@ -25,6 +25,7 @@ from resflow.runner.stopping import Stop, exclusive_run, parse_duration
 from resflow.study.load import Study
 from resflow.study.trial import Trial
 from resflow.weights.saved import trials_to_run, trials_without_network
+from resflow.workflow.forecast import tell_cost
 from resflow.workflow.plan import Plan, plan_of_run, tuning_phase, with_tuned_trials, write_plan
 from resflow.workflow.preflight import check_plan, find_enlarged
 
@@ -220,6 +221,7 @@ def _search(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> 
             f"{', '.join(tune.space)}. Records: {folder}/",
             title=plan.study.name,
         )
+        reporter.note(tell_cost(plan, on_cluster=options.address is not None))
         from resflow.runner.execute import execute_search
 
         with reporter.watch(int(table["allotted"].sum()) * len(tune.chosen_seeds)) as show:
@@ -266,10 +268,11 @@ def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> R
     if again:
         reporter.note(f"{many(len(again), 'trial')} of them ran before and kept no whole network: trained again for it")
     if waiting:
+        reporter.note(tell_cost(plan, on_cluster=options.address is not None))
         from resflow.runner.execute import execute
 
         with reporter.watch(len(waiting)) as show:
-            execute(_place(plan.run, plan, options), waiting, plan.folders, show, stop)
+            execute(_place(plan.run, plan, options), plan.trials, plan.folders, show, stop)
     return RunResult(plan, stop.reason, report=write_report(plan.run))
 
 

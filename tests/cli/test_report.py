@@ -144,6 +144,43 @@ def test_a_trial_that_is_not_there_or_not_one_is_refused(runs):
             said("show", f"one/{letter}")
 
 
+def test_an_arm_is_shown_with_its_trials_and_a_seed_of_it_is_a_trial(runs):
+    arm = said("show", "one/wide")
+    assert all(trial_id("wide", seed) in arm for seed in (1, 2, 3))
+    assert trial_id("linear", 1) not in arm
+    assert "learning_rate: 0.05" in arm
+    trial = said("show", f"one/{trial_id('wide', 2)}")
+    for words in (
+        ("one/wide/2",),
+        ("one/wide", "--seed", "2"),
+        ("results/one/wide/2",),
+        (f"{runs[0].resolve()}/wide/2",),
+    ):
+        assert said("show", *words).replace(f"{Path.cwd()}/", "") == trial
+    assert "wide, seed 2" in trial
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("one/wde",), r"no record of a trial or an arm 'wde' in one.*Did you mean 'wide'\?"),
+        (("one/wide/9",), "no record of .*'wide/9'"),
+        (("one/wide", "--seed", "9"), "'wide' with seed 9"),
+        (("wide",), "an arm of several runs: one, other. Say RUN/wide"),
+        (("nowhere/wide",), "no results folder at nowhere"),
+    ],
+)
+def test_what_show_does_not_find_is_told_with_what_there_is(runs, words, told):
+    with pytest.raises(RecordError, match=told):
+        said("show", *words)
+
+
+def test_no_python_is_shown(runs):
+    for words in (("show", "one/wide"), ("show", "one/wide/1")):
+        text = said(*words)
+        assert not re.search(r"\{'|: (True|False|None)\b|\('", text), text
+
+
 def test_open_opens_the_report_and_makes_it_where_there_is_none(runs, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)

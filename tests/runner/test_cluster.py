@@ -73,7 +73,7 @@ class Machines:
     fetched: list[str] = field(default_factory=list)
 
     def __call__(self, progress: Progress) -> None:
-        epochs = [row.get("epoch", 0) for row in progress.running.values()]
+        epochs = [progress.epoch(key) for key in progress.running]
         if self.node is None and any(epochs):
             self.node = self.cluster.add_node(num_cpus=1, env_vars={"RESFLOW_CACHE": str(self.cache)})
         if len(epochs) == 2 and min(epochs) > 1 and not self.fetched:

@@ -19,8 +19,8 @@ from resflow.errors import TrainingError
 from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, read_record, write_record
 from resflow.records.run import Run, finished_records, load_run
 from resflow.runner import execute, local_ray, ray_session, tune_adapters
-from resflow.runner import progress as progressing
 from resflow.runner.execute import Progress, RunPlace
+from resflow.runner.progress import ProgressFile
 from resflow.runner.stopping import Stop
 from resflow.study.settings import Execution
 from resflow.study.trial import Candidate, Trial
@@ -66,7 +66,7 @@ class Screen:
         if seconds is not None:
             self.left.append(seconds)
         for victim, times in ((self.once, 1), (self.always, 100)):
-            if progress.running.get(victim, {}).get("epoch", 0) > 1:
+            if progress.epoch(victim) > 1:
                 log = (self.logs / f"{victim}.log").read_text()
                 worker = int(log.rsplit("worker process ", 1)[1].split()[0])
                 killed = self.killed.setdefault(victim, set())
@@ -181,8 +181,8 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
         error.write_text(text)
     shown: list[Progress] = []
     removed: list[str] = []
-    progress = Progress({trial.id: trial}, 1, running={trial.id: {}})
-    watcher = tune_adapters.Watcher(tmp_path, progress, shown.append, Stop(), removed.append)
+    progress = Progress({trial.id: trial}, 1, running={trial.id: []})
+    watcher = tune_adapters.Watcher(tmp_path, ProgressFile(tmp_path, progress), shown.append, Stop(), removed.append)
     watcher.on_trial_error(1, [], TunesTrial({"trial": trial.id}, str(error)))
     assert (progress.done[trial.id].status, progress.done[trial.id].reason) == ("failed", reason)
     assert finished_records(tmp_path) == progress.done
@@ -194,7 +194,7 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
 def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> None:
     first, second = tiny.trial(folder, 1), tiny.trial(folder, 2)
     progress = Progress({t.id: t for t in (first, second)}, 2)
-    watcher = tune_adapters.Watcher(tmp_path, progress, lambda progress: None, Stop(), lambda trial_id: None)
+    watcher = tune_adapters.Watcher(tmp_path, ProgressFile(tmp_path, progress), lambda _: None, Stop(), lambda _: None)
     write_record(tmp_path, Outcome(tune_adapters.make_failed_record(first, "its own reason")))
     watcher.on_trial_error(1, [], TunesTrial({"trial": first.id}))  # it died after the record was written
     watcher.on_trial_complete(1, [], TunesTrial({"trial": second.id}))
@@ -222,7 +222,11 @@ def test_tune_keeps_no_statistics_of_trials_that_have_ended(folder: Path, tmp_pa
     trial = tiny.trial(folder)
     tunes = TunesTrial({"trial": trial.id})
     watcher = tune_adapters.Watcher(
-        tmp_path, Progress({trial.id: trial}, 1), lambda progress: None, Stop(), lambda trial_id: None
+        tmp_path,
+        ProgressFile(tmp_path, Progress({trial.id: trial}, 1)),
+        lambda progress: None,
+        Stop(),
+        lambda trial_id: None,
     )
     empty = tunes.run_metadata.get_json_state()
     for epoch in range(12):
@@ -238,7 +242,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_record(folder: Path, tmp_pat
     trial, stop = tiny.trial(folder, 5, epochs=KILLED_EPOCHS), Stop()
 
     def show(progress: Progress) -> None:
-        if progress.running.get(trial.id, {}).get("epoch", 0) > 2:
+        if progress.epoch(trial.id) > 2:
             stop.reason = "asked by the test"
 
     asked = (RunPlace(tmp_path / "run", tmp_path / "state"), [trial], {trial.id: folder})
@@ -273,8 +277,11 @@ def test_what_has_a_record_is_not_run_again(
     class StartedError(Exception):
         pass
 
-    def waits(trials: dict[str, Trial], total: int) -> Progress:
+    def waits(
+        trials: dict[str, Trial], total: int, planned: list[Trial], before: dict[str, Record], metric: str
+    ) -> Any:
         assert total == len(trials)
+        assert {trial.id for trial in planned} == trials.keys() | before.keys()
         started.append(list(trials.values()))
         raise StartedError
 
@@ -323,26 +330,3 @@ def test_a_gpu_that_only_ray_sees_makes_failed_records(
     assert record.status == "failed"
     assert "device gpu was asked for, but TensorFlow sees none here" in record.reason
     assert "Traceback" in (tmp_path / "logs" / f"{trial.id}.log").read_text()
-
-
-def test_time_left_is_work_left_over_the_rate_so_far(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(progressing.time, "monotonic", lambda: now)
-    first = tiny.trial(folder, epochs=4)
-    second, third = replace(first, id="second"), replace(first, id="third")
-    vars(third)["multiply_adds"] = 2 * first.multiply_adds  # a larger network
-    progress = Progress({t.id: t for t in (first, second, third)}, 3, started=now)
-    assert progress.seconds_left() is None
-    now = 110.0
-    progress.running[first.id] = {"epoch": 2}  # half of a quarter of the work, in ten seconds
-    assert progress.seconds_left() == pytest.approx(70)
-    progress.done[first.id] = _record(first)
-    assert progress.seconds_left() == pytest.approx(30)
-    progress.running = {"third": {"epoch": 4}}
-    assert progress.seconds_left() == pytest.approx(10 / 3)
-    progress.done |= {"second": _record(second), "third": _record(third)}
-    assert progress.seconds_left() == 0
-
-
-def _record(trial: Trial) -> Any:
-    return tune_adapters.make_failed_record(trial, "for its id alone")
