@@ -88,8 +88,8 @@ def theme() -> Iterator[None]:
     settings: Any = {
         **sns.axes_style("whitegrid"),
         **sns.plotting_context("paper"),
-        "font.family": "sans-serif",
-        "font.sans-serif": list(dict.fromkeys((page.font, fonts.BASE))),
+        "font.family": ["sans-serif"] if page.font == fonts.BASE else [page.font, fonts.BASE],
+        "font.sans-serif": [fonts.BASE],
         "font.size": page.size,
         "axes.titlesize": 1.05 * page.size,
         "axes.labelsize": page.size,
@@ -146,6 +146,16 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
         above = axes[list(axes).index(spare) - across]
         above.tick_params(labelbottom=True)
     return figure, list(axes[:count])
+
+
+def label_grid(figure: Figure, grid: Sequence[Axes], x: str, y: str) -> None:
+    """Name the axes that panels share: y once for all rows, since it is longer than a low panel is high."""
+    grid[-1].set_xlabel(x)
+    spec = grid[0].get_subplotspec()
+    if spec is not None and spec.get_gridspec().nrows > 1:
+        figure.supylabel(y, fontsize=current_page().size)
+    else:
+        grid[0].set_ylabel(y)
 
 
 def columns(count: int, width: float, height: float) -> int:
