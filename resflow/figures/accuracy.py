@@ -99,7 +99,7 @@ def _along_scale(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chanc
     handles = _chance_line(axes, trials, design, chance, axes.axhline)
     finish(axes)
     names = [short(name) for name in lines if name]
-    if names and fit_at_ends(names, width, height):
+    if names and fit_at_ends(names, width, height, 0.32):
         name_ends(axes, [end for end in ends if np.isfinite(end[1])], height)
     else:
         handles = handles_of(marks) + handles

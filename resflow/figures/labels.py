@@ -76,11 +76,11 @@ def spread(places: Sequence[float], apart: float, low: float, high: float) -> ND
     return moved
 
 
-def fit_at_ends(names: Sequence[str], width: float, height: float) -> bool:
-    """Tell whether names fit right of a panel of this size in inches, each in a line of its own."""
+def fit_at_ends(names: Sequence[str], width: float, height: float, share: float = 0.22) -> bool:
+    """Tell whether names fit into a share of a panel of this size in inches, each in a line of its own."""
     size = small()
     widest = max((text_width(name, size) for name in names), default=0.0)
-    return widest <= 0.22 * width and len(names) * LEADING * size / POINTS <= height
+    return widest <= share * width and len(names) * LEADING * size / POINTS <= height
 
 
 def name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Style]], height: float) -> None:

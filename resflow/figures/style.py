@@ -199,12 +199,17 @@ def row_height(rows: int) -> float:
 
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Put one legend above all panels, in as many columns as fit; none of more than an eye tells apart."""
+    """Put one legend above all panels, in as many columns as fit; none of more than an eye tells apart.
+
+    The figure is higher by all of its lines but the first, as far as the page is.
+    """
     if len(handles) > MOST_NAMED:
         return
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    fitting = int(figure.get_figwidth() / em() / (0.62 + 0.075 * longest))
-    figure.legend(handles=handles, loc="outside upper left", ncols=max(1, min(fitting, len(handles))))
+    across = max(1, min(int(figure.get_figwidth() / em() / (0.62 + 0.075 * longest)), len(handles)))
+    lines = -(-len(handles) // across)
+    figure.set_figheight(min(figure.get_figheight() + 0.17 * em() * max(lines - 1, 0), current_page().height))
+    figure.legend(handles=handles, loc="outside upper left", ncols=across)
 
 
 def settle(figure: Figure) -> None:
