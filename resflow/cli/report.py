@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from resflow.cli import complete
 from resflow.cli.options import Force, list_runs
 from resflow.cli.terminal import one_line
 from resflow.errors import RecordError
+
+if TYPE_CHECKING:
+    from resflow.report.presets import Preset
 
 app = typer.Typer()
 
@@ -32,21 +35,32 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="where --format writes [default: RUN/exports]")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="what --format is for: neurips, icml, nature or slide; width, font and size"),
+    ] = None,
     width: Annotated[
-        float, typer.Option("--width", min=2, max=20, help="inches of figures by --format: 3.4 is a paper's column")
-    ] = 3.4,
+        float | None,
+        typer.Option("--width", min=2, max=20, help="inches of --format's column [default: the preset's, else 3.4]"),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Turn records into reports; several runs get an index page."""
     from resflow.cli.console import say_error
+    from resflow.report.presets import choose_preset
     from resflow.report.write import write_index
     from resflow.workspace import run_folder
 
+    if preset and not formats:
+        raise RecordError(
+            "--preset is of what --format writes, and there is no --format: add one, such as --format pdf."
+        )
+    printed = choose_preset(preset, width)
     folders = [run_folder(run) for run in runs] if runs else list_runs()
     reported = []
     for folder in folders:
         try:
-            _report(folder, formats, out / folder.name if out and len(folders) > 1 else out, width, force)
+            _report(folder, formats, out / folder.name if out and len(folders) > 1 else out, printed, force)
         except RecordError as error:
             if len(folders) == 1:
                 raise
@@ -59,7 +73,7 @@ def report(
         raise typer.Exit(2)
 
 
-def _report(folder: Path, formats: list[str] | None, out: Path | None, width: float, force: bool) -> None:
+def _report(folder: Path, formats: list[str] | None, out: Path | None, preset: Preset, force: bool) -> None:
     """Write the report of one run, or its exports, and say where, and what of the run is damaged."""
     from resflow.analysis.analyse import analyse
     from resflow.cli.console import say_error
@@ -70,7 +84,7 @@ def _report(folder: Path, formats: list[str] | None, out: Path | None, width: fl
     for message in (*analysis.faults, *analysis.run.broken.values()):
         say_error(f"Damaged: {message}", style="yellow")
     if formats:
-        for path in exports.write_exports(analysis, formats, out, width, force):
+        for path in exports.write_exports(analysis, formats, out, force, preset):
             print(one_line(path))
     else:
         print(one_line(f"Report: {write_analysis(analysis, force)}"))

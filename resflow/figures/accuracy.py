@@ -75,7 +75,7 @@ def _along_scale(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chanc
         shift = dodge * (index - (len(lines) - 1) / 2)
         x = np.array([levels.index(design.arms[arm][design.scale or ""]) + shift for arm in members])
         axes.plot(x, scale * arms.loc[members, "mean"], color=marks[name].color, ls=marks[name].dashes, lw=1.6)
-        ends.append((float(x[-1]), scale * float(arms.loc[members[-1], "mean"]), short(name), marks[name]))
+        ends.append((float(x[-1]), scale * float(arms["mean"][members[-1]]), short(name), marks[name]))
         for place, arm in zip(x, members, strict=True):
             if len(trials) > MANY:
                 aside = offset_copy(axes.transData, figure, x=-beside, units="points")
@@ -99,7 +99,7 @@ def _along_scale(trials: pd.DataFrame, arms: pd.DataFrame, design: Design, chanc
     handles = _chance_line(axes, trials, design, chance, axes.axhline)
     finish(axes)
     names = [short(name) for name in lines if name]
-    if names and fit_at_ends(names, width, height):
+    if names and fit_at_ends(names, width, height, 0.32):
         name_ends(axes, [end for end in ends if np.isfinite(end[1])], height)
     else:
         handles = handles_of(marks) + handles

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from resflow.analysis.design import Design
 from resflow.figures.labels import POINTS, fit_at_ends, name_ends, small, text_width
 from resflow.figures.palette import SEED_ALPHA, Style, arm_styles, series_styles
-from resflow.figures.style import MOST_NAMED, WIDE, em, finish, hover, legend, panels, short, theme
+from resflow.figures.style import MOST_NAMED, WIDE, em, finish, hover, label_grid, legend, panels, short, theme
 from resflow.figures.ticks import limit, number_axis
 from resflow.records.run import MANY
 
@@ -78,10 +78,7 @@ class Panels:
             lines.append({arm: line for arm, line in drawn.items() if line is not None and inner[arm]})
             axes.set_title(short(name), loc="left")
             finish(axes)
-            spec = axes.get_subplotspec()
-            if spec is not None and spec.is_first_col():
-                axes.set_ylabel(self.labels[1])
-        grid[-1].set_xlabel(self.labels[0])
+        label_grid(figure, grid, *self.labels)
         for axes in grid:
             scale(axes)
         spec = grid[0].get_subplotspec()
@@ -92,22 +89,21 @@ class Panels:
         shared = self.by_scale and self.design.scale is not None and len(self.design.varied) > 1  # lines are series
         for axes, of_panel in zip(grid, lines, strict=True):
             if fitting:
-                ends = {arm: _end(line) for arm, line in of_panel.items()}
-                marks = [(*ends[arm], short(inner[arm]), looks[arm]) for arm in of_panel if ends[arm]]
-                name_ends(axes, [mark for mark in marks if len(mark) == 4], height)
+                ends = [(_end(line), short(inner[arm]), looks[arm]) for arm, line in of_panel.items()]
+                name_ends(axes, [(*end, name, look) for end, name, look in ends if end], height)
             elif not shared:
                 _key(axes, {short(inner[arm]): looks[arm] for arm in of_panel}, width)
         if shared and not fitting:
-            drawn = {inner[arm] for of_panel in lines for arm in of_panel}
-            legend(figure, _strokes({name: s for name, s in series_styles(self.design).items() if name in drawn}))
+            named = {inner[arm] for of_panel in lines for arm in of_panel}
+            legend(figure, _strokes({name: s for name, s in series_styles(self.design).items() if name in named}))
         return figure, grid
 
 
-def _end(line: Line2D) -> tuple[float, ...]:
-    """Return where a line ends, as far as it is finite; nothing where none of it is."""
+def _end(line: Line2D) -> tuple[float, float] | None:
+    """Return where a line ends, as far as it is finite; None where none of it is."""
     places = np.column_stack([np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float)])
     places = places[np.isfinite(places).all(axis=1)]
-    return tuple(map(float, places[-1])) if len(places) else ()
+    return (float(places[-1, 0]), float(places[-1, 1])) if len(places) else None
 
 
 def _key(axes: Axes, looks: Mapping[str, Style], width: float) -> None:

@@ -16,7 +16,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from resflow.analysis.design import Design
 from resflow.figures.labels import LEADING, POINTS, small, text_width, wrap
-from resflow.figures.palette import VERDICTS, arm_styles
+from resflow.figures.palette import VERDICTS, Style, arm_styles
 from resflow.figures.style import INK, MUTED, WIDE, current_page, em, finish, hover, is_wide, legend, new_figure, theme
 from resflow.figures.ticks import limit, number_axis
 from resflow.study.contrast_families import BASELINE, TIMES
@@ -143,52 +143,59 @@ def _handles(rows: Sequence[Row]) -> list[Line2D]:
 
 
 def _panel(axes: Axes, rows: Sequence[Row], design: Design, wide: bool) -> None:
-    scale, size, margin = design.metric.scale, small(), design.margin
-    step = LEADING * size / POINTS / em()
-    bottom, looks = 0.0, arm_styles(design)
-    left = axes.get_yaxis_transform()
-    widest = max(text_width(row.numbers, size) for row in rows)
+    scale, bottom, looks = design.metric.scale, 0.0, arm_styles(design)
+    widest = max(text_width(row.numbers, small()) for row in rows)
     for row in rows:
         top, bottom = bottom, bottom + row.height
         place = (top + bottom) / 2 if wide else bottom - 0.13
         axes.vlines(0, top if wide else place - 0.06, bottom if wide else place + 0.06, color=MUTED, lw=1, zorder=1)
         _interval(axes, place, row, scale, _hover_text(row, design))
-        text_top = place if wide else top + 0.04
-        arms = (
-            []
-            if row.values["less"]
-            else [row.values["arm"], *([] if row.group == BASELINE else [row.values["reference"]])]
-        )
-        marks = [looks[arm] for arm in arms if arm in looks]
-        for index, look in enumerate(marks):
-            aside = SWATCH * em() * ((index - len(marks) - 0.2) if wide else index + 0.5)
-            axes.plot(
-                [0], [text_top + (0 if wide else step / 2)], look.marker, color=look.color, ms=4.5 * em(),
-                mew=0, clip_on=False, transform=_moved(axes, left, aside),
-            )  # fmt: skip
-        begin = -SWATCH * em() * (len(marks) + 0.9) if wide else SWATCH * em() * (len(marks) + (0.2 if marks else 0))
-        look: dict[str, Any] = {"fontsize": size, "linespacing": LEADING, "va": "center" if wide else "top"}
-        axes.text(
-            0,
-            text_top,
-            "\n".join(row.lines),
-            ha="right" if wide else "left",
-            transform=_moved(axes, left, begin),
-            **look,
-        )
-        end = POINTS * widest + 4 * em() if wide else 0.0
-        axes.text(1, text_top, row.numbers, ha="right", transform=_moved(axes, left, end), **look)
-    if margin is not None:
-        axes.axvspan(-scale * margin, scale * margin, color=MUTED, alpha=0.15, lw=0)
+        marks = [looks[arm] for arm in _arms_of(row) if arm in looks]
+        if wide:
+            _beside(axes, place, row, marks, POINTS * widest + 4 * em())
+        else:
+            _above(axes, top + 0.04, row, marks)
+    if design.margin is not None:
+        axes.axvspan(-scale * design.margin, scale * design.margin, color=MUTED, alpha=0.15, lw=0)
     axes.set_ylim(bottom, 0.0)
     axes.set_yticks([])
     axes.grid(visible=wide, axis="x")
     finish(axes)
 
 
-def _moved(axes: Axes, transform: Transform, points: float) -> Transform:
-    """Return a transform that lies so many points further to the right."""
-    return transform + ScaledTranslation(points / POINTS, 0, axes.figure.dpi_scale_trans)
+def _arms_of(row: Row) -> list[str]:
+    """The arms whose looks stand beside a contrast's name: of an interaction they would be four."""
+    sides = () if row.values["less"] else ("arm",) if row.group == BASELINE else ("arm", "reference")
+    return [row.values[side] for side in sides]
+
+
+def _beside(axes: Axes, y: float, row: Row, marks: Sequence[Style], end: float) -> None:
+    """Write a name left of the panel and the numbers right of it, ending so many points from its edge."""
+    for index, look in enumerate(marks):
+        _swatch(axes, y, look, index - len(marks) - 0.2)
+    text: dict[str, Any] = {"fontsize": small(), "linespacing": LEADING, "ha": "right", "va": "center"}
+    axes.text(0, y, "\n".join(row.lines), transform=_moved(axes, -SWATCH * em() * (len(marks) + 0.9)), **text)
+    axes.text(1, y, row.numbers, transform=_moved(axes, end), **text)
+
+
+def _above(axes: Axes, y: float, row: Row, marks: Sequence[Style]) -> None:
+    """Write a name and the numbers into one line over an interval."""
+    for index, look in enumerate(marks):
+        _swatch(axes, y + LEADING * small() / POINTS / em() / 2, look, index + 0.5)
+    text: dict[str, Any] = {"fontsize": small(), "linespacing": LEADING, "va": "top"}
+    begin = SWATCH * em() * (len(marks) + (0.2 if marks else 0.0))
+    axes.text(0, y, "\n".join(row.lines), ha="left", transform=_moved(axes, begin), **text)
+    axes.text(1, y, row.numbers, ha="right", transform=_moved(axes, 0), **text)
+
+
+def _swatch(axes: Axes, y: float, look: Style, place: float) -> None:
+    aside = _moved(axes, SWATCH * em() * place)
+    axes.plot([0], [y], look.marker, color=look.color, ms=4.5 * em(), mew=0, clip_on=False, transform=aside)
+
+
+def _moved(axes: Axes, points: float) -> Transform:
+    """Return a transform of x along the panel and y in the data, moved to the right by so many points."""
+    return axes.get_yaxis_transform() + ScaledTranslation(points / POINTS, 0, axes.figure.dpi_scale_trans)
 
 
 def _interval(axes: Axes, place: float, row: Row, scale: float, text: str) -> None:

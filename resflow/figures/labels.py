@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -24,9 +25,9 @@ def small() -> float:
     return 0.83 * current_page().size
 
 
-def text_width(text: str, size: float) -> float:
-    """Return how wide text of a size in points is, in inches."""
-    return _width(text, current_page().font) * size / 100
+def text_width(text: str, size: float, font: str = "") -> float:
+    """Return how wide text of a size in points is, in inches, in the page's font or another one."""
+    return _width(text, font or current_page().font) * size / 100
 
 
 @lru_cache(maxsize=4096)
@@ -34,22 +35,26 @@ def _width(text: str, family: str) -> float:
     """Width in inches at 100 points, at which the hinting of a screen takes no part."""
     font = get_font([findfont(FontProperties(family=name)) for name in dict.fromkeys((family, fonts.BASE))])
     font.set_size(100, POINTS)
-    font.set_text(text, 0.0)
+    with warnings.catch_warnings():  # a letter that no font has is as wide as the box for it
+        warnings.simplefilter("ignore")
+        font.set_text(text, 0.0)
     return float(font.get_width_height()[0]) / 64 / POINTS
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Break text into lines no wider than so many inches: at spaces and hyphens, and within a word that has none."""
+    """Break text into lines no wider than so many inches: at spaces, in a word at hyphens, or where there are none."""
     lines = [""]
-    for part in re.findall(r"\s*\S+?(?:-|(?=\s)|$)", fonts.drawable(text)):
-        if lines[-1] and text_width(lines[-1] + part, size) > width:
-            lines.append("")
-            part = part.lstrip()
-        for letter in part if text_width(part, size) > width else (part,):
-            if lines[-1] and text_width(lines[-1] + letter, size) > width:
-                lines.append("")
-            lines[-1] += letter
-    return [line.strip() for line in lines]
+    for word in fonts.drawable(text).split():
+        parts = re.findall(r"[^-]*-+|[^-]+", word) if text_width(word, size) > width else [word]
+        for place, part in enumerate(parts):
+            pieces = [*part] if text_width(part, size) > width else [part]
+            for at, piece in enumerate(pieces):
+                gap = " " if lines[-1] and not place and not at else ""
+                if lines[-1] and text_width(lines[-1] + gap + piece, size) > width:
+                    lines.append("")
+                    gap = ""
+                lines[-1] += gap + piece
+    return lines
 
 
 def spread(places: Sequence[float], apart: float, low: float, high: float) -> NDArray[np.float64] | None:
@@ -71,11 +76,11 @@ def spread(places: Sequence[float], apart: float, low: float, high: float) -> ND
     return moved
 
 
-def fit_at_ends(names: Sequence[str], width: float, height: float) -> bool:
-    """Tell whether names fit right of a panel of this size in inches, each in a line of its own."""
+def fit_at_ends(names: Sequence[str], width: float, height: float, share: float = 0.22) -> bool:
+    """Tell whether names fit into a share of a panel of this size in inches, each in a line of its own."""
     size = small()
     widest = max((text_width(name, size) for name in names), default=0.0)
-    return widest <= 0.22 * width and len(names) * LEADING * size / POINTS <= height
+    return widest <= share * width and len(names) * LEADING * size / POINTS <= height
 
 
 def name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Style]], height: float) -> None:
@@ -85,8 +90,9 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Style]], heigh
     """
     size, (low, high) = small(), axes.get_ylim()
     apart = LEADING * size / POINTS / height * (high - low)
-    places = spread([y for _, y, _, _ in ends], apart, low, high)
-    for (x, y, name, style), place in zip(ends, () if places is None else places, strict=places is not None):
+    own = [y for _, y, _, _ in ends]
+    places = spread(own, apart, low, high)
+    for (x, y, name, style), place in zip(ends, own if places is None else places, strict=True):
         axes.annotate(
             name,
             (x, y),

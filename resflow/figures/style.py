@@ -90,8 +90,8 @@ def theme() -> Iterator[None]:
     settings: Any = {
         **sns.axes_style("whitegrid"),
         **sns.plotting_context("paper"),
-        "font.family": "sans-serif",
-        "font.sans-serif": list(dict.fromkeys((page.font, fonts.BASE))),
+        "font.family": ["sans-serif"] if page.font == fonts.BASE else [page.font, fonts.BASE],
+        "font.sans-serif": [fonts.BASE],
         "font.size": page.size,
         "axes.titlesize": 1.05 * page.size,
         "axes.labelsize": page.size,
@@ -150,6 +150,16 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
     return figure, list(axes[:count])
 
 
+def label_grid(figure: Figure, grid: Sequence[Axes], x: str, y: str) -> None:
+    """Name the axes that panels share: y once for all rows, since it is longer than a low panel is high."""
+    grid[-1].set_xlabel(x)
+    spec = grid[0].get_subplotspec()
+    if spec is not None and spec.get_gridspec().nrows > 1:
+        figure.supylabel(y, fontsize=current_page().size)
+    else:
+        grid[0].set_ylabel(y)
+
+
 def columns(count: int, width: float, height: float) -> int:
     """Return how many panels stand side by side: two, or three of many; of a narrow page one, or two of many."""
     across = min(count, 2 if count <= 4 else 3) if is_wide(width) else 1 if count <= 3 else 2
@@ -191,12 +201,17 @@ def row_height(rows: int) -> float:
 
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Put one legend above all panels, in as many columns as fit; none of more than an eye tells apart."""
+    """Put one legend above all panels, in as many columns as fit; none of more than an eye tells apart.
+
+    The figure is higher by all of its lines but the first, as far as the page is.
+    """
     if len(handles) > MOST_NAMED:
         return
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    fitting = int(figure.get_figwidth() / em() / (0.62 + 0.075 * longest))
-    figure.legend(handles=handles, loc="outside upper left", ncols=max(1, min(fitting, len(handles))))
+    across = max(1, min(int(figure.get_figwidth() / em() / (0.62 + 0.075 * longest)), len(handles)))
+    lines = -(-len(handles) // across)
+    figure.set_figheight(min(figure.get_figheight() + 0.17 * em() * max(lines - 1, 0), current_page().height))
+    figure.legend(handles=handles, loc="outside upper left", ncols=across)
 
 
 def settle(figure: Figure) -> None:

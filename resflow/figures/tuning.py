@@ -12,7 +12,19 @@ from matplotlib.lines import Line2D
 
 from resflow.figures.labels import small
 from resflow.figures.palette import Style
-from resflow.figures.style import MUTED, WIDE, columns, finish, hover, legend, new_figure, panels, short, theme
+from resflow.figures.style import (
+    MUTED,
+    WIDE,
+    columns,
+    finish,
+    hover,
+    label_grid,
+    legend,
+    new_figure,
+    panels,
+    short,
+    theme,
+)
 from resflow.figures.ticks import limit, logarithmic, number_axis
 
 SCORE = "validation top-1 (%)"
@@ -49,9 +61,7 @@ def tuning_curves(
             number_axis(axes, "x", 5, whole=True)
             number_axis(axes, "y", 5)
             finish(axes)
-            if _first(axes):
-                axes.set_ylabel(SCORE)
-        grid[-1].set_xlabel("candidates tried")
+        label_grid(figure, grid, "candidates tried", SCORE)
     return figure
 
 

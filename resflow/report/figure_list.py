@@ -18,7 +18,15 @@ from resflow.analysis.analyse import Analysis
 from resflow.figures import accuracy, confusion, costs, curves, diagnostics, forest, landscape, tuning
 from resflow.figures.confusion import MOST_CLASSES
 from resflow.figures.palette import tuned_styles
-from resflow.figures.style import NARROW, WIDE, settle, standalone, to_file, to_png, to_svg
+from resflow.figures.style import (
+    NARROW,
+    WIDE,
+    current_page,
+    settle,
+    standalone,
+    to_png,
+    to_svg,
+)
 from resflow.records.record import PROBE
 from resflow.records.run import MANY
 from resflow.report import test_images, times
@@ -65,12 +73,6 @@ def draw_figures(analysis: Analysis) -> list[RenderedFigure]:
     return [_render(section, entry) for section, entry in list_figures(analysis)]
 
 
-def export_figures(analysis: Analysis, kind: str, width: float) -> Iterator[tuple[str, bytes]]:
-    """Yield each figure's name and file, `kind` svg, png or pdf, so many inches wide: for a paper, on white."""
-    for _, entry in list_figures(analysis):
-        yield entry.name, to_file(entry.draw(width=width), kind)
-
-
 def is_figure_file(name: str) -> bool:
     """Tell whether a report writes files of this name into figures/."""
     stem, _, suffix = name.rpartition(".")
@@ -108,12 +110,18 @@ def _accuracy(analysis: Analysis) -> Iterator[Entry]:
     marks = "Large marks are means over seeds" if many else "Small marks are seeds, large ones their mean"
     wide = f", wide lines span the middle nine tenths of an arm's seeds (more than {MANY} trials)" if many else ""
     bars = " with its 95 % interval over seeds." if a.arms["low"].notna().any() else "; so few seeds have no interval."
-    yield Entry(
-        "accuracy",
-        f"{design.metric.label} by {design.scale or 'arm'}",
-        marks + wide + bars,
-        partial(accuracy.accuracy, a.trials, a.arms, design, a.chance),
-    )
+    for number, arms in enumerate(accuracy.pages(a.arms, design), 1):
+        yield Entry(
+            _numbered("accuracy", number),
+            f"{design.metric.label} by {design.scale or 'arm'}",
+            marks + wide + bars,
+            partial(accuracy.accuracy, a.trials, arms, design, a.chance),
+        )
+
+
+def _numbered(name: str, number: int) -> str:
+    """Name a figure of several that a page has no room for at once."""
+    return name if number == 1 else f"{name}_{number}"
 
 
 def _effects(analysis: Analysis) -> Iterator[Entry]:
@@ -126,21 +134,22 @@ def _effects(analysis: Analysis) -> Iterator[Entry]:
         rest = f" Of {len(table)} only those that are decided are drawn; the tables have all."
     if shown.empty:
         return
-    yield Entry(
-        "effects",
-        f"Differences in {design.metric.label}",
-        f"Paired differences with 95 % intervals over {' or '.join(dict.fromkeys(table['over']))}; marker and colour "
-        "give the verdict."
-        + (" Of a difference by another factor: more or less than before." if (table["less"] != "").any() else "")
-        + (
-            " Grey zone: the declared margin of equivalence; wide lines must lie within it."
-            if design.margin is not None
-            else ""
+    for number, part in enumerate(forest.pages(shown, design, current_page().width), 1):
+        yield Entry(
+            _numbered("effects", number),
+            f"Differences in {design.metric.label}",
+            f"Paired differences with 95 % intervals over {' or '.join(dict.fromkeys(table['over']))}; marker and "
+            "colour give the verdict."
+            + (" Of a difference by another factor: more or less than before." if (table["less"] != "").any() else "")
+            + (
+                " Grey zone: the declared margin of equivalence; wide lines must lie within it."
+                if design.margin is not None
+                else ""
+            )
+            + " Holm's correction may leave undecided what an interval tells from 0."
+            + rest,
+            partial(forest.effect_forest, part, design),
         )
-        + " Holm's correction may leave undecided what an interval tells from 0."
-        + rest,
-        partial(forest.effect_forest, shown, design),
-    )
 
 
 def _cost(analysis: Analysis) -> Iterator[Entry]:
@@ -290,8 +299,8 @@ def _file_name(factor: str) -> str:
 
 
 KINDS = (  # in the order in which they are drawn and exported
-    Kind("answer", "accuracy", _accuracy),
-    Kind("effects", "effects", _effects),
+    Kind("answer", r"accuracy(_\d+)?", _accuracy),
+    Kind("effects", r"effects(_\d+)?", _effects),
     Kind("curves", r"(training|validation)(_by_\w+)?", _curves),
     Kind("inside", r"inside_\w+", _inside),
     Kind("inside", r"landscape_\w+", _landscape),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -55,21 +56,54 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
+Units = tuple[tuple[float, float, str], ...]  # from which amount on, its size, its letter
+COUNTS: Units = ((0, 1, ""), (1e3, 1e3, "k"), (1e6, 1e6, "M"), (1e9, 1e9, "G"))
+TIMES: Units = ((0, 1, "s"), (120, 60, "min"), (7200, 3600, "h"))
+FINEST = 0.05  # of a unit: what is less takes a smaller one
+
+
+class Quantity(str):
+    """An amount as it stands alone; it knows its size, so that a column of them can be in one unit."""
+
+    amount: float
+    units: Units
+
+    def __new__(cls, text: str, amount: float, units: Units) -> Quantity:
+        quantity = super().__new__(cls, text)
+        quantity.amount, quantity.units = amount, units
+        return quantity
+
+
+def one_unit(cells: Sequence[str]) -> list[str]:
+    """Write the quantities among some cells in one unit, with equal decimals; other cells stay as they are."""
+    amounts = [cell.amount for cell in cells if isinstance(cell, Quantity) and cell.amount > 0]
+    units = next((cell.units for cell in cells if isinstance(cell, Quantity)), ())
+    if len(amounts) < 2:
+        return list(cells)
+    fitting = [u for u in units if u[0] <= max(amounts) and min(amounts) >= FINEST * u[1]] or [units[0]]
+    _, size, letter = fitting[-1]
+    decimals = 0 if size == 1 else 1 if 2 * min(amounts) >= size else 2
+    return [
+        f"{cell.amount / size:,.{decimals}f} {letter}".rstrip() if isinstance(cell, Quantity) else cell
+        for cell in cells
+    ]
+
+
 def count(value: object) -> str:
     """Format a large count in thousands, millions or billions, three digits: 1234567 -> 1.23 M."""
     if not known(value):
         return NONE
     amount = float(str(value))
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for _, size, letter in COUNTS[:0:-1]:
         if amount >= size:
-            return f"{amount / size:.3g} {letter}" if amount < 999.5 * size else f"{amount / size:.0f} {letter}"
-    return f"{amount:g}"
+            text = f"{amount / size:.3g} {letter}" if amount < 999.5 * size else f"{amount / size:.0f} {letter}"
+            return Quantity(text, amount, COUNTS)
+    return Quantity(f"{amount:g}", amount, COUNTS)
 
 
 def duration(seconds: float) -> str:
     """Format seconds: 42 s, 7.5 min, 3.5 h."""
     if not known(seconds):
         return NONE
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    _, size, letter = next(unit for unit in reversed(TIMES) if seconds >= unit[0] or unit is TIMES[0])
+    return Quantity(f"{seconds / size:.{0 if size == 1 else 1}f} {letter}", float(seconds), TIMES)

@@ -23,6 +23,7 @@ from resflow.report.formatting import (
     level,
     level_interval,
     number,
+    one_unit,
     p_value,
     signed_interval,
 )
@@ -44,11 +45,14 @@ class Table:
 
 
 def make_table(title: str, rows: Iterable[dict[str, str]], text: Iterable[str], note: str = "") -> Table:
-    """Return a table with the columns of the first row in their order; one that is empty in every row is left out."""
+    """Return a table with the columns of the first row in their order; one that is empty in every row is left out.
+
+    Quantities of a column are in one unit.
+    """
     rows = list(rows)
     header = tuple(name for name in (rows[0] if rows else ()) if any(row[name] for row in rows))
-    cells = tuple(tuple(row[name] for name in header) for row in rows)
-    return Table(title, header, cells, frozenset(text), note)
+    columns = [one_unit([row[name] for row in rows]) for name in header]
+    return Table(title, header, tuple(zip(*columns, strict=True)), frozenset(text), note)
 
 
 def arms(analysis: Analysis) -> Table:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from resflow.report.formatting import duration, number
+from resflow.report.formatting import duration, number, one_unit
 from resflow.report.tables import Table
 from resflow.study.search_space import Choice, Parameter
 from resflow.tuning.phase import Phase, TriedCandidate, winners_at_ends
@@ -24,8 +24,9 @@ def tables(phase: Phase, space: Mapping[str, Parameter], name_of: Naming = str) 
 
 def ledger(phase: Phase, name_of: Naming = str) -> Table:
     """Tabulate what each arm was allotted and what it used."""
-    rows = []
-    for row in phase.ledger().to_dict("records"):
+    rows, ledger_rows = [], phase.ledger().to_dict("records")
+    times = one_unit([duration(row["device_seconds"]) for row in ledger_rows])
+    for row, time in zip(ledger_rows, times, strict=True):
         rows.append(
             (
                 name_of(row["arm"]),
@@ -33,7 +34,7 @@ def ledger(phase: Phase, name_of: Naming = str) -> Table:
                 *(str(row[word]) for word in ("completed", "pruned", "diverged", "failed")),
                 str(row["epochs"]),
                 f"{row['epochs_used']:,}",
-                duration(row["device_seconds"]),
+                time,
             )
         )
     oracles = ", ".join(dict.fromkeys(phase.table["oracle"]))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from scipy import stats as reference
 from support.fake_run import rewrite, trial_id, write_run
 from typer.testing import CliRunner
@@ -20,7 +21,9 @@ from resflow.analysis import seed_statistics
 from resflow.analysis.analyse import analyse
 from resflow.cli import main
 from resflow.errors import RecordError, ResflowError
-from resflow.report import exports, markdown
+from resflow.figures import labels
+from resflow.figures.style import drawn_for
+from resflow.report import exports, markdown, presets
 from resflow.report.figure_list import list_figures
 from resflow.report.tables import Table
 
@@ -63,8 +66,9 @@ def test_printed_tables_are_markdown_and_latex(runs):
     paths = said("report", "one", "--format", "md", "--format", "latex").split()
     assert {Path(path).suffix for path in paths} == {".md", ".tex"}
     text = Path("results/one/exports/arms.tex").read_text(encoding="utf-8")
-    assert "\\begin{tabular}{l" in text
-    assert text.count("\\\\") == 3  # a header and two arms
+    assert "\\begin{tabular}{@{}l" in text
+    assert text.count(" \\\\\n") == 4  # a header of two lines and two arms
+    assert "\\label{tab:arms}" in text
     assert "\\%" in text
     assert not re.search(r"(?<!\\)[%&#_]", text.split("\\toprule")[1].replace(" & ", " "))
 
@@ -80,6 +84,84 @@ def test_figures_have_the_width_that_was_asked_for(runs, kind):
         assert b"/Type3" not in data
     again = exports.write_exports(Path("results/one"), [kind], Path("again"))
     assert next(path for path in again if path.stem == "accuracy").read_bytes() == data
+
+
+LARGE = {"head": {"a head of many words that no column holds": 1, "b-" * 30: 2, "c": 3}, "depth": {"18": 18, "34": 34}}
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_a_preset_sets_width_font_and_size_and_no_figure_is_higher_than_its_page(tmp_path, name):
+    analysis = analyse(write_run(tmp_path / "run", LARGE, lambda levels: (0.8, 0.95), epochs=2))
+    preset = presets.PRESETS[name]
+    with drawn_for(preset.page):
+        for _, entry in list_figures(analysis):
+            figure = entry.draw(width=preset.page.width)
+            assert figure.get_figwidth() == preset.page.width
+            assert figure.get_figheight() <= preset.page.height
+            texts = [text for text in figure.findobj(Text) if text.get_text()]
+            assert {text.get_fontfamily()[0] for text in texts} <= {preset.page.font, "sans-serif"}
+            assert max(text.get_fontsize() for text in texts) <= 1.2 * preset.page.size
+
+
+def test_contrasts_that_a_page_has_no_room_for_stand_on_further_ones(tmp_path):
+    analysis, page = analyse(write_run(tmp_path, epochs=2)), presets.PRESETS["slide"].page
+    with drawn_for(page):
+        entries = [entry for section, entry in list_figures(analysis) if section == "effects"]
+        drawn = [{text.get_text() for text in entry.draw(width=page.width).findobj(Text)} for entry in entries]
+    assert len(drawn) == len({entry.name for entry in entries}) > 1
+    for label in ("34 − 18, plain", "residual − plain, 101", "residual − plain, 101 less 18"):
+        assert sum(label in texts for texts in drawn) == 1
+
+
+def test_a_preset_that_is_none_or_has_nothing_to_set_is_refused(runs):
+    with pytest.raises(RecordError, match=r"'cvpr'.*neurips"):
+        said("report", "one", "--format", "pdf", "--preset", "cvpr")
+    with pytest.raises(RecordError, match="no --format"):
+        said("report", "one", "--preset", "icml")
+
+
+def test_width_is_that_of_the_presets_column(runs):
+    said("report", "one", "--format", "png", "--preset", "icml", "--width", "4", "--out", "figures")
+    assert int.from_bytes(Path("figures/accuracy.png").read_bytes()[16:20], "big") == 4 * 300
+
+
+def tabular_width(text):
+    """The width of a LaTeX table in TeX's points, by the metrics of Computer Modern."""
+    begin = re.search(r"\\begin\{tabular\}\{@\{\}(?:p\{(\d+)pt\})?([lr]*)@\{\}\}", text)
+    body = text[begin.end() : text.index(r"\bottomrule")]
+    rows = [line.removesuffix(r" \\").split(" & ") for line in body.splitlines() if line.endswith(r" \\")]
+    columns = list(zip(*rows, strict=True))
+    plain = [[re.sub(r"\$-\$", "−", re.sub(r"\\text[a-z]+|[{}\\$]", "", c)) for c in column] for column in columns]
+    widths = [max(72.27 * labels.text_width(cell, 8, "cmr10") for cell in column) for column in plain]
+    if begin[1]:
+        widths[0] = float(begin[1])
+    return sum(widths) + 8 * (len(widths) - 1)
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_latex_tables_fit_what_they_are_made_for(tmp_path, name):
+    analysis = analyse(write_run(tmp_path / "run", LARGE, lambda levels: (0.8, 0.95), seeds=(1, 2, 3, 4), epochs=2))
+    preset = presets.PRESETS[name]
+    tables = exports.printed(analysis)
+    for table in tables:
+        text = exports.latex(table, preset)
+        wide = r"\begin{table*}" in text
+        assert tabular_width(text) <= 72.27 * (preset.text if wide else preset.page.width)
+        left_out = (
+            set(table.header)
+            - {"Note"}
+            - {name for name in table.header if name.split()[0] in text.split("toprule")[1]}
+        )
+        assert all(name in text.split(r"\begin{table")[0] for name in left_out)
+    assert max(len(table.header) for table in tables) > 8
+
+
+def test_notes_of_rows_stand_in_the_caption_by_a_letter():
+    rows = (("x", "1", "at chance"), ("y", "2", ""), ("z", "3", "at chance"))
+    text = exports.latex(Table("A", ("Arm", "n", "Note"), rows, frozenset({"Arm", "Note"})))
+    assert text.count(r"\textsuperscript{a}") == 3
+    assert text.count("at chance") == 1
+    assert "Note" not in text
 
 
 def test_text_of_a_table_cannot_become_markup():
@@ -196,7 +278,9 @@ def test_a_row_of_latex_is_no_option_of_the_line_break_before_it(cell):
     after = re.findall(r"(?:\\\\|\\toprule|\\midrule)\s*(\S)", text)
     assert "[" not in after
     assert "*" not in after
-    assert text.count(cell.replace("_", r"\_")) == 3
+    header, body = text.split("toprule")[1].split("midrule")
+    assert body.count(cell) == 2
+    assert all(word in header for word in cell.split())
 
 
 @given(cells=st.lists(st.text(max_size=12), min_size=2, max_size=2))

@@ -205,7 +205,8 @@ def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> 
 def test_a_candidate_that_was_pruned_keeps_the_account_of_its_last_epoch(folder: Path, tmp_path: Path) -> None:
     candidate = Candidate("search", 1, {}, 4, "course")
     trial = replace(tiny.trial(folder, epochs=4), candidate=candidate)
-    watcher = tune_adapters.Watcher(tmp_path, Progress({trial.id: trial}, 1), lambda _: None, Stop(), lambda _: None)
+    progress = ProgressFile(tmp_path, Progress({trial.id: trial}, 1))
+    watcher = tune_adapters.Watcher(tmp_path, progress, lambda _: None, Stop(), lambda _: None)
     tunes = TunesTrial({"trial": trial.id})
     for epoch in (1, 2):
         shared = {"features": {"seconds": 70.0, "computed_seconds": 30.0 * epoch, "key": "abc"}}
