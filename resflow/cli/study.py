@@ -192,7 +192,7 @@ def _tell_failed(result: RunResult) -> None:
 def _tell_answer(result: RunResult) -> None:
     from resflow.analysis.analyse import analyse
     from resflow.cli.console import say
-    from resflow.report.answer import answer
+    from resflow.report.headline import headline
 
-    for line in ("", *answer(analyse(result.plan.run))):
+    for line in ("", *headline(analyse(result.plan.run)).lines):
         say(line)

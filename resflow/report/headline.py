@@ -36,6 +36,11 @@ class Headline:
     sentence: str
     scope: str
 
+    @property
+    def lines(self) -> tuple[str, str, str]:
+        """The three lines that come first wherever the result is told."""
+        return f"{self.claim}? {self.word}." if self.claim else f"{self.word}:", self.sentence, self.scope
+
 
 def headline(analysis: Analysis) -> Headline:
     """Return the headline of a run, finished or not."""

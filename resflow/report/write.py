@@ -41,6 +41,7 @@ MARKS = (
     b"The whole report is [report.html](report.html)",
 )
 MARKED_WITHIN = 4000  # bytes
+GALLERY_BEGIN, GALLERY_END = "<!-- resflow report writes this table -->", "<!-- end of the table -->"
 LIMITS = (
     "Intervals and tests are over seeds on one split of one data source: they say nothing about other data.",
     "The t interval assumes roughly normal differences; with few seeds it is wide: undecided is not equal.",
@@ -108,13 +109,35 @@ def write_index(run_folders: Sequence[Path], root: Path | None = None, force: bo
     runs = []
     for path in paths:
         link = os.path.relpath(path / workspace.REPORT, root).replace(os.sep, "/")
-        runs.append({**_head(analyse(path)), "folder": path.name, "link": quote(link)})
+        thumbnail = _thumbnail(path)
+        runs.append({**_head(analyse(path)), "folder": path.name, "link": quote(link), "thumbnail": ""})
+        if thumbnail is not None:
+            runs[-1]["thumbnail"] = quote(os.path.relpath(thumbnail, root).replace(os.sep, "/"))
     atomic.refuse_to_replace([root / workspace.INDEX], force, ours=_is_ours)
     try:
         atomic.write(root / workspace.INDEX, _render("index.html.j2", runs=runs))
+        _write_gallery(root / workspace.README, runs)
     except OSError as error:
         raise RecordError(f"cannot write {root / 'index.html'}: {error}. Make the folder writable.") from error
     return root / workspace.INDEX
+
+
+def _thumbnail(run_folder: Path) -> Path | None:
+    """Return the first figure of a reported run as a picture, None where it has none."""
+    picture = run_folder / workspace.FIGURES / "accuracy.png"
+    return picture if picture.is_file() else None
+
+
+def _write_gallery(readme: Path, runs: list[dict[str, Any]]) -> None:
+    """Show the runs as a table between the two marks of a README that has them; no other README is touched."""
+    if not readme.is_file():
+        return
+    text = readme.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(GALLERY_BEGIN)
+    _, end, after = rest.partition(GALLERY_END)
+    if begin and end:
+        table = _render("gallery.md.j2", runs=runs).decode()
+        atomic.write(readme, f"{before}{begin}\n{table}{end}{after}")
 
 
 def _head(analysis: Analysis) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 from support.fake_run import DEPTH_FACTORS, degrading, write_run
 
@@ -15,7 +16,7 @@ from resflow.analysis.analyse import Analysis, analyse
 from resflow.errors import StudyError
 from resflow.report import answer
 from resflow.report.headline import DEPENDS, MOST_WORDS, NO, RESULT, UNDECIDED, YES, Headline, _word, headline
-from resflow.report.write import write_index, write_report
+from resflow.report.write import GALLERY_BEGIN, GALLERY_END, write_index, write_report
 from resflow.study.load import load_study
 
 BUILT_IN = Path(__file__).parents[2] / "studies"
@@ -157,3 +158,25 @@ def test_a_damaged_claim_costs_the_claim_alone(tmp_path: Path, damage: Any) -> N
     titles = {"depth": 7, "shortcut": {"levels": 3}}
     run = write_run(tmp_path, DEPTH_FACTORS, seeds=SEEDS, epochs=3, claim=damage, titles=titles)
     assert headline(analyse(run)).word == RESULT
+
+
+def test_a_folder_of_runs_has_a_gallery_and_so_has_its_readme_where_it_asks_for_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", DEPTH_FACTORS, seeds=SEEDS, epochs=3, **claim(PLAIN))
+    (run / "figures").mkdir()
+    (run / "figures" / "accuracy.png").write_bytes(b"a picture")
+    readme = tmp_path / "README.md"
+    readme.write_text("Mine.\n", encoding="utf-8")
+    index, found = write_index([run]).read_text(encoding="utf-8"), headline(analyse(run))
+    assert 'src="run/figures/accuracy.png"' in index
+    assert readme.read_text(encoding="utf-8") == "Mine.\n"
+    readme.write_text(f"Mine.\n{GALLERY_BEGIN}\nold\n{GALLERY_END}\nAlso mine.\n", encoding="utf-8")
+    write_index([run])
+    write_index([run])
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith("Mine.\n")
+    assert text.endswith("Also mine.\n")
+    assert "old" not in text
+    assert text.count("run/figures/accuracy.png") == text.count("run/README.md") == 1
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    assert html.count("<tr>") == 2
+    assert found.word in html
