@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
-
+import numpy as np
 import pandas as pd
 
 LIMIT = 0.5  # training top-1 below which an arm was not trained to the end
@@ -15,12 +14,12 @@ def gains(histories: pd.DataFrame) -> pd.Series:
     done = histories[histories["status"] == "completed"]
     if done.empty or "train_top1" not in done:
         return pd.Series(dtype=float)
-    late = {}
-    for trial, epochs in done.sort_values("epoch").groupby("id", sort=False):
-        values = epochs["train_top1"].astype(float)
-        late[trial] = values.iloc[-1] - values.iloc[max(0, ceil(0.75 * len(values)) - 1)]
-    trials = done.drop_duplicates("id")
-    return trials.assign(gain=trials["id"].map(late)).groupby("arm")["gain"].mean()
+    ordered = done.sort_values(["id", "epoch"])
+    of_trial = ordered.groupby("id", sort=False)
+    place, epochs = of_trial.cumcount() + 1, of_trial["epoch"].transform("size")
+    values = ordered.set_index("id")["train_top1"].astype(float)
+    gain = values[(place == epochs).to_numpy()] - values[(place == np.ceil(0.75 * epochs)).to_numpy()]
+    return gain.groupby(done.drop_duplicates("id").set_index("id")["arm"]).mean()
 
 
 def limited(arms: pd.DataFrame, histories: pd.DataFrame) -> tuple[list[str], list[str]]:

@@ -16,12 +16,12 @@ A high loss in one epoch is not enough. The ranges lie between what was measured
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-import numpy as np
 import pandas as pd
 
 from resflow.analysis import image_statistics
+from resflow.records.record import Record
 from resflow.records.run import Run
 
 SCALES, RESPONSES = (0.01, 10.0), (0.01, 30.0)
@@ -34,19 +34,22 @@ def reasons(run: Run, histories: pd.DataFrame, diagnostics: pd.DataFrame | None)
     completed = {record.id: record for record in run.records if record.status == "completed"}
     found: dict[str, list[str]] = {}
     done = histories[histories["id"].isin(list(completed))]
-    for trial, epochs in done.groupby("id", sort=False) if "train_top1" in done else ():
-        data = completed[str(trial)].data
-        if _unskilled(epochs["train_top1"].to_numpy(dtype=float), data.get("train"), data.get("classes")):
-            found[str(trial)] = ["no skill on its training images"]
+    for trial in _unskilled(done, completed) if "train_top1" in done else ():
+        found[trial] = ["no skill on its training images"]
     for trial, reason in _out_of_range(diagnostics) if diagnostics is not None and len(diagnostics) else ():
         found.setdefault(trial, []).append(reason)
     return {trial: ", ".join(reasons) for trial, reasons in found.items()}
 
 
-def _unskilled(training: np.ndarray, images: object, classes: object) -> bool:
-    if len(training) < BRIEF or not (isinstance(images, int) and images and isinstance(classes, int) and classes):
-        return False
-    return all(image_statistics.wilson(share, images)[0] <= 1 / classes for share in training[-END:])
+def _unskilled(histories: pd.DataFrame, records: Mapping[str, Record]) -> Iterator[str]:
+    """Yield the trials of which none of the last END epochs shows skill on the training images."""
+    of_trial = histories.sort_values("epoch").groupby("id", sort=False)
+    ends = of_trial.tail(END)[["id", "train_top1"]].astype({"train_top1": float})
+    best = ends.groupby("id", sort=False)["train_top1"].max()  # the higher the share, the higher its interval
+    for trial, share, epochs in zip(best.index, best, of_trial.size().loc[best.index], strict=True):
+        images, classes = (records[trial].data.get(key) for key in ("train", "classes"))
+        if epochs >= BRIEF and images and classes and image_statistics.wilson(share, images)[0] <= 1 / classes:
+            yield str(trial)
 
 
 def _out_of_range(diagnostics: pd.DataFrame) -> Iterator[tuple[str, str]]:
