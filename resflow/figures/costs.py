@@ -93,11 +93,12 @@ def _costs(table: pd.DataFrame, of_what: str) -> list[Cost]:
 
 
 def _series_of(axes: Axes, trials: pd.DataFrame, rows: pd.DataFrame, kind: Cost, design: Design, style: Style) -> None:
-    scale = design.metric.scale
+    scale, looks = design.metric.scale, arm_styles(design)
     if len(trials) and kind.column == TIME and len(trials) <= MANY:
-        x, y = kind.of(trials), scale * trials[design.metric.column]
-        axes.plot(x, y, style.marker, color=style.color, alpha=SEED_ALPHA, ms=2.5 * em(), mew=0)
-    x, y, looks = kind.of(rows), scale * rows["mean"], arm_styles(design)
+        for arm, own in trials.groupby("arm", sort=False):
+            x, y, look = kind.of(own), scale * own[design.metric.column], looks[str(arm)]
+            axes.plot(x, y, look.marker, color=look.color, alpha=SEED_ALPHA, ms=2.5 * em(), mew=0)
+    x, y = kind.of(rows), scale * rows["mean"]
     axes.plot(x, y, color=style.color, linestyle=style.dashes, lw=1)
     for arm, place, value in zip(rows.index, x, y, strict=True):
         if np.isfinite(place) and np.isfinite(value):

@@ -55,8 +55,9 @@ def effect_forest(effects: pd.DataFrame, design: Design, width: float = WIDE) ->
         ]
         figure = new_figure(width, _height(rows, titles))
         grid = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=heights).ravel()
+        widest = max((text_width(row.numbers, small()) for row in rows), default=0.0)
         for axes, panel, title in zip(grid, panels, titles, strict=True):
-            _panel(axes, panel, design, is_wide(width))
+            _panel(axes, panel, design, is_wide(width), widest)
             axes.set_title(title, loc="left")
         unit = design.metric.difference_unit
         what = f"difference in {design.metric.label}" if is_wide(width) else "difference"
@@ -142,9 +143,8 @@ def _handles(rows: Sequence[Row]) -> list[Line2D]:
     ]
 
 
-def _panel(axes: Axes, rows: Sequence[Row], design: Design, wide: bool) -> None:
+def _panel(axes: Axes, rows: Sequence[Row], design: Design, wide: bool, widest: float) -> None:
     scale, bottom, looks = design.metric.scale, 0.0, arm_styles(design)
-    widest = max(text_width(row.numbers, small()) for row in rows)
     for row in rows:
         top, bottom = bottom, bottom + row.height
         place = (top + bottom) / 2 if wide else bottom - 0.13

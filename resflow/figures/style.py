@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import escape
 
@@ -19,6 +19,7 @@ import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
@@ -27,6 +28,7 @@ from resflow.figures.compact import compact
 
 WIDE, NARROW = 7.4, 3.7  # inches: a page column, and a phone held upright
 ROW = 0.27  # inches for one line of a forest or dot plot
+EDGE = 0.06  # inches beside panels: a reader's own font may be a little wider
 MOST_NAMED = 30  # series of a legend, and rows that have as much room
 # Stand-ins that `to_svg` turns into colours of the page around the figure.
 INK, MUTED, GRID = "#1a1b1c", "#6b6c6d", "#d7d8d9"
@@ -80,7 +82,9 @@ def is_wide(width: float) -> bool:
 
 def new_figure(width: float, height: float) -> Figure:
     """Make a figure of a width in inches and a height in inches of a report, no higher than the page."""
-    return Figure(figsize=(width, min(height * em(), current_page().height)), layout="constrained")
+    figure = Figure(figsize=(width, min(height * em(), current_page().height)), layout="constrained")
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(w_pad=EDGE)
+    return figure
 
 
 @contextmanager
@@ -98,6 +102,7 @@ def theme() -> Iterator[None]:
         "xtick.labelsize": 0.94 * page.size,
         "ytick.labelsize": 0.94 * page.size,
         "legend.fontsize": 0.94 * page.size,
+        "text.hinting": "none",  # laid out as wide as a browser and a PDF draw it
         "text.parse_math": False,
         "axes.formatter.use_mathtext": False,
         "axes.unicode_minus": True,

@@ -109,7 +109,8 @@ def test_contrasts_that_a_page_has_no_room_for_stand_on_further_ones(tmp_path):
         entries = [entry for section, entry in list_figures(analysis) if section == "effects"]
         drawn = [{text.get_text() for text in entry.draw(width=page.width).findobj(Text)} for entry in entries]
     assert len(drawn) == len({entry.name for entry in entries}) > 1
-    for label in ("34 − 18, plain", "residual − plain, 101", "residual − plain, 101 less 18"):
+    change = analysis.effects["context"].iloc[-1].removeprefix("depth ")
+    for label in ("34 − 18, plain", "residual − plain, 101", f"residual − plain, {change}"):
         assert sum(label in texts for texts in drawn) == 1
 
 

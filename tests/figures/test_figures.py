@@ -18,7 +18,7 @@ from resflow.figures import accuracy, confusion, costs, curves, diagnostics, for
 from resflow.figures.costs import pareto
 from resflow.figures.labels import spread, swarm, text_width, wrap
 from resflow.figures.palette import HELPS, HURTS, arm_styles
-from resflow.figures.style import GRID, INK, MUTED, NARROW, WIDE, settle, standalone, to_png, to_svg
+from resflow.figures.style import GRID, INK, MUTED, NARROW, WIDE, settle, standalone, theme, to_png, to_svg
 from resflow.figures.ticks import alike
 from resflow.report.figure_list import draw_figures, is_figure_file
 
@@ -352,3 +352,16 @@ def test_more_or_less_of_a_difference_is_no_help_and_no_harm(depth):
     assert set(legend_texts(figure)) == set(interactions["change"])
     colours = {line.get_color() for axes in figure.axes for line in axes.lines}
     assert not colours & {HELPS, HURTS}
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_no_text_of_a_forest_is_cut_at_its_edge_as_browsers_draw_it(depth, width):
+    figure = forest.effect_forest(depth.effects, depth.design, width)
+    settle(figure)
+    with theme():
+        for text in (text for axes in figure.axes for text in axes.texts):
+            box = text.get_window_extent()
+            drawn = max(text_width(line, text.get_fontsize()) for line in text.get_text().split("\n"))
+            assert box.width == pytest.approx(drawn * figure.dpi, rel=0.03)  # no hinting of a screen
+            assert box.x0 >= 0
+            assert box.x1 <= width * figure.dpi
