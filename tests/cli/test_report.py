@@ -107,7 +107,8 @@ def test_contrasts_that_a_page_has_no_room_for_stand_on_further_ones(tmp_path):
     analysis, page = analyse(write_run(tmp_path, epochs=2)), presets.PRESETS["slide"].page
     with drawn_for(page):
         entries = [entry for section, entry in list_figures(analysis) if section == "effects"]
-        drawn = [{text.get_text() for text in entry.draw(width=page.width).findobj(Text)} for entry in entries]
+        written = [entry.draw(width=page.width).findobj(Text) for entry in entries]
+    drawn = [{text.get_text().replace("\n", " ") for text in texts} for texts in written]
     assert len(drawn) == len({entry.name for entry in entries}) > 1
     change = analysis.effects["context"].iloc[-1].removeprefix("depth ")
     for label in ("34 − 18, plain", "residual − plain, 101", f"residual − plain, {change}"):
