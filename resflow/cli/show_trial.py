@@ -69,7 +69,8 @@ def _missing(read: Sequence[Run], folders: Sequence[Path], name: str, seed: int 
     broken = [message for run in read for key, message in run.broken.items() if name and key.startswith(name)]
     if broken:
         return broken[0]
-    arms = list(dict.fromkeys(record.arm for run in read for record in run.records))
+    planned = [arm for run in read if len(run.plan) for arm in run.plan["arm"]]
+    arms = list(dict.fromkeys([*planned, *(record.arm for run in read for record in run.records)]))
     with_seed = "" if seed is None else f" with seed {seed}"
     known = f" Its arms are {', '.join(arms[:MOST])}{' …' if len(arms) > MOST else ''}." if len(folders) == 1 else ""
     return (

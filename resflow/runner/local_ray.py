@@ -6,6 +6,7 @@ its workers lie in a private folder, which a janitor removes with all of Ray's p
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ipaddress
 import os
@@ -77,6 +78,13 @@ def _end() -> None:
         if find_dead():
             ray._private.worker._global_node.kill_all_processes(check_alive=False)
         ray.shutdown()
+    forget_colours()
+
+
+def forget_colours() -> None:
+    """Keep colorama, which comes with Ray, from writing a control code where this process ends, be it into a pipe."""
+    if initialise := sys.modules.get("colorama.initialise"):
+        atexit.unregister(initialise.reset_all)
 
 
 @contextmanager

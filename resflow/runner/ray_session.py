@@ -112,3 +112,4 @@ def _cluster(address: str) -> Iterator[None]:
     finally:
         with local_ray.own_handler():
             ray.shutdown()
+        local_ray.forget_colours()
