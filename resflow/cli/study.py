@@ -190,9 +190,11 @@ def _tell_failed(result: RunResult) -> None:
 
 
 def _tell_answer(result: RunResult) -> None:
-    from resflow.analysis.analyse import analyse
+    from resflow.analysis.analyse import DEMONSTRATION, analyse, labels
     from resflow.cli.console import say
     from resflow.report.headline import headline
 
-    for line in ("", *headline(analyse(result.plan.run)).lines):
+    analysis = analyse(result.plan.run)
+    demo = [label.word for label in labels(analysis) if label.word == DEMONSTRATION]
+    for line in ("", *demo, *headline(analysis).lines):
         say(line)

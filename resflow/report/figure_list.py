@@ -29,7 +29,7 @@ from resflow.figures.style import (
 )
 from resflow.records.record import PROBE
 from resflow.records.run import MANY
-from resflow.report import test_images, times
+from resflow.report import figure_titles, test_images, times
 
 FILES = ("svg", "png")
 MOST_ROWS = 60  # of differences that are all drawn
@@ -113,8 +113,8 @@ def _accuracy(analysis: Analysis) -> Iterator[Entry]:
     for number, arms in enumerate(accuracy.pages(a.arms, design), 1):
         yield Entry(
             _numbered("accuracy", number),
-            f"{design.metric.label} by {design.scale or 'arm'}",
-            marks + wide + bars,
+            figure_titles.accuracy(a),
+            f"{figure_titles.accuracy_axes(a)}. {marks}{wide}{bars}",
             partial(accuracy.accuracy, a.trials, arms, design, a.chance),
         )
 
@@ -137,7 +137,7 @@ def _effects(analysis: Analysis) -> Iterator[Entry]:
     for number, part in enumerate(forest.pages(shown, design, current_page().width), 1):
         yield Entry(
             _numbered("effects", number),
-            f"Differences in {design.metric.label}",
+            figure_titles.effects(analysis),
             f"Paired differences with 95 % intervals over {' or '.join(dict.fromkeys(table['over']))}; marker and "
             "colour give the verdict."
             + (" Of a difference by another factor: more or less than before." if (table["less"] != "").any() else "")
@@ -289,7 +289,8 @@ def _curves(analysis: Analysis) -> Iterator[Entry]:
             name = "_by_".join([word, *(["_".join(_file_name(f) for f in by)] if by else [])])
             name += "_2" if name in names else ""
             names.add(name)
-            title = f"{word} error" + (f", a panel for each {' and '.join(by)}" if by else "")
+            found = figure_titles.training(analysis) if column == "train_top1" else ""
+            title = (found or f"{word} error") + (f", a panel for each {' and '.join(by)}" if by and not found else "")
             draw = partial(curves.curves, analysis.histories, design, column, panel_by_scale=by_scale)
             yield Entry(name, title, caption, draw)
 
