@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from resflow.workflow.status import ArmMean, RunState
 
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.,-~=*#"
-OTHER_LINES = 9  # of a screen: bar, counts, heads, gaps, the shell's own
+MARGIN = 3  # lines of a screen for the message that it stops, and the cursor's
 
 
 def sparkline(values: Sequence[float], width: int, top: float, blocks: str = BLOCKS) -> str:
     """Draw values from 0 to `top` as one line of at most `width` characters; of more values each is a mean of some."""
     count = min(width, len(values))
     bins = [values[len(values) * at // count : len(values) * (at + 1) // count] for at in range(count)]
-    heights = [sum(part) / len(part) / top if top > 0 else 0.0 for part in bins]
+    heights = [sum(part) / len(part) / (top or 1.0) for part in bins]
     return "".join(
         blocks[min(len(blocks) - 1, int(max(0.0, height) * len(blocks)))] if math.isfinite(height) else " "
         for height in heights
@@ -35,23 +35,39 @@ def sparkline(values: Sequence[float], width: int, top: float, blocks: str = BLO
 
 
 def draw(state: RunState, console: Console, options: ConsoleOptions) -> Group:
-    """Lay out a run for a screen of this size."""
+    """Lay out a run: whole, or on a terminal as many of its trials and arms as the screen has lines for."""
+    running, arms = len(state.running), len(state.arms)
+    page = _page(state, running, arms, options)
+    while console.is_terminal and (running > 1 or arms > 1):
+        over = len(console.render_lines(page, options.update(height=None), pad=False)) + MARGIN - console.height
+        if over <= 0:
+            break
+        if running > arms:  # the longer table gives way
+            running = max(1, arms, running - over)
+        else:
+            arms = max(1, min(arms - 1, max(running, arms - over)))
+        page = _page(state, running, arms, options)
+    return page
+
+
+def _page(state: RunState, running: int, arms: int, options: ConsoleOptions) -> Group:
+    """Lay out a run with so many of its running trials and arms."""
     bar = Table.grid()  # a bar alone would not end its line
     bar.add_row(ProgressBar(max(1, state.total), state.ended, width=min(60, options.max_width)))
     parts: list[RenderableType] = [bar, summary(state)]
-    room = max(4, console.height - OTHER_LINES)
     if state.running:
-        shown = state.running[: room if not state.arms else max(2, room - min(len(state.arms), room // 2))]
-        room -= len(shown)
-        parts += [
-            Text(),
-            _running_table(shown, state.arms, options),
-            *_more(len(state.running) - len(shown), "running"),
-        ]
+        trials = _running_table(state.running[:running], _top(state), options)
+        parts += [Text(), trials, *_more(len(state.running) - running, "running")]
     if state.arms:
-        shown_arms = state.arms[: max(2, room)]
-        parts += [Text(), means_table(shown_arms, state.metric), *_more(len(state.arms) - len(shown_arms), "arms")]
+        parts += [Text(), means_table(state.arms[:arms], state.metric), *_more(len(state.arms) - arms, "arms")]
     return Group(*parts)
+
+
+def _top(state: RunState) -> float:
+    """Return the value at the top of all curves: one scale, also for a trial that has just begun."""
+    values = [value for trial in state.running for value in (*trial.train_top1, *trial.validation_top1)]
+    values += [arm.mean for arm in state.arms] if metric(state.metric).unit == "%" else []
+    return max(filter(math.isfinite, values), default=0.0)
 
 
 def outcome(state: RunState) -> Group:
@@ -89,11 +105,9 @@ def means_table(arms: Sequence[ArmMean], of_metric: str) -> Table:
     return table(("arm", "seeds", heading, "95 % interval"), rows, right=("seeds", heading))
 
 
-def _running_table(trials: Sequence[RunningTrial], arms: Sequence[ArmMean], options: ConsoleOptions) -> Table:
+def _running_table(trials: Sequence[RunningTrial], top: float, options: ConsoleOptions) -> Table:
     width = 20 if options.max_width >= 100 else 10 if options.max_width >= 80 else 5
     blocks = ASCII_BLOCKS if options.ascii_only else BLOCKS
-    curves = [value for trial in trials for value in (*trial.train_top1, *trial.validation_top1)]
-    top = max([*curves, *(arm.mean for arm in arms)], default=0.0)  # one scale for all curves, from the first epoch on
 
     def curve(values: Sequence[float]) -> str:
         return f"{sparkline(values, width, top, blocks)} {values[-1]:.1%}" if values else ""

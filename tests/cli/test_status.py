@@ -209,7 +209,7 @@ STATES = st.builds(
 
 @given(state=STATES, width=st.sampled_from([60, 80, 120]), height=st.integers(20, 50))
 def test_a_screen_is_never_left(state: RunState, width: int, height: int) -> None:
-    made = console.SafeConsole(file=io.StringIO(), width=width, height=height, force_terminal=False)
+    made = console.SafeConsole(file=io.StringIO(), width=width, height=height, force_terminal=True)
     lines = made.render_lines(live_view.draw(state, made, made.options))
     assert len(lines) < height
     shown = "\n".join("".join(segment.text for segment in line) for line in lines)
