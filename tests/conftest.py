@@ -111,3 +111,11 @@ def tensorflow_on_one_thread() -> None:
     from resflow.training import train
 
     train.configure(Execution(device="cpu"))
+
+
+@pytest.fixture
+def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have reports draw their first figure alone, for what the others have no part in: they take most of the time."""
+    from resflow.report import figure_list
+
+    monkeypatch.setattr(figure_list, "KINDS", figure_list.KINDS[:1])

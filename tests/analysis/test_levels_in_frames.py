@@ -67,6 +67,7 @@ def test_no_column_is_called_like_another(factors, taken):
     assert all(name == factor for factor, name in names.items() if factor not in taken)
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_tables_on_disk_hold_labels_as_the_study_writes_them(tmp_path):
     factors = {"learning_rate": {"1e-4": 1e-4, "0.10": 0.1}, "weights": {"none": "none"}, "epochs": {"20": 20}}
     write_report(write_run(tmp_path, factors, good, seeds=(1, 2), epochs=2))

@@ -20,6 +20,7 @@ from resflow.records.record import PREDICTION_COLUMNS, read_record, write_record
 pytestmark = pytest.mark.timeout(1200)
 
 
+@pytest.mark.long  # a minute and a half; `make chaos` disturbs a run fifty times
 @pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="processes are found by Linux' /proc")
 def test_a_run_that_is_disturbed_ends_as_one_that_is_not() -> None:
     kinds = {kind: disturbances.KINDS[kind] for kind in ("record cut",)}  # kills the driver, and spoils what it left

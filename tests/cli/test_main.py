@@ -360,6 +360,7 @@ def test_a_plan_knows_what_is_done(elsewhere: Path) -> None:
     assert "from 1 finished trials of this run" in shown
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_reports_of_several_runs_have_an_index(elsewhere: Path) -> None:
     for name in ("one", "two"):
         write_run(

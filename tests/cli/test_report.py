@@ -265,6 +265,7 @@ def test_no_python_is_shown(runs):
         assert not re.search(r"\{'|: (True|False|None)\b|\('", text), text
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_open_opens_the_report_and_makes_it_where_there_is_none(runs, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
@@ -318,6 +319,7 @@ def test_a_caption_counts_the_images_that_were_looked_at(runs, validation, said_
     assert all(said_of in caption for caption in captions)
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_runs_that_cannot_be_read_are_rows_and_the_others_are_reported(runs, capsys):
     for name, content in (("broken", "{"), ("empty", "")):
         place = Path("results") / name
@@ -335,6 +337,7 @@ def test_runs_that_cannot_be_read_are_rows_and_the_others_are_reported(runs, cap
     assert f"one/{trial_id('wide', 2)}" in said("show", trial_id("wide", 2))
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_what_is_damaged_beside_records_costs_its_own_part_of_the_report(runs):
     study = runs[0] / "study.yaml"
     study.write_text(
@@ -399,6 +402,7 @@ def test_a_link_out_of_a_run_is_refused(runs):
         said("report", "one")
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_old_records_are_read_and_said_to_be_unchecked(runs):
     for path in runs[0].glob("trials/*/record.json"):
         values = json.loads(path.read_text())

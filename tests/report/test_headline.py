@@ -107,6 +107,7 @@ def test_what_could_not_be_shown_is_said_so(tmp_path: Path) -> None:
     assert "could be shown with depth" in text
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_page_readme_and_index_begin_with_the_three_lines(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", DEPTH_FACTORS, seeds=SEEDS, epochs=3, profile="demo", **claim(PLAIN))
     found, page = headline(analyse(run)), write_report(run).read_text(encoding="utf-8")

@@ -24,6 +24,7 @@ def run(folder: Path, published: Any, accuracy: float = 0.9, **asked: Any) -> Pa
     return write_run(folder, HEADS, lambda _: (accuracy, 0.95), epochs=2, published=published, **asked)
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_the_figure_stands_beside_every_arm(tmp_path: Path) -> None:
     folder = run(tmp_path, ARTICLE, seeds=(1, 2), statuses={("wide", 2): "failed"})
     table = report_published.table(analyse(folder))
@@ -47,6 +48,7 @@ def test_the_figure_stands_beside_every_arm(tmp_path: Path) -> None:
     "published",
     [None, "38 of 43", {}, {**ARTICLE, "images": 0}, {**ARTICLE, "metric": "loss"}, {**ARTICLE, "correct": 44}],
 )
+@pytest.mark.usefixtures("one_figure")
 def test_a_run_without_a_proper_figure_has_no_such_table(tmp_path: Path, published: Any) -> None:
     folder = run(tmp_path, published)
     assert report_published.table(analyse(folder)) is None

@@ -216,6 +216,7 @@ def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     assert "<b>run" not in run._repr_html_()
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_write_report_takes_a_run_or_its_folder(trained: tuple[Any, Any]) -> None:
     run, _ = trained
     page = resflow.write_report(run)
