@@ -56,7 +56,8 @@ def chance(run: Run, plan: Design) -> Chance:
     if all(MEAN_CLASS in record.metrics for record in completed):
         # The variance of a mean over classes is that of so many images, were all classes of one size.
         alike = round(len(sizes) ** 2 / float((1 / sizes).sum())) if len(sizes) else _count(data.get("test"))
-        return Chance(MEAN_CLASS, 1 / len(sizes) if len(sizes) else uniform, why, alike, shown)
+        tested = len(sizes) or classes
+        return Chance(MEAN_CLASS, 1 / tested, f"1/{tested} classes", alike, shown)
     if of_metric > uniform + 1e-9 and judged_by == "test_top1":
         why = f"the share of the largest test class; {why} is less"
     elif judged_by.endswith("top5"):
@@ -84,7 +85,7 @@ def _test_classes(run: Run, completed: list[Record]) -> NDArray[np.int64]:
 def beside_chance(mean: Mean, chance: Chance) -> str:
     """Tell how an arm stands to chance. ABOVE needs a mean above it and an interval that excludes it.
 
-    With one seed, or no spread between seeds, the interval is Wilson's, of the test images. An arm that
+    With fewer than three seeds, or no spread between them, the interval is Wilson's, of the test images. An arm that
     fails is AT chance where its mean is no more than chance or Wilson's interval of the mean reaches it,
     and UNRESOLVED where only the interval over seeds does.
     """

@@ -26,10 +26,15 @@ class Verdicts:
     def __init__(
         self, declared: Sequence[Contrast], arms: pd.DataFrame, design: Design, answers: Predictions | None = None
     ) -> None:
-        self.declared, self.design, self.answers = declared, design, answers
+        self.declared, self.design = declared, design
         self.above = dict(zip(arms.index, arms["chance"].isin((ABOVE, UNKNOWN)), strict=True))
         self.means = dict(zip(arms.index, arms["mean"], strict=True))
         column = design.metric.column
+        self.alike = {
+            pair.key
+            for pair in declared
+            if answers is not None and pair.less is None and answers.identical(pair.arm, pair.reference)
+        }
         self.image_variance = {
             pair.key: answers.image_variance(pair.terms, column) if answers else np.nan for pair in declared
         }
@@ -79,14 +84,10 @@ class Verdicts:
                 higher_is_better=self.design.metric.higher_is_better,
                 better_above_chance=all(self.above[arm] for arm in self._better(pair, result.difference)),
                 both_above_chance=all(self.above[arm] for arm in pair.terms),
-                identical=self.identical(pair),
+                identical=pair.key in self.alike,
             )
             for pair, result, p, p_equivalence in zip(self.declared, results, *adjusted, strict=True)
         ]
-
-    def identical(self, pair: Contrast) -> bool:
-        """Tell whether both arms gave the same answer to each image in every seed."""
-        return self.answers is not None and pair.less is None and self.answers.identical(pair.arm, pair.reference)
 
     def _better(self, pair: Contrast, difference: seed_statistics.Mean) -> list[str]:
         """The better arm of each pair: no difference is named where a winner has no skill."""
@@ -100,7 +101,7 @@ class Verdicts:
         """Say in a few words what kept the verdict from being clearer; empty where nothing but the numbers did."""
         if difference.n == 0:
             return "no seed completed in " + ("both arms" if pair.less is None else "all four arms")
-        if self.identical(pair):
+        if pair.key in self.alike:
             return "the same answer to every image"
         if difference.n > 1 and difference.note:
             return "the same difference in every seed: no interval"

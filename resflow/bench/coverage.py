@@ -25,7 +25,7 @@ ACCURACIES = ((0.05, 0.05), (0.5, 0.5), (0.97, 0.97), (0.97, 0.99))  # of an arm
 CROSSED_SEEDS, SPREADS = (3, 5, 8), (0.0, 0.15)
 CROSSED_DRAWS = {43: 4000, 52: 4000, 1020: 4000, 6149: 1000}  # images -> studies
 HARD, HARD_FOR_ONE, LUCK = 2.0, 0.7, 0.5  # deviations, on the logit scale, of images, images in an arm, one answer
-SPREAD_OF_SEEDS = 0.3  # deviation of an arm's accuracy over seeds on that scale: 7 points at 50 %
+SPREAD_OF_SEEDS = 0.3  # deviation of an arm's accuracy over seeds on that scale: 7.5 points at 50 %
 Sampler = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]]
 
 

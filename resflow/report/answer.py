@@ -5,8 +5,9 @@ They give differences; the intervals that decided stand in the tables and in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
@@ -30,6 +31,9 @@ MOST_TOLD = 40  # contrasts of a group that are told one by one; of more, how ma
 MOST_NAMED = 6  # levels or places that are named with their differences; of more, how many there are
 
 
+Style = Literal["whole", "short", "bare"]
+
+
 @dataclass(frozen=True)
 class Finding:
     """What some contrasts of one verdict say: `where` they hold, `what` they say, and how large they are.
@@ -43,14 +47,27 @@ class Finding:
     span: str
     brief: str = ""
 
-    def text(self, where: bool = True, short: bool = False) -> str:
-        """Return it as a clause, with its place or without, with its differences or their span alone."""
+    def text(self, where: bool = True, style: Style = "whole") -> str:
+        """Return it as a clause, with its place or without: whole, in `short` with the span alone, or without sizes."""
         begin = f"{self.where}, " if where and self.where else ""
-        if short and self.brief:
+        if style == "bare":
+            return f"{begin}{self.what}"
+        if style == "short" and self.brief:
             return f"{begin}{self.brief}"
-        if short or self.detail == self.span or not self.detail:
+        if style == "short" or self.detail == self.span or not self.detail:
             return f"{begin}{self.what} ({self.span})" if self.span else f"{begin}{self.what}"
         return f"{begin}{self.what}: {self.detail}"
+
+
+def joined(found: Sequence[Finding], style: Style = "whole") -> str:
+    """Join findings; one that says of another place what the one before says tells just that."""
+    clauses = []
+    for before, one in zip((None, *found), found, strict=False):
+        if before is not None and before.what == one.what and one.where:
+            clauses.append(f"{one.where}, too" + ("" if style == "bare" else f" ({one.span})"))
+        else:
+            clauses.append(one.text(where=before is None or before.where != one.where, style=style))
+    return "; ".join(clauses)
 
 
 def answer(analysis: Analysis) -> list[str]:
@@ -93,10 +110,7 @@ def describe(rows: pd.DataFrame, group: str, words: Prose) -> list[str]:
         counted = rows["change"].where(rows["less"] != "", rows["verdict"]).value_counts()
         told = join([f"{count} {'is' if count == 1 else 'are'} {word}" for word, count in counted.items()])
         return [f"Of {len(rows)} comparisons of {group.replace(TIMES, ' by ')}, {told}."]
-    sentences = []
-    for found in findings(rows, group, words):
-        texts = [one.text(where=place == 0) for place, one in enumerate(found)]
-        sentences.append(sentence("; ".join(filter(None, texts))))
+    sentences = [sentence(joined(found)) for found in findings(rows, group, words)]
     if gaps := int((rows["n"] == 0).sum()):
         sentences.append(f"{gaps} of {len(rows)} comparisons {'has' if gaps == 1 else 'have'} no pair of seeds.")
     return sentences

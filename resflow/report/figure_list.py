@@ -285,12 +285,12 @@ def _curves(analysis: Analysis) -> Iterator[Entry]:
             f"Error on the {word} images, clean and in inference mode. {seeds}; the mean of completed seeds is bold."
         )
         names: set[str] = set()
+        found = figure_titles.training(analysis) if column == "train_top1" else ""
         for by_scale, by in ways:
             name = "_by_".join([word, *(["_".join(_file_name(f) for f in by)] if by else [])])
             name += "_2" if name in names else ""
             names.add(name)
-            found = figure_titles.training(analysis) if column == "train_top1" else ""
-            title = (found or f"{word} error") + (f", a panel for each {' and '.join(by)}" if by and not found else "")
+            title = (found or f"{word} error") + (f", a panel for each {' and '.join(by)}" if by else "")
             draw = partial(curves.curves, analysis.histories, design, column, panel_by_scale=by_scale)
             yield Entry(name, title, caption, draw)
 

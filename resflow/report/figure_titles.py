@@ -5,7 +5,7 @@ from __future__ import annotations
 from resflow.analysis import degradation
 from resflow.analysis import design as designs
 from resflow.analysis.analyse import Analysis
-from resflow.report.answer import findings, prose, told_groups
+from resflow.report.answer import findings, joined, prose, told_groups
 
 MOST_WORDS = 16
 
@@ -23,17 +23,11 @@ def accuracy(analysis: Analysis) -> str:
         return drawn
     group = told_groups(analysis)[0]
     rows = analysis.effects[analysis.effects["contrast_group"] == group]
-    said: list[str] = []
-    before = ""
-    for found in findings(rows, group, prose(analysis)):
-        for one in found:
-            if not one.detail:
-                return drawn  # a list of levels with their numbers is no title
-            where = f"{one.where}, " if one.where else ""
-            said.append(f"{one.where}, too" if one.what == before and where else f"{where}{one.what}")
-            before = one.what
-    title = "; ".join(said)
-    return title if said and len(title.split()) <= MOST_WORDS else drawn
+    found = [one for sentence in findings(rows, group, prose(analysis)) for one in sentence]
+    if not found or not all(one.detail for one in found):
+        return drawn  # a list of levels with their numbers is no title
+    title = joined(found, "bare")
+    return title if len(title.split()) <= MOST_WORDS else drawn
 
 
 def effects(analysis: Analysis) -> str:

@@ -15,11 +15,12 @@ import pandas as pd
 
 from resflow.analysis import design as designs
 from resflow.analysis.analyse import Analysis
-from resflow.report.answer import Finding, answer, findings, prose, told_groups
+from resflow.report.answer import Style, answer, findings, joined, prose, told_groups
 from resflow.report.prose import sentence
 
 YES, NO, DEPENDS, UNDECIDED, RESULT = "Yes", "No", "It depends", "Undecided", "Result"
 MOST_WORDS = 30
+STYLES: tuple[Style, ...] = ("whole", "short")
 SOURCES = {
     "oxford_flowers102": "Oxford 102 Flowers",
     "oxford_flowers10": "ten classes of Oxford 102 Flowers",
@@ -107,21 +108,11 @@ def _sentence(analysis: Analysis, needs: list[tuple[str, pd.DataFrame]]) -> str:
     words = prose(analysis)
     found = [one for group, rows in needs for sentence_ in findings(rows, group, words) for one in sentence_]
     for count in range(len(found), 0, -1):
-        for short in (False, True):
-            text = sentence("; ".join(_joined(found[:count], short)))
+        for style in STYLES:
+            text = sentence(joined(found[:count], style))
             if len(text.split()) <= MOST_WORDS:
                 return text
     return _cut(answer(analysis)[0])
-
-
-def _joined(found: list[Finding], short: bool) -> Iterable[str]:
-    """Yield clauses; one that says of another place what the one before says says so."""
-    for place, one in enumerate(found):
-        before = found[place - 1] if place else None
-        if before is not None and before.what == one.what and one.where:
-            yield f"{one.where}, too ({one.span})"
-        else:
-            yield one.text(where=before is None or before.where != one.where, short=short)
 
 
 def _cut(text: str) -> str:

@@ -141,14 +141,14 @@ def _write_gallery(readme: Path, runs: list[dict[str, Any]]) -> None:
 
 
 def _head(analysis: Analysis) -> dict[str, Any]:
-    study = analysis.run.study
+    study, told = analysis.run.study, labels(analysis)
     return {
         "name": str(study.get("name") or analysis.run.folder.resolve().name),
         "question": str(study.get("question") or ""),
         "headline": headline.headline(analysis),
         "answer": [*published.answer(analysis), *answer.answer(analysis)],
-        "demo": any(label.word == DEMONSTRATION for label in labels(analysis)),
-        "labels": labels(analysis),
+        "demo": any(label.word == DEMONSTRATION for label in told),
+        "labels": told,
         "completed": analysis.completed,
         "total": len(analysis.trials),
     }

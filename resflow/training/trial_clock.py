@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from resflow.records.record import SharedCost
 
@@ -34,23 +34,26 @@ class SharedWork:
         self.computed += seconds
         self.so_far += seconds
 
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Count the block as work for all."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(time.perf_counter() - start)
+    def wait(self, seconds: float) -> None:
+        """Count seconds that this trial waited for what others compute, or checked it."""
+        self.waited += seconds
 
-    @contextmanager
-    def fetching(self) -> Iterator[None]:
+    def computing(self) -> AbstractContextManager[None]:
+        """Count the block as work for all."""
+        return _timed(self.add)
+
+    def fetching(self) -> AbstractContextManager[None]:
         """Count the block as waiting for what other trials compute, and as checking it."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.waited += time.perf_counter() - start
+        return _timed(self.wait)
+
+
+@contextmanager
+def _timed(count: Callable[[float], None]) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        count(time.perf_counter() - start)
 
 
 class TrialClock:

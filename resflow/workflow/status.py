@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from resflow import workspace
+from resflow.analysis.design import NOT_RUN, UNREADABLE
 from resflow.analysis.seed_statistics import level_interval
 from resflow.errors import RecordError
 from resflow.records.metrics import metric as metric_named
@@ -20,7 +21,7 @@ from resflow.records.run import Run, load_run
 from resflow.runner.progress import KeptProgress, Progress, RunningTrial, read_progress
 from resflow.tuning.phase import SCORE
 
-NOT_RUN, RUNNING, UNREADABLE = "not run", "running", "unreadable"
+RUNNING = "running"
 
 
 @dataclass(frozen=True)

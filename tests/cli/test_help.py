@@ -141,9 +141,13 @@ def test_what_cannot_be_read_completes_to_nothing(what: str, run: Path) -> None:
     (run / "plan.csv").write_bytes(b"\xff\x00id,arm\n1")
     (run.parent.parent / "mine.yaml").write_text("profiles: [1")
     for incomplete in ("", "one/", "nowhere/", "/", "\x00", "./mine.yaml"):
-        completed(what, incomplete, name="./mine.yaml", run="one")
-        completed(what, incomplete, name="\x00", run="\x00")
-        completed(what, incomplete)
+        for found in (
+            completed(what, incomplete, name="./mine.yaml", run="one"),
+            completed(what, incomplete, name="\x00", run="\x00"),
+            completed(what, incomplete),
+        ):
+            assert all(text.startswith(incomplete) for text in found)
+            assert not found or what not in ("profiles", "arms")
 
 
 def test_a_shell_gets_its_answer_and_nothing_heavy_is_imported_for_it(run: Path) -> None:
