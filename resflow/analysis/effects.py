@@ -123,17 +123,17 @@ def effect_table(
             "correlation": _correlation(wide, pair),
         }
         row |= _over_images(pair, answers) | _unpaired_seeds(wide, pair) | gaps.row(place, pair) | mixed_rows[place]
-        row |= _collapsed(row, trials, pair)
+        row |= _collapsed(row, trials, pair, design)
         row |= _withheld(row, trials, pair) | {"unpaired": _unpaired(pair, arms) if twin else ""}
         rows.append(row | _two_seeds(row) | {"change": _change(row, wide, pair, design)})
     return pd.DataFrame(rows)
 
 
-def _collapsed(row: dict[str, object], trials: pd.DataFrame, pair: Contrast) -> dict[str, object]:
+def _collapsed(row: dict[str, object], trials: pd.DataFrame, pair: Contrast, design: Design) -> dict[str, object]:
     """Say of a verdict that an arm of it collapsed in every seed: it stands, and tells of that."""
     done = trials[(trials["status"] == "completed") & trials["arm"].isin(list(pair.terms))]
     everywhere = (done["collapsed"] != "").groupby(done["arm"], sort=False).all()
-    names = " and ".join(str(arm) for arm in everywhere.index[everywhere])
+    names = " and ".join(design.display_name(str(arm)) for arm in everywhere.index[everywhere])
     return {} if row["note"] or not names else {"note": f"{names} collapsed in every seed"}
 
 

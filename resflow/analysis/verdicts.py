@@ -110,5 +110,5 @@ class Verdicts:
         if word == "undecided":
             weak = [arm for arm in self._better(pair, difference) if not self.above[arm]]
             if weak:
-                return f"{weak[0]} is not above chance"
+                return f"{self.design.display_name(weak[0])} is not above chance"
         return difference.note or ("two seeds" if difference.n == 2 and word != "undecided" else "")
