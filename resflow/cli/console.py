@@ -123,22 +123,24 @@ def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
 
     The narrowest gets none of sizes either, so that it breaks no id.
     """
-    from resflow.report.formatting import count, duration
+    from resflow.report.formatting import count, duration, one_unit
 
     factors = list(trials[0].levels) if console.width >= 110 else []
     sizes = ["parameters", "multiply-adds"] if console.width >= 76 else []
     columns = ["trial", "arm", "seed", *factors, *sizes, "epochs", "time"]
+    work = one_unit([count(t.multiply_adds) for t in trials])
+    times = one_unit([duration(seconds[t.id]) for t in trials])
     rows = [
         [
             t.id,
             t.arm,
             t.seed,
             *(t.levels[factor] for factor in factors),
-            *([f"{t.parameters:,}", count(t.multiply_adds)] if sizes else []),
+            *([f"{t.parameters:,}", multiply_adds] if sizes else []),
             t.recipe.epochs,
-            duration(seconds[t.id]),
+            time,
         ]
-        for t in trials
+        for t, multiply_adds, time in zip(trials, work, times, strict=True)
     ]
     return table(columns, rows, right=("seed", "parameters", "multiply-adds", "epochs", "time"), whole=("trial",))
 

@@ -36,8 +36,8 @@ LONGEST_LABEL, LONGEST_NARROW = 34, 26
 AXES = "axes:"  # before the attributes that a panel carries in the gid of its axes
 HOVER = "hover-"  # begins the id of what is named where it is pointed at
 _STYLE = """<style>
-svg { color: #1f2328; --muted: #59636e; --grid: #d8dee4 }
-@media (prefers-color-scheme: dark) { svg { color: #e6edf3; --muted: #9aa4af; --grid: #3a424c } }
+svg { color: #1f2328; background: #ffffff; --muted: #59636e; --grid: #d8dee4 }
+@media (prefers-color-scheme: dark) { svg { color: #e6edf3; background: #0d1117; --muted: #9aa4af; --grid: #3a424c } }
 </style>"""
 
 

@@ -31,9 +31,10 @@ from resflow.records.record import PROBE
 from resflow.records.run import MANY
 from resflow.report import figure_titles, test_images, times
 
-FILES = ("svg", "png")
+FILES = ("svg", "png")  # of every figure, and of those of the answer, which other pages show as thumbnails
 MOST_ROWS = 60  # of differences that are all drawn
-SECTIONS = ("answer", "effects", "curves", "inside", "tuning", "costs", "classes")  # as the templates have them
+ANSWER = "answer"
+SECTIONS = (ANSWER, "effects", "curves", "inside", "tuning", "costs", "classes")  # as the templates have them
 
 
 @dataclass(frozen=True)
@@ -48,29 +49,35 @@ class Entry:
 
 @dataclass(frozen=True)
 class Kind:
-    """Figures of one kind: their section of the report, a pattern of their names, and those that a run has."""
+    """Figures of one kind: their section of the report, a pattern of their names, and those that a run has.
+
+    Of a kind that is `paired` two stand side by side where a page is wide, so that one drawing serves every page.
+    """
 
     section: str
     names: str
     entries: Callable[[Analysis], Iterator[Entry]]
+    paired: bool = False
 
 
 @dataclass(frozen=True)
 class RenderedFigure:
-    """One figure as a report needs it: SVG texts for wide and for narrow pages, and files by suffix."""
+    """One figure as a report needs it: SVG texts by layout, and files by suffix.
+
+    A figure has one layout, `pair`, or two: `wide`, and `narrow` for phones.
+    """
 
     name: str
     section: str
     title: str
     caption: str
-    wide: str
-    narrow: str
+    layouts: dict[str, str]
     files: dict[str, bytes]
 
 
 def draw_figures(analysis: Analysis) -> list[RenderedFigure]:
     """Draw every figure of a run for its report."""
-    return [_render(section, entry) for section, entry in list_figures(analysis)]
+    return [_render(kind, entry) for kind in KINDS for entry in kind.entries(analysis)]
 
 
 def is_figure_file(name: str) -> bool:
@@ -86,20 +93,22 @@ def list_figures(analysis: Analysis) -> Iterator[tuple[str, Entry]]:
             yield kind.section, entry
 
 
-def _render(section: str, entry: Entry) -> RenderedFigure:
-    wide, narrow = entry.draw(width=WIDE), entry.draw(width=NARROW)
-    settle(wide)
-    settle(narrow)
-    svg = to_svg(wide, entry.name)
-    return RenderedFigure(
-        name=entry.name,
-        section=section,
-        title=entry.title[:1].upper() + entry.title[1:],
-        caption=entry.caption,
-        wide=svg,
-        narrow=to_svg(narrow, f"{entry.name}-narrow"),
-        files={"svg": standalone(svg).encode(), "png": to_png(wide)},
-    )
+def _render(kind: Kind, entry: Entry) -> RenderedFigure:
+    first = entry.draw(width=NARROW if kind.paired else WIDE)
+    settle(first)
+    svg = to_svg(first, entry.name)
+    layouts = {"pair": svg} if kind.paired else {"wide": svg, "narrow": _narrow(entry)}
+    files = {"svg": standalone(svg).encode()}
+    if kind.section == ANSWER:
+        files["png"] = to_png(first)
+    title = entry.title[:1].upper() + entry.title[1:]
+    return RenderedFigure(entry.name, kind.section, title, entry.caption, layouts, files)
+
+
+def _narrow(entry: Entry) -> str:
+    figure = entry.draw(width=NARROW)
+    settle(figure)
+    return to_svg(figure, f"{entry.name}-narrow")
 
 
 def _accuracy(analysis: Analysis) -> Iterator[Entry]:
@@ -300,11 +309,11 @@ def _file_name(factor: str) -> str:
 
 
 KINDS = (  # in the order in which they are drawn and exported
-    Kind("answer", r"accuracy(_\d+)?", _accuracy),
+    Kind(ANSWER, r"accuracy(_\d+)?", _accuracy),
     Kind("effects", r"effects(_\d+)?", _effects),
-    Kind("curves", r"(training|validation)(_by_\w+)?", _curves),
-    Kind("inside", r"inside_\w+", _inside),
-    Kind("inside", r"landscape_\w+", _landscape),
+    Kind("curves", r"(training|validation)(_by_\w+)?", _curves, paired=True),
+    Kind("inside", r"inside_\w+", _inside, paired=True),
+    Kind("inside", r"landscape_\w+", _landscape, paired=True),
     Kind("costs", "cost", _cost),
     Kind("classes", "confusion", _confusion),
     Kind("tuning", r"tuning_\w+", _tuning),

@@ -41,6 +41,15 @@ MARKS = (
     b"The whole report is [report.html](report.html)",
 )
 MARKED_WITHIN = 4000  # bytes
+DATA_BEHIND = {  # the file or folder that a section's figures are drawn from
+    "answer": workspace.TRIALS_TABLE,
+    "effects": workspace.EFFECTS,
+    "curves": f"{workspace.TRIALS}/",
+    "inside": f"{workspace.TRIALS}/",
+    "tuning": workspace.LEDGER,
+    "costs": workspace.TRIALS_TABLE,
+    "classes": f"{workspace.TRIALS}/",
+}
 GALLERY_BEGIN, GALLERY_END = "<!-- resflow report writes this table -->", "<!-- end of the table -->"
 LIMITS = (
     "Intervals and tests are over seeds on one split of one data source: they say nothing about other data.",
@@ -160,6 +169,8 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
     return {
         **_head(analysis),
         "figures": {name: [one for one in figures if one.section == name] for name in SECTIONS},
+        "data_behind": DATA_BEHIND,
+        "folder": analysis.run.folder.resolve().name,
         "training": [t for t in (tables.degradation(analysis), tables.convergence(analysis)) if t],
         "claims": paper_claims.table(analysis) if analysis.completed else None,
         "tuned": tuning.tables(analysis.tuning, analysis.space) if analysis.tuning else [],
@@ -172,10 +183,7 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
         "how": run_details.how(analysis),
         "limits": LIMITS,
         "words": tables.WORDS,
-        "levels": {
-            design.display_name(arm): {name: levels[name] for name in design.varied}
-            for arm, levels in design.arms.items()
-        },
+        "levels": {design.display_name(arm): _switches(analysis, arm) for arm in design.arms},
         "script": SCRIPT,
         "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}",
     }
@@ -183,6 +191,14 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
 
 def _varied(levels: dict[str, str], factors: tuple[str, ...]) -> dict[str, str]:
     return {name: levels[name] for name in factors if name in levels}
+
+
+def _switches(analysis: Analysis, arm: str) -> dict[str, str]:
+    """Return what of an arm a reader may switch off: its levels, or itself where arms differ in one factor each."""
+    design = analysis.design
+    if design.one_at_a_time:
+        return {"arm": design.display_name(arm)}
+    return {name: design.arms[arm][name] for name in design.varied}
 
 
 def _beside(analysis: Analysis) -> list[tables.Table | None]:

@@ -248,7 +248,7 @@ def test_figures_of_any_damaged_run_are_drawn_or_left_out(
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which there would be is decided, but none is drawn: that takes a second."""
-    monkeypatch.setattr(figure_list, "_render", lambda section, entry: None)
+    monkeypatch.setattr(figure_list, "_render", lambda kind, entry: None)
     monkeypatch.setattr(
         "resflow.report.write.draw_figures", lambda analysis: list(figure_list.list_figures(analysis)) and []
     )

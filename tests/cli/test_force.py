@@ -23,7 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 FIGURE = RenderedFigure(
-    "accuracy", "answer", "Accuracy", "By hand.", "<svg/>", "<svg/>", {"svg": b"<svg/>", "png": b"PNG"}
+    "accuracy", "answer", "Accuracy", "By hand.", {"pair": "<svg/>"}, {"svg": b"<svg/>", "png": b"PNG"}
 )
 
 

@@ -108,7 +108,7 @@ def test_words_filter_the_trials(page: Page) -> None:
 
 
 def test_pointing_at_a_curve_names_its_arm_and_seed(page: Page) -> None:
-    lines = page.locator("#curves figure").first.locator(".wide .hover")
+    lines = page.locator("#curves figure").first.locator(".pair .hover")
     titles = [line.locator("title").text_content() for line in lines.all()]
     place = next(n for n, title in enumerate(titles) if title.startswith("plain-101, seed 2"))
     lines.nth(place).scroll_into_view_if_needed()
@@ -125,7 +125,7 @@ def test_pointing_at_a_curve_names_its_arm_and_seed(page: Page) -> None:
 
 
 def test_arrow_keys_read_curves_at_an_epoch_in_every_panel(page: Page, report: Path) -> None:
-    drawing = page.locator("#figure-training_by_depth .wide")
+    drawing = page.locator("#figure-training_by_depth .pair")
     drawing.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
@@ -144,7 +144,7 @@ def test_arrow_keys_read_curves_at_an_epoch_in_every_panel(page: Page, report: P
 
 def test_a_level_that_is_switched_off_is_not_drawn_and_stays_so(page: Page) -> None:
     button = page.locator("#curves .show button").get_by_text("plain", exact=True)
-    lines = page.locator("#figure-training_by_depth .wide .hover")
+    lines = page.locator("#figure-training_by_depth .pair .hover")
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
     shown = [line.locator("title").text_content() for line in lines.all() if line.is_visible()]
