@@ -183,7 +183,7 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
         "how": run_details.how(analysis),
         "limits": LIMITS,
         "words": tables.WORDS,
-        "levels": {design.display_name(arm): _switches(analysis, arm) for arm in design.arms},
+        "levels": {design.display_name(arm): switches(analysis, arm) for arm in design.arms},
         "script": SCRIPT,
         "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}",
     }
@@ -193,7 +193,7 @@ def _varied(levels: dict[str, str], factors: tuple[str, ...]) -> dict[str, str]:
     return {name: levels[name] for name in factors if name in levels}
 
 
-def _switches(analysis: Analysis, arm: str) -> dict[str, str]:
+def switches(analysis: Analysis, arm: str) -> dict[str, str]:
     """Return what of an arm a reader may switch off: its levels, or itself where arms differ in one factor each."""
     design = analysis.design
     if design.one_at_a_time:

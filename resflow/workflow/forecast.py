@@ -17,6 +17,7 @@ from resflow.weights.saved import trials_to_run
 from resflow.workflow.plan import Plan, tuning_phase
 
 LONG_S, SHORT = 20 * 60, "demo"  # a run of which it is told, and the profile that takes minutes
+START_SECONDS = 20  # of a run: Ray, TensorFlow in its workers, the report (`resflow bench study`)
 RAYS_SHARE = 0.3  # of a machine's memory, which Ray keeps for its object store
 
 
@@ -52,6 +53,8 @@ def forecast(plan: Plan) -> Forecast:
     templates = [] if plan.searches is None else list(plan.searches.templates.values())
     slots = count_slots(plan.trials or templates)
     wall = max([sum(seconds[t.id] for t in waiting) / slots, *(seconds[t.id] for t in waiting)], default=0.0)
+    if waiting:
+        wall += START_SECONDS + costs.estimate_graph_seconds(waiting) / slots
     return Forecast(
         seconds=seconds,
         basis=basis,

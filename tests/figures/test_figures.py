@@ -21,6 +21,7 @@ from resflow.figures.palette import HELPS, HURTS, arm_styles
 from resflow.figures.style import GRID, INK, MUTED, NARROW, WIDE, settle, standalone, theme, to_png, to_svg
 from resflow.figures.ticks import alike
 from resflow.report.figure_list import draw_figures, is_figure_file
+from resflow.report.write import switches
 
 HOSTILE = {"<b>&": {"$x_1$": 1, "_hidden": 2, 'a "b", c': 3}, "花": {"x" * 80: 1, "y": 2}}
 HEADS = {"head": {"linear": 1, "wide": 2}}
@@ -217,8 +218,10 @@ def test_arms_that_are_changes_of_a_baseline_are_called_by_their_change(tmp_path
     study = (run / "study.yaml").read_text(encoding="utf-8")
     arms = study[study.index("arms:") : study.index("settings:")]
     (run / "study.yaml").write_text(study.replace(arms, "arms:\n" + "".join(f"- {arm}\n" for arm in kept)), "utf-8")
-    design = analyse(run).design
-    assert [design.display_name(arm) for arm in kept] == ["baseline", "head narrow", "rate 0.01", "views clean"]
+    analysis = analyse(run)
+    design, names = analysis.design, ["baseline", "head narrow", "rate 0.01", "views clean"]
+    assert [design.display_name(arm) for arm in kept] == names
+    assert [switches(analysis, arm) for arm in kept] == [{"arm": name} for name in names]
     assert design.scale is None
 
 

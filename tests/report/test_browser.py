@@ -150,6 +150,7 @@ def test_a_level_that_is_switched_off_is_not_drawn_and_stays_so(page: Page) -> N
     shown = [line.locator("title").text_content() for line in lines.all() if line.is_visible()]
     assert shown
     assert all(title.startswith("residual") for title in shown)
+    page.wait_for_timeout(300)  # Chromium stores it in its own time, later where the machine is busy
     page.reload()
     assert (
         page.locator("#curves .show button").get_by_text("plain", exact=True).get_attribute("aria-pressed") == "false"
@@ -170,6 +171,20 @@ def test_what_is_folded_is_open_on_paper_and_contents_stay_in_sight(page: Page) 
     assert page.locator("nav").bounding_box()["y"] < 5
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
+
+
+@pytest.mark.parametrize(("width", "media", "across"), [(1440, "screen", 2), (700, "print", 2), (360, "screen", 1)])
+def test_paired_figures_stand_side_by_side_where_there_is_room(
+    browser: Browser, report: Path, width: int, media: Any, across: int
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    opened = context.new_page()
+    opened.emulate_media(media=media)
+    opened.goto(report.as_uri())
+    tops = [box["y"] for figure in opened.locator("#curves figure").all() if (box := figure.bounding_box())]
+    assert len(tops) == 4
+    assert len(set(tops)) == len(tops) // across
+    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

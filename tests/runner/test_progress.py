@@ -21,6 +21,7 @@ from resflow.records.record import Record
 from resflow.runner import progress as progressing
 from resflow.runner import tune_adapters
 from resflow.runner.progress import BEAT_S, PAUSE_S, SILENT_S, Progress, ProgressFile, read_progress
+from resflow.study import costs
 from resflow.study.trial import Trial
 from resflow.workspace import PROGRESS
 
@@ -74,8 +75,11 @@ def test_nothing_is_said_before_anything_was_measured(trials: list[Trial], clock
 
 def test_an_arm_takes_as_long_as_it_took_and_others_by_their_size(trials: list[Trial], clock: Clock) -> None:
     progress = progress_of(trials)
+    work = costs.estimate_work(trials)
+    larger = work["large1"] / work["small1"]
+    assert larger > 1
     progress.end("small1", record(trials[0], 10))
-    assert progress.seconds_left() == pytest.approx(10 + 30 + 30)
+    assert progress.seconds_left() == pytest.approx(10 + 2 * 10 * larger)
     progress.end("large1", record(trials[2], 90))  # large networks are slower than their size says
     assert progress.seconds_left() == pytest.approx(10 + 90)
     progress.most_at_a_time = 2
@@ -88,7 +92,8 @@ def test_an_arm_takes_as_long_as_it_took_and_others_by_their_size(trials: list[T
 def test_what_was_there_before_counts(trials: list[Trial], clock: Clock) -> None:
     progress = progress_of(trials[1:], before={"small1": record(trials[0], 8)})
     progress.planned = trials
-    assert progress.seconds_left() == pytest.approx(8 + 24 + 24)
+    work = costs.estimate_work(trials)
+    assert progress.seconds_left() == pytest.approx(8 + 2 * 8 * work["large1"] / work["small1"])
 
 
 def test_a_running_trial_goes_on_as_fast_as_its_epochs_after_the_first(trials: list[Trial], clock: Clock) -> None:

@@ -39,9 +39,17 @@ def backbone(one: Trial) -> int:
 def test_a_whole_network_trains_for_three_passes_and_is_evaluated(folder: Path) -> None:
     one = tiny.trial(folder, epochs=5)
     train_, validation, test = one.counts
-    assert costs.estimate_work([one]) == {one.id: one.multiply_adds * (5 * (4 * train_ + validation) + test)}
+    layers = 5 * (train_ // one.recipe.batch_size) * one.architecture.depth * costs.LAYER
+    assert costs.estimate_work([one])[one.id] == one.multiply_adds * (5 * (4 * train_ + validation) + test) + layers
     slow = trial(folder, epochs=5, execution=Execution(device="cpu", jit=False, features=False))
-    assert costs.estimate_work([slow])[slow.id] == slow.multiply_adds * (5 * (2 * train_ + validation) + test)
+    passes = 5 * (2 * train_ + validation) + test
+    assert costs.estimate_work([slow])[slow.id] == slow.multiply_adds * passes + layers
+
+
+def test_a_graph_is_built_once_an_arm_and_none_for_heads_on_features(folder: Path) -> None:
+    whole = [tiny.trial(folder, seed=seed) for seed in (1, 2)]
+    assert costs.estimate_graph_seconds(whole) == costs.GRAPH_SECONDS * whole[0].architecture.depth
+    assert costs.estimate_graph_seconds([trial(folder)]) == 0
 
 
 def test_shared_features_are_counted_for_the_first_trial_alone(folder: Path) -> None:
