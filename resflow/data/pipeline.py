@@ -109,14 +109,27 @@ def evaluation_batches(dataset: Dataset, part: np.ndarray, table: np.ndarray | N
     One size means one graph; the caller drops what lies beyond `len(part)`. `table` has a row of `views` for each
     image of the part where they are to be augmented.
     """
-    missing = -len(part) % EVALUATION_BATCH
-    rows = np.concatenate([np.arange(len(part)), np.repeat(len(part) - 1, missing)]).reshape(-1, EVALUATION_BATCH)
+    rows = padded(len(part))
 
     def batch(step: int) -> Any:
         images = dataset.images[part[rows[step]]]
         return tf.constant(images if table is None else transform(images, table[rows[step]]))
 
     return ahead(batch, len(rows))
+
+
+def padded(images: int) -> np.ndarray:
+    """Return the positions of so many images in their order as batches of EVALUATION_BATCH; the last is repeated."""
+    return np.minimum(np.arange(-(-images // EVALUATION_BATCH) * EVALUATION_BATCH), images - 1).reshape(
+        -1, EVALUATION_BATCH
+    )
+
+
+def on_device(array: np.ndarray) -> Any:
+    """Return an array as a tensor in the memory of the device that computes: the first GPU of this process, or none."""
+    device = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    with tf.device(f"/{device}:0"):
+        return tf.identity(tf.constant(array))
 
 
 def ahead(make: Callable[[int], Batch], steps: int, threads: int = 1) -> Iterator[Batch]:

@@ -41,6 +41,7 @@ from resflow.quiet_tensorflow import tf
 from resflow.study.costs import AHEAD
 from resflow.study.pretrained import Normalisation
 from resflow.study.trial import NUMERICS_VERSION, Trial
+from resflow.training.batches import HostBatches
 from resflow.training.trial_clock import SharedWork
 from resflow.weights.load import load_weights
 
@@ -69,7 +70,7 @@ def limit() -> float:
         raise TrainingError(f"RESFLOW_FEATURES_GB is {gigabytes!r}: expected gigabytes, such as 20.") from error
 
 
-class Features:
+class Features(HostBatches):
     """The inputs of one trial with a frozen backbone: batches of features in place of batches of images.
 
     `last_epoch` is the last one that an earlier process has trained.
@@ -105,9 +106,7 @@ class Features:
     def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
         """Yield the features of a part in its order; `epoch` asks for that epoch's augmented view."""
         rows = self._array(part, epoch if self.augmented else None)
-        size = pipeline.EVALUATION_BATCH
-        missing = -len(rows) % size
-        index = np.concatenate([np.arange(len(rows)), np.repeat(len(rows) - 1, missing)]).reshape(-1, size)
+        index = pipeline.padded(len(rows))
         return pipeline.ahead(lambda step: tf.constant(rows[index[step]]), len(index))
 
     def _prepare(self, epoch: int) -> None:
@@ -221,7 +220,7 @@ def _key(trial: Trial, normalisation: Normalisation) -> str:
         "weights": trial.pretrained.digest,
         "normalisation": asdict(normalisation),
         "data": trial.fingerprint,
-        "execution": trial.execution.model_dump(),
+        "execution": trial.execution.model_dump(exclude={"inputs"}),  # features are computed from the host's images
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -10,10 +10,12 @@ from resflow.data.dataset import Dataset
 from resflow.study.pretrained import RAW, Normalisation
 from resflow.study.trial import Trial
 from resflow.training import feature_cache
+from resflow.training.batches import HostBatches
+from resflow.training.device_inputs import DeviceImages
 
 
-class Images:
-    """The inputs of a trial that computes its whole network: batches of images. `Features` are those of the others."""
+class Images(HostBatches):
+    """The inputs of a trial that computes its whole network, in batches that the host makes of its images."""
 
     shape = None  # of features: there are none
     work = None  # that trials share
@@ -40,13 +42,15 @@ class Images:
         return pipeline.evaluation_batches(self.dataset, index, table)
 
 
-Inputs: TypeAlias = Images | feature_cache.Features
+Inputs: TypeAlias = Images | DeviceImages | feature_cache.Features
 
 
 def make_inputs(trial: Trial, dataset: Dataset, normalisation: Normalisation, last_epoch: int = 0) -> Inputs:
     """Return features where they are the same for every head, else images; `last_epoch` has been trained before."""
     if trial.shares_features:
         return feature_cache.Features(trial, dataset, normalisation, last_epoch)
+    if trial.execution.inputs == "device":
+        return DeviceImages(trial, dataset, normalisation)
     return Images(trial, dataset, normalisation)
 
 

@@ -20,6 +20,7 @@ from resflow.study.settings import BACKBONE, NUMBER, SWITCH, Section
 from resflow.study.trial import Trial
 from resflow.training.optimizers import make_optimizer
 from resflow.training.trial_clock import SharedWork
+from resflow.training.whole_epochs import WholeEpochs
 from resflow.weights.load import load_weights
 
 HEAD, ALL = "head", "all"  # phases: the head trains alone, or with all that `finetune` unfreezes
@@ -68,14 +69,17 @@ class Learner:
             image = tf.TensorSpec((None, *features), tf.float32)
         label, rate = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.float32)
         self.steps = {
-            phase: self._clocked(tf.function(partial(self._step, phase), [image, label, rate], jit_compile=self.jit))
+            phase: self._clocked(
+                tf.function(partial(self.take_step, phase), [image, label, rate], jit_compile=self.jit)
+            )
             for phase in (HEAD, ALL)
         }
-        self.step = self.steps[ALL]
+        self.phase = ALL
         self.kernels = [(layer.name, layer.kernel) for layer in self.trained[ALL] if hasattr(layer, "kernel")]
         self.watch = tf.Variable(False, trainable=False)  # whether the next step measures its gradients
         self.norms = tf.Variable(tf.zeros(len(self.kernels)), trainable=False)  # by each of `kernels`, as measured last
-        self.logits = self._clocked(tf.function(self._logits, [image], jit_compile=self.jit))
+        self.logits = self._clocked(tf.function(self.infer, [image], jit_compile=self.jit))
+        self.whole = WholeEpochs(self, image)
 
     def _clocked(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function whose first call, which traces and compiles its graph, counts as work that trials share."""
@@ -121,7 +125,12 @@ class Learner:
 
     def begin(self, phase: str) -> None:
         """Let `step` train the head alone (HEAD), or all that is unfrozen (ALL)."""
-        self.step = self.steps[phase]
+        self.phase = phase
+
+    @property
+    def step(self) -> Callable[..., Any]:
+        """The function that takes a step of this phase on inputs, labels and a rate, and returns the batch's loss."""
+        return self.steps[self.phase]
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all that steps change: the network's weights, the optimiser's momenta and counters."""
@@ -138,8 +147,8 @@ class Learner:
             for number, variable in enumerate(variables):
                 yield f"{part}/{number}", variable
 
-    def _step(self, phase: str, images: Any, labels: Any, rate: Any) -> Any:
-        """Take one optimiser step; return the batch's cross-entropy, label smoothing included."""
+    def take_step(self, phase: str, images: Any, labels: Any, rate: Any) -> Any:
+        """Take one optimiser step, in a graph; return the batch's cross-entropy, label smoothing included."""
         self.optimizer.learning_rate.assign(rate)
         variables = _variables(self.trained[phase])
         targets = tf.one_hot(labels, self.classes) * (1 - self.smoothing) + self.smoothing / self.classes
@@ -186,7 +195,8 @@ class Learner:
             elif isinstance(layer, Dropout):
                 layer.drawn_from(self.seed, tf.cast(self.optimizer.iterations.value, tf.int64))
 
-    def _logits(self, images: Any) -> Any:
+    def infer(self, images: Any) -> Any:
+        """Return logits in inference mode, in a graph."""
         return self.model(self.prepared(images), training=False)
 
     def prepared(self, images: Any) -> Any:

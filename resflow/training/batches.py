@@ -1,0 +1,49 @@
+"""Batches that come from the host one by one, and the steps that are taken on them."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resflow.data.dataset import Dataset
+from resflow.quiet_tensorflow import tf
+
+if TYPE_CHECKING:
+    from resflow.training.learner import Learner
+
+Norms = dict[int, list[float]]  # of the gradients of each kernel, by step
+
+
+class HostBatches(abc.ABC):
+    """Inputs of a trial that the host makes batch by batch, while the device computes on the ones before."""
+
+    dataset: Dataset
+
+    @abc.abstractmethod
+    def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+        """Return the epoch's batches: inputs, and labels int64."""
+
+    @abc.abstractmethod
+    def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
+        """Return the inputs of a part in its order; `epoch` asks for that epoch's augmented views of them."""
+
+    def train(
+        self, learner: Learner, epoch: int, rates: list[float], watched: Collection[int]
+    ) -> tuple[np.ndarray, Norms]:
+        """Take an epoch's steps; return their losses, and the norms of the gradients of the `watched` ones."""
+        losses, norms = [], Norms()
+        for place, ((inputs, labels), rate) in enumerate(zip(self.training_batches(epoch), rates, strict=True)):
+            if place in watched:
+                learner.watch.assign(True)
+            losses.append(learner.step(inputs, labels, tf.constant(rate)))
+            if place in watched:
+                learner.watch.assign(False)
+                norms[place] = [float(norm) for norm in learner.norms.numpy()]
+        return np.array([loss.numpy() for loss in losses]), norms
+
+    def predict(self, learner: Learner, part: str, epoch: int | None = None) -> np.ndarray:
+        """Return the logits of a part in inference mode, float32 (images, classes); `epoch` as above."""
+        return learner.predict(self.evaluation_batches(part, epoch), len(getattr(self.dataset, part)))
