@@ -9,6 +9,7 @@ from resflow.study.arms import Arm
 from resflow.study.settings import Execution, Inputs, Network, Recipe
 
 PART = 0.25  # of a trial's share of a GPU's memory, that images may take; the rest is the network's
+MEASURED_SHARE = 1 / 8  # of a GPU, that a trial has room for at least, where a measurement will settle it
 ASSUMED_MEMORY = (
     16e9  # bytes of a GPU that this machine cannot see, such as a cluster's: small ones for training have it
 )
@@ -17,6 +18,13 @@ ASSUMED_MEMORY = (
 def fit_on_device(image_bytes: int, bound: float) -> bool:
     """Tell whether decoded images may lie in a device's memory, of which they may take `bound` bytes."""
     return image_bytes <= bound
+
+
+def gpu_share(gpus: float | str | None) -> float:
+    """Return a trial's share of a GPU by its study's `gpus`: a small one where that is yet to be measured."""
+    if gpus is None:
+        return 1.0
+    return gpus if isinstance(gpus, float) else MEASURED_SHARE
 
 
 def resolve_inputs(execution: Execution, device: str, image_bytes: int | None, share: float) -> Inputs:

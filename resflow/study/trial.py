@@ -159,7 +159,8 @@ def expand_trials(
     facts_of = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may decode
     steps = (facts_of[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
     images = placement.largest_images(((a, facts_of[a.data].counts) for a in study.arms), study.file.execution)
-    execution = resolve_execution(study.file.execution, min(steps), gpus, images, study.file.resources.gpus or 1.0)
+    share = placement.gpu_share(study.file.resources.gpus)
+    execution = resolve_execution(study.file.execution, min(steps), gpus, images, share)
     return [
         make_trial(study, arm, seed, TrialContext(facts_of[arm.data], execution, weights[arm.name]))
         for seed in study.seeds

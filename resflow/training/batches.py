@@ -1,4 +1,4 @@
-"""Batches that come from the host one by one, and the steps that are taken on them."""
+"""The inputs of a trial: what trains and tests a network on them, wherever its batches come from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from resflow.data.dataset import Dataset
 from resflow.quiet_tensorflow import tf
+from resflow.study.pretrained import Normalisation
+from resflow.study.trial import Trial
+from resflow.training.trial_clock import InputWait, SharedWork
 
 if TYPE_CHECKING:
     from resflow.training.learner import Learner
@@ -17,10 +20,31 @@ if TYPE_CHECKING:
 Norms = dict[int, list[float]]  # of the gradients of each kernel, by step
 
 
-class HostBatches(abc.ABC):
-    """Inputs of a trial that the host makes batch by batch, while the device computes on the ones before."""
+class Inputs(abc.ABC):
+    """The inputs of one trial. `wait` has the time in which the device had nothing to do for want of them."""
 
-    dataset: Dataset
+    shape: tuple[int, ...] | None = None  # of features, where they are inputs
+    work: SharedWork | None = None  # that trials share to make them
+
+    def __init__(self, trial: Trial, dataset: Dataset, normalisation: Normalisation) -> None:
+        self.trial, self.dataset, self.normalisation, self.wait = trial, dataset, normalisation, InputWait()
+
+    @abc.abstractmethod
+    def train(
+        self, learner: Learner, epoch: int, rates: list[float], watched: Collection[int]
+    ) -> tuple[np.ndarray, Norms]:
+        """Take an epoch's steps; return their losses, and the norms of the gradients of the `watched` ones."""
+
+    @abc.abstractmethod
+    def predict(self, learner: Learner, part: str, epoch: int | None = None) -> np.ndarray:
+        """Return the logits of a part in inference mode, float32 (images, classes).
+
+        `epoch` asks for those of that epoch's augmented views of it.
+        """
+
+
+class HostBatches(Inputs):
+    """Inputs that the host makes batch by batch, while the device computes on the ones before."""
 
     @abc.abstractmethod
     def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
@@ -33,17 +57,16 @@ class HostBatches(abc.ABC):
     def train(
         self, learner: Learner, epoch: int, rates: list[float], watched: Collection[int]
     ) -> tuple[np.ndarray, Norms]:
-        """Take an epoch's steps; return their losses, and the norms of the gradients of the `watched` ones."""
         losses, norms = [], Norms()
         for place, ((inputs, labels), rate) in enumerate(zip(self.training_batches(epoch), rates, strict=True)):
             if place in watched:
                 learner.watch.assign(True)
             losses.append(learner.step(inputs, labels, tf.constant(rate)))
+            self.wait.last = losses[-1]
             if place in watched:
                 learner.watch.assign(False)
                 norms[place] = [float(norm) for norm in learner.norms.numpy()]
         return np.array([loss.numpy() for loss in losses]), norms
 
     def predict(self, learner: Learner, part: str, epoch: int | None = None) -> np.ndarray:
-        """Return the logits of a part in inference mode, float32 (images, classes); `epoch` as above."""
         return learner.predict(self.evaluation_batches(part, epoch), len(getattr(self.dataset, part)))

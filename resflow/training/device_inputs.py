@@ -11,7 +11,7 @@ from resflow.data import pipeline
 from resflow.data.dataset import Dataset
 from resflow.study.pretrained import Normalisation
 from resflow.study.trial import Trial
-from resflow.training.batches import Norms
+from resflow.training.batches import Inputs, Norms
 from resflow.training.feature_cache import part_views
 from resflow.training.whole_epochs import Batches
 
@@ -19,35 +19,32 @@ if TYPE_CHECKING:
     from resflow.training.learner import Learner
 
 
-class DeviceImages:
+class DeviceImages(Inputs):
     """The inputs of a trial that computes its whole network, its images in the device's memory as they were decoded.
 
     Order and views are those of `inputs.Images`, by the same draws.
     """
 
-    shape = None  # of features: there are none
-    work = None  # that trials share
-
     def __init__(self, trial: Trial, dataset: Dataset, normalisation: Normalisation) -> None:
-        self.trial, self.dataset, self.normalisation = trial, dataset, normalisation
+        super().__init__(trial, dataset, normalisation)
         self.images = pipeline.on_device(dataset.images)
 
     def train(
         self, learner: Learner, epoch: int, rates: list[float], watched: Collection[int]
     ) -> tuple[np.ndarray, Norms]:
-        """Take an epoch's steps; return their losses, and the norms of the gradients of the `watched` ones."""
         images, size, steps = len(self.dataset.train), self.trial.recipe.batch_size, len(rates)
-        positions = pipeline.order(self.trial.seed, epoch, images)[: steps * size].reshape(steps, size)
-        places = self.dataset.train[positions]
-        batches = self._batches("train", positions, epoch)
-        at = sorted(watched)
-        losses, norms = learner.whole.train(batches, self.dataset.labels[places], rates, np.isin(range(steps), at))
+        with self.wait():
+            positions = pipeline.order(self.trial.seed, epoch, images)[: steps * size].reshape(steps, size)
+            batches, at = self._batches("train", positions, epoch), sorted(watched)
+        labels = self.dataset.labels[batches.places]
+        losses, norms = learner.whole.train(batches, labels, rates, np.isin(range(steps), at))
         return losses, {place: [float(norm) for norm in norms[place]] for place in at}
 
     def predict(self, learner: Learner, part: str, epoch: int | None = None) -> np.ndarray:
-        """Return the logits of a part in inference mode; `epoch` asks for that epoch's augmented views of it."""
         images = len(getattr(self.dataset, part))
-        return learner.whole.predict(self._batches(part, pipeline.padded(images), epoch), images)
+        with self.wait():
+            batches = self._batches(part, pipeline.padded(images), epoch)
+        return learner.whole.predict(batches, images)
 
     def _batches(self, part: str, positions: np.ndarray, epoch: int | None) -> Batches:
         """Return batches of the images at some positions of a part, augmented as in this epoch."""

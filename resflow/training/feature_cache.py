@@ -77,18 +77,18 @@ class Features(HostBatches):
     """
 
     def __init__(self, trial: Trial, dataset: Dataset, normalisation: Normalisation, last_epoch: int = 0) -> None:
-        self.trial, self.dataset, self.normalisation = trial, dataset, normalisation
+        super().__init__(trial, dataset, normalisation)
         self.kind = "map" if trial.network.head.pooling == "flatten" else "pooled"
         channels = architectures.feature_channels(trial.architecture)
         size = architectures.map_size(trial.architecture, trial.data.image_size)
-        self.shape: tuple[int, ...] = (size, size, channels) if self.kind == "map" else (channels,)
+        self.shape = (size, size, channels) if self.kind == "map" else (channels,)
         self.key = _key(trial, normalisation)
         self.folder = root() / self.key
         augmentation = trial.recipe.augmentation
         self.augmented = augmentation != type(augmentation)()
         draws = hashlib.sha256(json.dumps(augmentation.model_dump(), sort_keys=True).encode()).hexdigest()[:8]
         self.view = f"{draws}-seed{trial.seed}"
-        self.work = SharedWork(self.key, self._seconds)
+        self.work: SharedWork = SharedWork(self.key, self._seconds)
         self.last_epoch = self._end_of_group(last_epoch)  # whose views it has asked for
         self.known: dict[tuple[str, int | None], float] = {}  # seconds by view, as far as they were read
 
@@ -99,15 +99,18 @@ class Features(HostBatches):
         steps = n // batch_size
         order = pipeline.order(self.trial.seed, epoch, n)[: steps * batch_size].reshape(steps, batch_size)
         rows, labels = self._array("train", epoch if self.augmented else None), self.dataset.labels
-        return pipeline.ahead(
-            lambda step: (tf.constant(rows[order[step]]), tf.constant(labels[self.dataset.train[order[step]]])), steps
-        )
+
+        def batch(step: int) -> tuple[Any, Any]:
+            index = self.dataset.train[order[step]]
+            return pipeline.on_device(rows[order[step]]), pipeline.on_device(labels[index])
+
+        return pipeline.ahead(batch, steps, waiting=self.wait)
 
     def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
         """Yield the features of a part in its order; `epoch` asks for that epoch's augmented view."""
         rows = self._array(part, epoch if self.augmented else None)
         index = pipeline.padded(len(rows))
-        return pipeline.ahead(lambda step: tf.constant(rows[index[step]]), len(index))
+        return pipeline.ahead(lambda step: pipeline.on_device(rows[index[step]]), len(index), waiting=self.wait)
 
     def _prepare(self, epoch: int) -> None:
         """Make the views of this epoch and the next ones, as far as no other process is at them."""

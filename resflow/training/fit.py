@@ -101,16 +101,19 @@ class Fit:
     def _run_epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch and evaluate; return its row of the history."""
         start, recipe, steps = self.clock.own, self.trial.recipe, self.steps
+        waited = self.state.waited - self.inputs.wait.seconds  # before this process began
         rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, self.state.drops) for i in range(steps)]
         watched = diagnostics.steps_watched(epoch, recipe.epochs, steps) if self.trial.diagnostics else {}
         batch_loss = _train_epoch(self.learner, self.inputs, epoch, rates, watched, self.state)
         if not np.isfinite(batch_loss):
             raise Diverged(f"the training loss is no number in epoch {epoch}")
+        scores = _evaluate(self.learner, self.inputs, epoch)
+        self.state.waited = waited + self.inputs.wait.seconds
         return {
             "epoch": epoch,
             "learning_rate": rates[-1],
             "batch_loss": batch_loss,
-            **_evaluate(self.learner, self.inputs, epoch),
+            **scores,
             "seconds": round(self.clock.own - start, 4),
         }
 
