@@ -143,7 +143,7 @@ def on_device(array: np.ndarray) -> Any:
     """Return an array as a tensor in the memory of the device that computes: the first GPU of this process, or none."""
     device = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     with tf.device(f"/{device}:0"):
-        return tf.identity(tf.constant(array))
+        return tf.constant(array)
 
 
 def ahead(

@@ -59,12 +59,9 @@ class HostBatches(Inputs):
     ) -> tuple[np.ndarray, Norms]:
         losses, norms = [], Norms()
         for place, ((inputs, labels), rate) in enumerate(zip(self.training_batches(epoch), rates, strict=True)):
-            if place in watched:
-                learner.watch.assign(True)
-            losses.append(learner.step(inputs, labels, tf.constant(rate)))
+            losses.append(learner.step(inputs, labels, tf.constant(rate), place in watched))
             self.wait.last = losses[-1]
             if place in watched:
-                learner.watch.assign(False)
                 norms[place] = [float(norm) for norm in learner.norms.numpy()]
         return np.array([loss.numpy() for loss in losses]), norms
 

@@ -29,10 +29,10 @@ def warp(images: Any, rows: Any) -> Any:
 
     def grey(place_x: Any, place_y: Any) -> Any:
         """Return the pixels at whole places, of which those outside are the nearest on the edge."""
-        # In float32, which has every whole number below 2**24, until the last: without XLA, whole numbers of 32 bits
-        # are added and multiplied on the host.
+        # In float32, which has every whole number below 2**24, until the last: without XLA, TensorFlow computes with
+        # whole numbers of 32 bits on the host, and reshapes them there.
         place = tf.clip_by_value(place_y, 0, size - 1) * size + tf.clip_by_value(place_x, 0, size - 1)
-        taken = tf.gather(pixels, tf.reshape(tf.cast(place, tf.int32), (shape[0], -1)), batch_dims=1)
+        taken = tf.gather(pixels, tf.cast(tf.reshape(place, (shape[0], -1)), tf.int32), batch_dims=1)
         return tf.cast(tf.reshape(taken, shape), tf.float32)
 
     first, second = grey(left, top), grey(left, top + 1)

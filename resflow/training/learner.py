@@ -20,7 +20,7 @@ from resflow.study.settings import BACKBONE, NUMBER, SWITCH, Section
 from resflow.study.trial import Trial
 from resflow.training.optimizers import make_optimizer
 from resflow.training.trial_clock import SharedWork
-from resflow.training.whole_epochs import WholeEpochs
+from resflow.training.whole_epochs import WholeEpochs, switch
 from resflow.weights.load import load_weights
 
 HEAD, ALL = "head", "all"  # phases: the head trains alone, or with all that `finetune` unfreezes
@@ -67,16 +67,13 @@ class Learner:
         image = tf.TensorSpec((None, size, size, 3), tf.uint8)
         if features is not None:
             image = tf.TensorSpec((None, *features), tf.float32)
-        label, rate = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.float32)
+        step = [image, tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.bool)]
         self.steps = {
-            phase: self._clocked(
-                tf.function(partial(self.take_step, phase), [image, label, rate], jit_compile=self.jit)
-            )
+            phase: self._clocked(tf.function(partial(self.take_step, phase), step, jit_compile=self.jit))
             for phase in (HEAD, ALL)
         }
         self.phase = ALL
         self.kernels = [(layer.name, layer.kernel) for layer in self.trained[ALL] if hasattr(layer, "kernel")]
-        self.watch = tf.Variable(False, trainable=False)  # whether the next step measures its gradients
         self.norms = tf.Variable(tf.zeros(len(self.kernels)), trainable=False)  # by each of `kernels`, as measured last
         self.logits = self._clocked(tf.function(self.infer, [image], jit_compile=self.jit))
         self.whole = WholeEpochs(self, image)
@@ -120,17 +117,15 @@ class Learner:
         self.mean.assign(mean)
         self.deviation.assign(deviation)
         self.seed.assign(trial.seed)
-        self.watch.assign(False)
         self.begin(HEAD if recipe.head_epochs else ALL)
 
     def begin(self, phase: str) -> None:
         """Let `step` train the head alone (HEAD), or all that is unfrozen (ALL)."""
         self.phase = phase
 
-    @property
-    def step(self) -> Callable[..., Any]:
-        """The function that takes a step of this phase on inputs, labels and a rate, and returns the batch's loss."""
-        return self.steps[self.phase]
+    def step(self, inputs: Any, labels: Any, rate: Any, watched: bool = False) -> Any:
+        """Take a step of the present phase, and return the batch's loss; `norms` are its gradients' where `watched`."""
+        return self.steps[self.phase](inputs, labels, rate, switch(watched))
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all that steps change: the network's weights, the optimiser's momenta and counters."""
@@ -147,7 +142,7 @@ class Learner:
             for number, variable in enumerate(variables):
                 yield f"{part}/{number}", variable
 
-    def take_step(self, phase: str, images: Any, labels: Any, rate: Any) -> Any:
+    def take_step(self, phase: str, images: Any, labels: Any, rate: Any, watched: Any) -> Any:
         """Take one optimiser step, in a graph; return the batch's cross-entropy, label smoothing included."""
         self.optimizer.learning_rate.assign(rate)
         variables = _variables(self.trained[phase])
@@ -158,7 +153,7 @@ class Learner:
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [v.value for v in variables])
-        self._measure(dict(zip(map(id, variables), gradients, strict=True)))
+        self._measure(dict(zip(map(id, variables), gradients, strict=True)), watched)
         if self.decoupled:
             # Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2: apart from the gradient's moments
             for variable in variables:
@@ -176,15 +171,15 @@ class Learner:
         self.optimizer.apply(gradients, variables)
         return loss
 
-    def _measure(self, gradients: Mapping[int, Any]) -> None:
-        """Keep the gradients' norms where `watch` asks for them; NaN of a kernel that does not train in this phase."""
+    def _measure(self, gradients: Mapping[int, Any], watched: Any) -> None:
+        """Keep the gradients' norms where `watched` asks for them; NaN of a kernel that trains in another phase."""
 
         def norms() -> Any:
             of_kernels = [gradients.get(id(kernel)) for _, kernel in self.kernels]
             sizes = [float("nan") if g is None else tf.norm(tf.cast(g, tf.float32)) for g in of_kernels]
             return tf.stack(sizes) / self.optimizer.scale_loss(tf.constant(1.0))
 
-        self.norms.assign(tf.cond(self.watch, norms, lambda: self.norms.value()))
+        self.norms.assign(tf.cond(watched, norms, lambda: self.norms.value()))
 
     def _set_up_layers(self, trained: Iterable[Any]) -> None:
         """Prepare layers for the graph that is traced next: batch norm of frozen parts, the keys of dropout's masks."""

@@ -2,8 +2,9 @@
 
 Small networks leave a GPU waiting for Python, which starts their steps, and for the host, which makes their batches.
 Here neither takes part between an epoch's first step and its last: what the host draws, the order and the views, goes
-along as tables, and gathering, augmenting and the step itself are in one graph. Tested on CPUs; on a GPU neither its
-numbers nor its speed have been measured yet.
+along as tables, and gathering, augmenting and the step itself are in one graph. What steers its loops (their counter,
+which steps are watched) are whole numbers of 32 bits, which TensorFlow keeps on the host: a loop that asked the device
+would wait for it in each step. Tested on CPUs; on a GPU neither its numbers nor its speed have been measured yet.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class WholeEpochs:
         self.learner = learner
         self.compiled: set[Any] = set()  # graphs and shapes that were called before
         source, places = tf.TensorSpec((None, *image.shape[1:]), image.dtype), tf.TensorSpec((None, None), tf.int64)
-        batches = [source, places, tf.TensorSpec((None, None, 6), tf.float32), tf.TensorSpec((), tf.int64)]
-        steps = [places, tf.TensorSpec((None,), tf.float32), tf.TensorSpec((None,), tf.bool)]
+        batches = [tf.TensorSpec((), tf.bool), source, places, tf.TensorSpec((None, None, 6), tf.float32)]
+        steps = [places, tf.TensorSpec((None,), tf.float32), tf.TensorSpec((None,), tf.int32)]
 
         def graph(function: Callable[..., Any], signature: list[Any]) -> Any:
             return tf.function(function, signature, autograph=False, jit_compile=learner.jit)
@@ -68,9 +69,8 @@ class WholeEpochs:
         `labels` are int64 (steps, size). Norms mean something where `watched`, bool (steps,), asks for them.
         """
         graph = self.epochs[self.learner.phase, batches.warped]
-        losses, norms = self._call(
-            graph, batches, tf.constant(labels), tf.constant(rates, tf.float32), tf.constant(watched)
-        )
+        steps = tf.constant(labels), tf.constant(rates, tf.float32), tf.constant(watched, tf.int32)
+        losses, norms = self._call(graph, batches, *steps)
         return losses.numpy(), norms.numpy()
 
     def predict(self, batches: Batches, count: int) -> np.ndarray:
@@ -84,47 +84,48 @@ class WholeEpochs:
         kind = (id(graph), *(tensor.shape for tensor in (*tables, *more)))
         if kind not in self.compiled:
             with self.learner.work.computing():
-                graph(*tables, tf.constant(0, tf.int64), *more)
+                graph(switch(False), *tables, *more)
             self.compiled.add(kind)
-        return graph(*tables, tf.constant(len(batches.places), tf.int64), *more)
+        return graph(switch(True), *tables, *more)
 
     def _take_steps(
-        self,
-        phase: str,
-        warped: bool,
-        source: Any,
-        places: Any,
-        views: Any,
-        count: Any,
-        labels: Any,
-        rates: Any,
-        watched: Any,
+        self, phase: str, warped: bool, on: Any, source: Any, places: Any, views: Any, labels: Any, *more: Any
     ) -> Any:
-        learner = self.learner
+        learner, (rates, watched) = self.learner, more
 
         def step(number: Any, losses: Any, norms: Any) -> Any:
-            learner.watch.assign(watched[number])
-            loss = learner.take_step(phase, _take(warped, source, places, views, number), labels[number], rates[number])
+            images = _take(warped, source, places, views, number)
+            loss = learner.take_step(phase, images, labels[number], rates[number], watched[number] > 0)
             return number + 1, _put(losses, number, loss), _put(norms, number, learner.norms.value())
 
         steps = tf.shape(places)[0]
-        results = tf.zeros(steps), tf.zeros((steps, len(learner.kernels)))
-        _, losses, norms = _loop(count, step, results)
-        learner.watch.assign(False)
-        return losses, norms
+        return _loop(on, steps, step, (tf.zeros(steps), tf.zeros((steps, len(learner.kernels)))))
 
-    def _compute_logits(self, warped: bool, source: Any, places: Any, views: Any, count: Any) -> Any:
+    def _compute_logits(self, warped: bool, on: Any, source: Any, places: Any, views: Any) -> Any:
         def batch(number: Any, logits: Any) -> Any:
             return number + 1, _put(logits, number, self.learner.infer(_take(warped, source, places, views, number)))
 
-        _, logits = _loop(count, batch, (tf.zeros((*tf.unstack(tf.shape(places)), self.learner.classes)),))
-        return logits
+        batches, size = tf.unstack(tf.shape(places))
+        return _loop(on, batches, batch, (tf.zeros((batches, size, self.learner.classes)),))[0]
 
 
-def _loop(count: Any, body: Callable[..., Any], results: tuple[Any, ...]) -> Any:
-    """Run `body` for the numbers below `count`, one after the other: a step needs the weights of the one before."""
-    start = tf.constant(0, tf.int64)
-    return tf.while_loop(lambda number, *_: number < count, body, (start, *results), parallel_iterations=1)
+def switch(on: bool) -> Any:
+    """Return a truth value that lies on the host, where graphs decide what they do next."""
+    with tf.device("/CPU:0"):
+        return tf.constant(on)
+
+
+def _loop(on: Any, count: Any, body: Callable[..., Any], results: tuple[Any, ...]) -> Any:
+    """Return `results` as `body` leaves them for the numbers below `count`; as they are where the loop is not `on`.
+
+    One after the other: a step needs the weights of the one before. XLA finds the count in the shapes.
+    """
+
+    def loop() -> Any:
+        start = (tf.constant(0), *results)
+        return tf.while_loop(lambda number, *_: number < count, body, start, parallel_iterations=1)[1:]
+
+    return tf.cond(on, loop, lambda: results)
 
 
 def _take(warped: bool, source: Any, places: Any, views: Any, number: Any) -> Any:
@@ -134,5 +135,5 @@ def _take(warped: bool, source: Any, places: Any, views: Any, number: Any) -> An
 
 def _put(table: Any, number: Any, row: Any) -> Any:
     """Return a small table with another row. XLA knows no growing ones, and scattering has no fixed order on GPUs."""
-    here = tf.range(tf.shape(table, tf.int64)[0]) == number
+    here = tf.range(tf.shape(table)[0]) == number
     return tf.where(tf.reshape(here, (-1, *(1 for _ in table.shape[1:]))), row, table)

@@ -87,8 +87,7 @@ def test_a_step_of_a_whole_epoch_is_the_step_by_itself(folder: Path, kind: str, 
     losses, norms = net.whole.train(batches, labels, [0.05], np.array([True]))
     whole = net.state()
     net.restore(start)
-    net.watch.assign(True)
-    loss = net.step(batches.inputs, tf.constant(labels[0]), tf.constant(0.05)).numpy()
+    loss = net.step(batches.inputs, tf.constant(labels[0]), tf.constant(0.05), watched=True).numpy()
     assert losses == pytest.approx([loss], abs=1e-5)
     np.testing.assert_allclose(norms[0], net.norms.numpy(), rtol=1e-4)
     moved = 0
