@@ -176,7 +176,7 @@ class Execution(Section):
     features: bool = Field(True, description="frozen backbones' outputs are computed once and shared by trials")
     inputs: Inputs = Field(
         "auto",
-        description="device: images lie in its memory, an epoch is one call; auto: on GPUs that have room, else host",
+        description="device: all lie in its memory, an epoch is one call; auto: on GPUs that have room, else host",
     )
 
 

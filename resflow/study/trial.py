@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 from typing import Any
 
 from resflow import architectures, provenance
@@ -158,9 +159,9 @@ def expand_trials(
         _check_weights(arm, weights[arm.name])
     facts_of = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may decode
     steps = (facts_of[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
-    images = placement.largest_images(((a, facts_of[a.data].counts) for a in study.arms), study.file.execution)
+    data_bytes = max(placement.input_bytes(a, facts_of[a.data].counts, study.file.execution) for a in study.arms)
     share = placement.gpu_share(study.file.resources.gpus)
-    execution = resolve_execution(study.file.execution, min(steps), gpus, images, share)
+    execution = resolve_execution(study.file.execution, min(steps), gpus, data_bytes, share)
     return [
         make_trial(study, arm, seed, TrialContext(facts_of[arm.data], execution, weights[arm.name]))
         for seed in study.seeds
@@ -169,12 +170,12 @@ def expand_trials(
 
 
 def resolve_execution(
-    execution: Execution, steps: int, gpus: int | None = None, image_bytes: int | None = None, share: float = 1.0
+    execution: Execution, steps: int, gpus: int | None = None, data_bytes: float = inf, share: float = 1.0
 ) -> Execution:
     """Settle every `auto`, alike for all trials.
 
     `steps` are the fewest optimiser steps that any trial takes; `gpus` are those there are [default: this machine's];
-    `image_bytes` and the `share` of a GPU are those of `placement.resolve_inputs`.
+    `data_bytes` and the `share` of a GPU are those of `placement.resolve_inputs`.
     Lowerings are a CPU matter: cuDNN chooses its own on GPUs. XLA compiles where it repays its compilation within
     the shortest trial: never on CPUs, where its convolutions are slower than oneDNN's (results/bench/).
     """
@@ -182,7 +183,7 @@ def resolve_execution(
     device = execution.device if execution.device != "auto" else ("gpu" if gpus else "cpu")
     lowering = execution.lowering if device == "cpu" else "native"
     jit = execution.jit if execution.jit != "auto" else device == "gpu" and steps >= JIT_STEPS
-    inputs = placement.resolve_inputs(execution, device, image_bytes, share)
+    inputs = placement.resolve_inputs(execution, device, data_bytes, share)
     return execution.model_copy(update={"device": device, "lowering": lowering, "jit": jit, "inputs": inputs})
 
 

@@ -94,11 +94,11 @@ class Features(HostBatches):
 
     def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
         """Yield the batches of `pipeline.training_batches`, each image as its features."""
-        self._prepare(epoch)
+        self.prepare(epoch)
         n, batch_size = len(self.dataset.train), self.trial.recipe.batch_size
         steps = n // batch_size
         order = pipeline.order(self.trial.seed, epoch, n)[: steps * batch_size].reshape(steps, batch_size)
-        rows, labels = self._array("train", epoch if self.augmented else None), self.dataset.labels
+        rows, labels = self.rows("train", epoch), self.dataset.labels
 
         def batch(step: int) -> tuple[Any, Any]:
             index = self.dataset.train[order[step]]
@@ -108,11 +108,11 @@ class Features(HostBatches):
 
     def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
         """Yield the features of a part in its order; `epoch` asks for that epoch's augmented view."""
-        rows = self._array(part, epoch if self.augmented else None)
+        rows = self.rows(part, epoch)
         index = pipeline.padded(len(rows))
         return pipeline.ahead(lambda step: pipeline.on_device(rows[index[step]]), len(index), waiting=self.wait)
 
-    def _prepare(self, epoch: int) -> None:
+    def prepare(self, epoch: int) -> None:
         """Make the views of this epoch and the next ones, as far as no other process is at them."""
         self.last_epoch = self._end_of_group(epoch)
         if (epoch - 1) % AHEAD:  # they are made by all processes that wait for them
@@ -152,7 +152,9 @@ class Features(HostBatches):
         with self.work.fetching():  # the first time in a process, all of it is compared
             return is_whole(self._path(part, epoch))
 
-    def _array(self, part: str, epoch: int | None) -> np.ndarray:
+    def rows(self, part: str, epoch: int | None = None) -> np.ndarray:
+        """Return the features of a part in its order, read-only; `epoch` asks for those of its augmented view."""
+        epoch = epoch if self.augmented else None
         path = self._path(part, epoch)
         while True:  # another process may evict a file between two lines of this one
             with suppress(FileNotFoundError):

@@ -19,7 +19,7 @@ from resflow.study.pretrained import RAW, Normalisation
 from resflow.study.trial import Trial
 from resflow.training import feature_cache
 from resflow.training.batches import HostBatches, Inputs, Norms
-from resflow.training.device_inputs import DeviceImages
+from resflow.training.device_inputs import DeviceFeatures, DeviceImages
 
 if TYPE_CHECKING:
     from resflow.training.learner import Learner
@@ -87,11 +87,11 @@ def most_input_threads(trial: Trial) -> int:
 
 def make_inputs(trial: Trial, dataset: Dataset, normalisation: Normalisation, last_epoch: int = 0) -> Inputs:
     """Return features where they are the same for every head, else images; `last_epoch` has been trained before."""
+    on_device = trial.execution.inputs == "device"
     if trial.shares_features:
-        return feature_cache.Features(trial, dataset, normalisation, last_epoch)
-    if trial.execution.inputs == "device":
-        return DeviceImages(trial, dataset, normalisation)
-    return Images(trial, dataset, normalisation)
+        kind = DeviceFeatures if on_device else feature_cache.Features
+        return kind(trial, dataset, normalisation, last_epoch)
+    return (DeviceImages if on_device else Images)(trial, dataset, normalisation)
 
 
 def choose_normalisation(trial: Trial, dataset: Dataset) -> Normalisation:

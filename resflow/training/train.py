@@ -138,8 +138,8 @@ def _input_wait(trial: Trial, state: TrainingState) -> dict[str, float]:
         return {}
     if waited > TOLERATED_WAIT:
         ways = [f"give trials more {'cpus' if execution.device == 'gpu' else 'threads'}"]
-        if execution.inputs != "device" and not trial.shares_features:
-            ways.append("keep images in its memory (inputs=device)")
+        if execution.inputs != "device":
+            ways.append("keep all inputs in its memory (inputs=device)")
         name = execution.device.upper()
         log.warning("the %s waited for input %.0f %% of the time: %s", name, 100 * waited, ", or ".join(ways))
     return {"input_wait": round(waited, 4)}

@@ -354,8 +354,22 @@ def test_the_largest_images_of_a_network_that_is_computed_decide_for_all_arms(mo
     monkeypatch.setattr(placement, "ASSUMED_MEMORY", sum(FACTS.counts) * 64 * 64 * 3 / placement.PART)
     assert {t.execution.inputs for t in expand(text)} == {"host"}
     assert {t.execution.inputs for t in expand(text.replace("[64, 128]", "[64, 32]"))} == {"device"}
-    heads = trial.resolve_execution(Execution(device="gpu"), 1, image_bytes=None)
-    assert heads.inputs == "host"  # features are made of the host's images
+
+
+def test_inputs_are_counted_as_they_lie_on_the_device() -> None:
+    """Images a byte a value; features, which a frozen backbone gives, four, and an epoch's training views beside."""
+    counts, flat = (5, 3, 2), Head(pooling="flatten")
+    asked = {"network": Network(), "recipe": Recipe()}
+
+    def count(**changed: Any) -> int:
+        sections = asked | changed
+        return placement.input_bytes(Arm("a", {}, sections["network"], sections["recipe"], Data()), counts, Execution())
+
+    frozen = Recipe(finetune="frozen")
+    assert count() == count(recipe=Recipe(finetune="partial")) == 10 * 64 * 64 * 3
+    assert count(recipe=frozen) == 15 * 512 * 4
+    assert count(recipe=frozen, network=Network(depth=50, head=flat)) == 15 * 2048 * 2 * 2 * 4
+    assert count(recipe=frozen, network=Network(partial_weights=True)) == count()
 
 
 def test_plan_rows_hold_labels_and_sizes() -> None:

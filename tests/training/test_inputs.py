@@ -51,7 +51,7 @@ def test_a_slow_source_is_measured_and_told(folder: Path, caplog: pytest.LogCapt
     waited = record.provenance["input_wait"]
     assert 0.3 < waited <= 1
     assert f"the CPU waited for input {100 * waited:.0f} % of the time" in caplog.text
-    assert "give trials more threads, or keep images in its memory (inputs=device)" in caplog.text
+    assert "give trials more threads, or keep all inputs in its memory (inputs=device)" in caplog.text
 
 
 @pytest.mark.usefixtures("slow_source")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,12 +170,18 @@ class Cut(BaseException):
     """What ends a process from outside: nothing in `train` catches it."""
 
 
-@pytest.mark.parametrize("execution", [WHOLE, pytest.param(COMPILED, marks=pytest.mark.long)], ids=["graph", "xla"])
+@pytest.mark.parametrize(
+    ("finetune", "execution"),
+    [("full", WHOLE), ("frozen", WHOLE), pytest.param("full", COMPILED, marks=pytest.mark.long)],
+    ids=["graph", "head", "xla"],
+)
 def test_a_trial_that_was_cut_off_ends_with_the_same_record(
-    folder: Path, execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, finetune: str, execution: Execution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "SHARE", 1e9)
     settings = {"augmentation": VIEWS, "head": Head(hidden=(8,), dropout=0.4), "test_weights": "best"}
+    if finetune == "frozen":
+        settings |= {"pretrained": tiny.pretrained(tmp_path / "net.safetensors"), "finetune": finetune}
     trial = tiny.trial(folder, execution=execution, epochs=3, **settings)
     whole, storage = train.train_trial(trial, folder), Storage(str(tmp_path))
 
@@ -206,11 +211,20 @@ def test_where_inputs_lie_is_a_part_of_the_id_and_the_host_is_as_it_was(folder: 
     assert by_inputs["auto"] == by_inputs["host"] == trial.id != by_inputs["device"]
 
 
-def test_heads_on_shared_features_stay_with_the_host(folder: Path, tmp_path: Path) -> None:
-    weights = tiny.pretrained(tmp_path / "net.safetensors")
-    asked = tiny.trial(folder, pretrained=weights, finetune="frozen")
-    device = replace(asked, execution=asked.execution.model_copy(update={"inputs": "device"}))
-    assert_same(train.train_trial(device, folder), train.train_trial(asked, folder))
+FROZEN: dict[str, dict[str, Any]] = {
+    "clean": {"head": Head(pooling="flatten"), "epochs": 3},
+    "views": {"head": Head(hidden=(8,), dropout=0.4), "augmentation": VIEWS, "validation_views": "augmented"},
+}
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+def test_heads_on_shared_features_train_as_they_do_step_by_step(folder: Path, kind: str, tmp_path: Path) -> None:
+    settings = FROZEN[kind] | {"pretrained": tiny.pretrained(tmp_path / "net.safetensors"), "finetune": "frozen"}
+    host = train.train_trial(tiny.trial(folder, **settings), folder)
+    device = train.train_trial(tiny.trial(folder, execution=WHOLE, **settings), folder)
+    assert device.record.shared["features"].key == host.record.shared["features"].key  # made once
+    pd.testing.assert_frame_equal(numbers(device), numbers(host), rtol=1e-4)
+    assert_same(train.train_trial(tiny.trial(folder, execution=WHOLE, **settings), folder), device)
 
 
 def test_a_head_that_trains_alone_leaves_the_backbone_alone(folder: Path) -> None:
