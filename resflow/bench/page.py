@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from resflow.bench import device_page
+
 COLUMNS = ("", "")
 Rows = list[list[str]]
 NAMES = {
@@ -13,9 +15,17 @@ NAMES = {
     "keras_dataset": "Keras fed by tf.data without autotuning",
     "keras_without_onednn": "Keras where TensorFlow leaves oneDNN off",
     "keras_jit": "Keras compiled by XLA",
+    "keras_without_jit": "Keras without XLA",
     "torch": "PyTorch",
     "torch_channels_last": "PyTorch, channels last",
+    "torch_compile": "PyTorch, torch.compile",
+    "torch_cuda_graphs": "PyTorch, torch.compile with CUDA graphs",
+    "torch_loader": "PyTorch with a DataLoader",
+    "torch_on_device": "PyTorch with data on the device",
+    "torch_on_device_cuda_graphs": "PyTorch with data on the device and CUDA graphs",
     "resflow": "resflow",
+    "resflow_stepwise": "resflow, batches from the host",
+    "resflow_on_device": "resflow, images on the device",
 }
 
 
@@ -42,16 +52,14 @@ def title(result: Mapping[str, Any]) -> str:
         return "Damage: files that are not what was written"
     if result["benchmark"] == "scale":
         return f"Scale: the bookkeeping of {settings['trials']:,} trials of {settings['epochs']} epochs"
+    if result["benchmark"] in device_page.TITLES:
+        return device_page.TITLES[result["benchmark"]](settings)
     if result["benchmark"] == "worker":
         return f"Worker: {settings['trials']} trials of {result['arms']} arms in one process"
     size = f"{settings['image_size']}×{settings['image_size']}"
     if result["benchmark"] == "input":
-        return f"Input: augmented batches at {size}, {settings['threads']} threads"
-    net = settings["network"]
-    return (
-        f"Step: ResNet-{net['depth']}, width {net['width']:g}, {size}, batch {settings['batch_size']}, "
-        f"{settings['threads']} threads, {settings['execution']['precision']}"
-    )
+        return f"Input: augmented batches at {size}, {device_page.place(settings)}"
+    return f"Step: {device_page.network(settings)}"
 
 
 def rows(result: Mapping[str, Any]) -> Rows:
@@ -67,13 +75,16 @@ def rows(result: Mapping[str, Any]) -> Rows:
         "chaos": _chaos,
         "coverage": _coverage,
         "damage": _damage,
+        "epoch": lambda epochs: device_page.list_epoch(epochs, NAMES),
+        "packing": device_page.list_packing,
+        "repeat": device_page.list_repeat,
     }[result["benchmark"]](result)
 
 
 def _step(result: Mapping[str, Any]) -> Rows:
     lines = _speeds(result)
     lines += [
-        ["resflow against stock Keras", f"{result['ratio_vs_keras']:.2f} ×"],
+        ["resflow against stock Keras", device_page.times(result["ratio_vs_keras"])],
         ["resflow against PyTorch", _times(result["ratio_vs_torch"])],
         *(
             [f"resflow against {NAMES[name]}", f"{times:.2f} ×"]
@@ -82,7 +93,9 @@ def _step(result: Mapping[str, Any]) -> Rows:
         ),
         ["part of a large matrix product's speed", f"{result['fraction_of_gemm_peak']:.1%}"],
         ["that matrix product", f"{result['gemm_gflops']:,.0f} GFLOP/s"],
+        *device_page.list_peak(result),
     ]
+    lines += device_page.list_failed(result)
     return lines + [[f"first step of {NAMES[n]}", f"{s:.1f} s more"] for n, s in result["compile_s"].items()]
 
 
@@ -104,6 +117,7 @@ def _input(result: Mapping[str, Any]) -> Rows:
         ["resflow against ImageDataGenerator", f"{result['ratio_vs_keras']:.2f} ×"],
         ["resflow's ResNet-18 at this size consumes", f"{result['resnet18_images_per_s']:,.1f} images/s"],
         ["resflow's input against that", f"{result['ratio_vs_resnet18']:.1f} ×"],
+        *([["part of its time that it would wait", f"{result['input_wait']:.0%}"]] if "input_wait" in result else []),
     ]
 
 

@@ -17,6 +17,11 @@ Made by `resflow bench`; each figure is the median of rounds in which every cont
 The numbers behind a table are in the file of its name.
 
 """
+NO_GPU = (
+    "Nothing on this page was measured on a GPU yet. Where there is one, `make gpu OUT=DIR` measures it in five "
+    "minutes, and `resflow bench step --device gpu --out DIR` any of it alone.\n"
+)
+ON_DEVICE = ("step", "epoch", "input", "packing", "repeat", "study")  # what --device measures
 MARK = "<!-- `resflow bench` writes everything below this line. What stands above it is kept. -->\n"
 
 
@@ -33,19 +38,31 @@ def name_file(result: Mapping[str, Any]) -> str:
     """Return the file's name: the thing that was measured, without anything that a repetition may differ in."""
     settings = result["settings"]
     if result["benchmark"] == "study":
-        return f"study-{settings['study']}"
+        return "-".join([f"study-{settings['study']}", *_gpu(settings)])
     if result["benchmark"] == "frozen":
         return f"frozen-resnet{settings['network']['depth']}-{settings['data']['image_size']}px"
     if result["benchmark"] == "input":
-        return f"input-{settings['image_size']}px"
+        return "-".join([f"input-{settings['image_size']}px", *_gpu(settings)])
     if result["benchmark"] == "convolution":
         return f"convolution-{settings['threads']}threads"
+    if result["benchmark"] in ("packing", "repeat"):
+        return "-".join([result["benchmark"], f"{settings['image_size']}px", *_gpu(settings)])
     if result["benchmark"] in ("worker", "scale", "chaos", "coverage", "damage"):
         return str(result["benchmark"])
     net, precision = settings["network"], settings["execution"]["precision"]
-    parts = [f"step-resnet{net['depth']}", f"{settings['image_size']}px", f"batch{settings['batch_size']}"]
+    parts = [
+        f"{result['benchmark']}-resnet{net['depth']}",
+        f"{settings['image_size']}px",
+        f"batch{settings['batch_size']}",
+    ]
     parts += [f"width{net['width']:g}"] if net["width"] != 1 else []
-    return "-".join([*parts, f"{settings['threads']}threads", *([precision] if precision != "float32" else [])])
+    where = _gpu(settings) or [f"{settings['threads']}threads"]
+    return "-".join([*parts, *where, *([precision] if precision != "float32" else [])])
+
+
+def _gpu(settings: Mapping[str, Any]) -> list[str]:
+    """Return the word of a file's name that tells figures of a GPU from those of a CPU."""
+    return ["gpu"] if settings.get("device") == "gpu" else []
 
 
 def write(folder: Path, result: Mapping[str, Any]) -> Path:
@@ -86,14 +103,18 @@ def readme(folder: Path) -> str:
     """Return a folder's page: its introduction, then every result as a table with its command and machine."""
     page_there = folder / "README.md"
     before = page_there.read_text(encoding="utf-8") if page_there.exists() else ""
+    results = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     sections = [(before.partition(MARK)[0] if MARK in before else HEAD) + MARK]
-    for path in sorted(folder.glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        made = result["provenance"]
+    of_speed = [result["settings"] for result in results.values() if result["benchmark"] in ON_DEVICE]
+    if of_speed and not any(map(_gpu, of_speed)):
+        sections.append(NO_GPU)
+    for path, result in results.items():
+        made, settings = result["provenance"], result["settings"]
+        where = f"{settings['gpu']}; " if "gpu" in settings else ""
         lines = [f"| {what} | {figure} |" for what, figure in page.rows(result)]
         sections.append(
-            f"## {page.title(result)}\n| [{path.name}]({path.name}) | median of {result['settings']['rounds']} |\n"
-            f"|---|---|\n" + "\n".join(lines) + f"\n\n    {result['command']}\n\n{made['cpu']}, "
+            f"## {page.title(result)}\n| [{path.name}]({path.name}) | median of {settings['rounds']} |\n"
+            f"|---|---|\n" + "\n".join(lines) + f"\n\n    {result['command']}\n\n{where}{made['cpu']}, "
             f"{made['usable_cores']} cores; {', '.join(f'{k} {v}' for k, v in made['versions'].items())}; "
             f"commit {made['git_commit']}, {made['finished'][:10]}.\n"
         )

@@ -26,22 +26,23 @@ EARLY_STEPS = 2
 MAIN = "from resflow.cli.main import main; main()"
 
 
-def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict[str, Any]:
+def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say, device: str = "cpu") -> dict[str, Any]:
     """Measure both, in turn, and resflow's harness against a bare loop on the study's first trial.
 
+    On a GPU resflow does as the product chooses, and the script's Keras compiles by XLA, as stock Keras does there.
     Raises StudyError for a bad study, ResflowError for one that the script cannot run or where a trial fails.
     """
-    study = study.absolute()
+    study, settings = study.absolute(), {"execution.device": device, **settings}
     for trial in make_plan(load_study(study, settings=settings), prepare=False).trials:
         _check(trial)
     plan = make_plan(load_study(study, settings=settings))  # decodes the images: neither of the two has to
-    spec = {"study": str(study), "settings": dict(settings)}
+    spec = {"study": str(study), "settings": settings, "device": device}
     studies, scripts = [], []
     for number in range(1, rounds + 1):
         say(f"round {number}/{rounds}: script")
         scripts.append(_run_script(spec))
         say(f"round {number}/{rounds}: resflow study")
-        studies.append(run_resflow_study(study, settings))
+        studies.append(run_resflow_study(study, settings, device=device))
     loops = ask_in_turn(
         [Contender(job, "resflow_jobs", {**spec, "job": job}) for job in ("bare", "trial")],
         max(rounds, 2),
@@ -78,6 +79,7 @@ def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say) -> dict
             "recipe": first.recipe.model_dump(mode="json"),
             "data": first.data.model_dump(),
             "training_images": first.counts[0],
+            "device": device,
             "execution": first.execution.model_dump(),
             "rounds": rounds,
         },
@@ -117,19 +119,24 @@ def run_resflow_study(
     settings: Mapping[str, Any],
     profile: str | None = None,
     variables: Mapping[str, str] | None = None,
+    device: str = "cpu",
+    out: Path | None = None,
 ) -> dict[str, Any]:
-    """Run `resflow study` as a user types it, in a folder of its own, and measure the wall seconds of the process."""
+    """Run `resflow study` as a user types it, and measure the wall seconds of the process.
+
+    Its run is in a folder of its own that is removed, or in `out`.
+    """
     words = ["--profile", profile] if profile else []
     words += [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", MAIN, "study", str(study), *words, "--out", f"{folder}/run"]
-        environment = {**process.environment(), **(variables or {})}
+        command = [sys.executable, "-c", MAIN, "study", str(study), *words, "--out", str(out or f"{folder}/run")]
+        environment = {**process.environment(device=device), **(variables or {})}
         begin, start = datetime.now(UTC), time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
         wall = time.perf_counter() - start
         if done.returncode:
             raise ResflowError(f"benchmark: resflow study failed: {process.last_line(done.stderr or done.stdout)}")
-        return {"wall_s": wall, **_measure(load_run(Path(folder) / "run"), wall, begin)}
+        return {"wall_s": wall, **_measure(load_run(out or Path(folder) / "run"), wall, begin)}
 
 
 def _measure(run: Run, wall: float, begin: datetime) -> dict[str, Any]:

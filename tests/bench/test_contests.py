@@ -98,9 +98,7 @@ def test_without_torch_its_figures_are_none() -> None:
 
 def test_contenders_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     modules: list[str] = []
-    monkeypatch.setattr(
-        process, "ask", lambda module, spec, python, variables: modules.append(module) or {"n": len(modules)}
-    )
+    monkeypatch.setattr(process, "ask", lambda module, *others: modules.append(module) or {"n": len(modules)})
     pair = [contest.Contender("a", "first", {}), contest.Contender("b", "second", {})]
     assert contest.ask_in_turn(pair, 2, lambda text: None) == {"a": [{"n": 1}, {"n": 3}], "b": [{"n": 2}, {"n": 4}]}
     assert modules == ["first", "second", "first", "second"]
@@ -167,7 +165,7 @@ def test_an_introduction_written_by_hand_outlives_the_next_result(tmp_path: Path
     page.write_text("# Speed\nWords of ours.\n" + saving.MARK + "\n## A table that is out of date\n")
     saving.write(tmp_path, step_result())
     shown = page.read_text()
-    assert shown.startswith("# Speed\nWords of ours.\n" + saving.MARK + "\n## Step: ResNet-18")
+    assert shown.startswith("# Speed\nWords of ours.\n" + saving.MARK + "\n" + saving.NO_GPU + "\n## Step: ResNet-18")
     assert "out of date" not in shown
 
 

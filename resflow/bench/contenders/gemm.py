@@ -1,4 +1,4 @@
-"""The machine's own limit: a large float32 matrix product by TensorFlow."""
+"""The machine's own limit: a large matrix product by TensorFlow, in float32, and on a GPU in bfloat16 as well."""
 
 from __future__ import annotations
 
@@ -9,18 +9,28 @@ import tensorflow as tf
 
 from resflow.bench import process
 
-SIDES = (2048, 4096)
+SIDES = {"cpu": (2048, 4096), "gpu": (8192, 16384)}
 REPEATS = 5
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
-    """Measure the best of all repeats and sides on `threads` threads, in GFLOP/s."""
+    """Measure the best of all repeats and sides on `threads` threads, or on a GPU, in GFLOP/s."""
     tf.config.threading.set_intra_op_parallelism_threads(spec["threads"])
-    return {"gflops": max(_gflops(side) for side in SIDES), "tensorflow": tf.__version__}
+    device = spec.get("device", "cpu")
+    answer = {"gflops": max(_gflops(side, tf.float32) for side in SIDES[device]), "tensorflow": tf.__version__}
+    if device == "gpu":
+        answer["bf16_gflops"] = max(_gflops(side, tf.bfloat16) for side in SIDES[device])
+    return answer | gpu_name()
 
 
-def _gflops(side: int) -> float:
-    a, b = tf.random.normal((side, side)), tf.random.normal((side, side))
+def gpu_name() -> dict[str, str]:
+    """Return the name of the GPU that this process computes on as `gpu`; nothing on a CPU."""
+    gpus = tf.config.get_visible_devices("GPU")
+    return {"gpu": tf.config.experimental.get_device_details(gpus[0])["device_name"]} if gpus else {}
+
+
+def _gflops(side: int, kind: Any) -> float:
+    a, b = (tf.cast(tf.random.normal((side, side)), kind) for _ in range(2))
     product = tf.function(tf.matmul)
     best = float("inf")
     for _ in range(1 + REPEATS):  # the first one traces and is never the best

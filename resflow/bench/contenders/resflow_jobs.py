@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,67 +14,25 @@ import numpy as np
 import tensorflow as tf
 
 from resflow.bench import process
-from resflow.bench.clock import BATCHES, time_training
+from resflow.bench.clock import time_training
+from resflow.bench.contenders.resflow_epochs import epoch, packed, step
 from resflow.data import pipeline
-from resflow.data.dataset import Dataset, load_dataset
+from resflow.data.dataset import load_dataset
 from resflow.study import costs
 from resflow.study.load import load_study
 from resflow.study.settings import Augmentation
 from resflow.study.trial import Trial
 from resflow.training import scoring, train
+from resflow.training.batches import HostBatches
+from resflow.training.inputs import Images, choose_normalisation, make_inputs
 from resflow.training.learner import graph_key, graphs, prepare_learner
 from resflow.training.schedule import learning_rate
 from resflow.workflow.plan import make_plan
 
 
 def job(spec: dict[str, Any]) -> dict[str, Any]:
-    return {"step": step, "input": feed, "trial": run_trial, "bare": run_bare, "worker": run_worker}[spec["job"]](spec)
-
-
-def step(spec: dict[str, Any]) -> dict[str, Any]:
-    """Train as a trial does, its pipeline included, on images in memory."""
-    trial = make_plan(load_study(spec["study"], settings=spec["settings"]), prepare=False).trials[0]
-    train.configure(trial.execution)
-    learner = prepare_learner(trial, np.full(3, 128, np.float32), np.full(3, 64, np.float32))
-    batch_size, rate = trial.recipe.batch_size, tf.constant(0.01)
-    images = _make_noise(trial, BATCHES * batch_size)
-    epochs = itertools.count(1)
-
-    def run_steps(steps: int) -> None:
-        part = _take(images, steps * batch_size)
-        batches = pipeline.training_batches(part, Augmentation(), 1, next(epochs), batch_size, trial.execution.threads)
-        losses = [learner.step(x, y, rate) for x, y in batches]
-        float(np.mean([loss.numpy() for loss in losses]))
-
-    parameters = sum(int(np.prod(v.shape)) for v in learner.model.trainable_variables)
-    return {
-        **time_training(run_steps, batch_size, spec["seconds"]),
-        "parameters": parameters,
-        "execution": trial.execution.model_dump(),
-    }
-
-
-def _make_noise(trial: Trial, count: int) -> Dataset:
-    draw = np.random.default_rng(0)
-    size, none = trial.data.image_size, np.arange(0)
-    return Dataset(
-        source="noise",
-        identity="",
-        image_size=size,
-        images=draw.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
-        labels=draw.integers(0, trial.classes, count),
-        names=(),
-        class_names=("",) * trial.classes,
-        split="",
-        split_hash="",
-        train=np.arange(count),
-        validation=none,
-        test=none,
-    )
-
-
-def _take(dataset: Dataset, count: int) -> Dataset:
-    return replace(dataset, train=dataset.train[:count])
+    jobs = {"step": step, "epoch": epoch, "packed": packed, "input": feed}
+    return {**jobs, "trial": run_trial, "bare": run_bare, "worker": run_worker}[spec["job"]](spec)
 
 
 def feed(spec: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +42,10 @@ def feed(spec: dict[str, Any]) -> dict[str, Any]:
     augmentation, epochs = Augmentation(**spec["augmentation"]), itertools.count(1)
 
     def run_steps(steps: int) -> None:
-        part = _take(dataset, steps * batch_size)
+        part = replace(dataset, train=dataset.train[: steps * batch_size])
         for images, _ in pipeline.training_batches(part, augmentation, 1, next(epochs), batch_size, spec["threads"]):
-            images.numpy()
+            last = images
+        last.numpy()  # in the order of their making: with the last one all have come
 
     return time_training(run_steps, batch_size, spec["seconds"], len(dataset.train) // batch_size)
 
@@ -106,8 +66,23 @@ def _first_trial(spec: dict[str, Any]) -> tuple[Trial, Path]:
     return plan.trials[0], plan.folders[plan.trials[0].id]
 
 
+class Ready(HostBatches):
+    """The batches of a whole trial, all of them made beforehand."""
+
+    def __init__(self, inputs: Images) -> None:
+        super().__init__(inputs.trial, inputs.dataset, inputs.normalisation)
+        self.epochs = [list(inputs.training_batches(epoch)) for epoch in range(1, self.trial.recipe.epochs + 1)]
+        self.parts = {part: list(inputs.evaluation_batches(part)) for part in ("train", "validation", "test")}
+
+    def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+        return iter(self.epochs[epoch - 1])
+
+    def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
+        return iter(self.parts[part])
+
+
 def run_bare(spec: dict[str, Any]) -> dict[str, Any]:
-    """Run the same trial without a harness: all batches lie ready, nothing is recorded.
+    """Run the same trial without a harness: all input lies ready, nothing is recorded.
 
     Returns wall seconds in all, of building the network, of each epoch's steps and of each evaluation.
     """
@@ -115,14 +90,8 @@ def run_bare(spec: dict[str, Any]) -> dict[str, Any]:
     train.configure(trial.execution)
     dataset, recipe = load_dataset(folder, trial.data.split, trial.split_seed), trial.recipe
     steps = len(dataset.train) // recipe.batch_size
-    epochs = [
-        list(pipeline.training_batches(dataset, recipe.augmentation, trial.seed, e, recipe.batch_size))
-        for e in range(1, recipe.epochs + 1)
-    ]
-    parts = {
-        part: (list(pipeline.evaluation_batches(dataset, index)), dataset.labels[index])
-        for part, index in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
-    }
+    made = make_inputs(trial, dataset, choose_normalisation(trial, dataset))
+    inputs = Ready(made) if isinstance(made, Images) else made
     statistics = pipeline.channel_statistics(dataset)
     seconds: dict[str, list[float]] = {"steps": [], "evaluation": []}
     start = time.perf_counter()
@@ -130,15 +99,13 @@ def run_bare(spec: dict[str, Any]) -> dict[str, Any]:
     building = time.perf_counter() - start
 
     def evaluate(part: str) -> None:
-        batches, labels = parts[part]
-        logits = np.concatenate([learner.logits(images).numpy() for images in batches])
-        scoring.score(logits[: len(labels)], labels)
+        scoring.score(inputs.predict(learner, part), dataset.labels[getattr(dataset, part)])
 
-    for epoch, batches in enumerate(epochs):
+    for number in range(recipe.epochs):
         clock = time.perf_counter()
-        rates = [learning_rate(recipe, epoch * steps + i, steps) for i in range(steps)]
-        losses = [learner.step(x, y, tf.constant(rate)) for (x, y), rate in zip(batches, rates, strict=True)]
-        float(np.mean([loss.numpy() for loss in losses]))
+        rates = [learning_rate(recipe, number * steps + i, steps) for i in range(steps)]
+        losses, _ = inputs.train(learner, number + 1, rates, ())
+        float(np.mean(losses))
         seconds["steps"].append(time.perf_counter() - clock)
         clock = time.perf_counter()
         evaluate("train")
