@@ -124,7 +124,7 @@ def completed(what: str, incomplete: str = "", **params: Any) -> set[str]:
 def test_names_of_what_is_there_are_completed(run: Path) -> None:
     assert {"depth", "residual"} <= completed("studies")
     assert completed("studies", "./") == {"./mine.yaml"}
-    assert completed("profiles", name="depth") == {"paper", "cpu", "demo"}
+    assert completed("profiles", name="depth") == {"paper", "cpu", "gpu", "demo"}
     assert completed("profiles", name="./mine.yaml") == {"small", "large"}
     assert completed("runs") == {"one"}
     assert {"plain-18", "residual-101"} <= completed("arms", run="one")
