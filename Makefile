@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 ADVISORIES := https://pypi.org/pypi/pip/9.0.1/json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test test-all chaos check audit format lock clean
+.PHONY: help demo quick test test-all chaos gpu gpu-study check audit format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,30 @@ test-all: $(READY) ## run the tests that take long as well
 
 chaos: $(READY) ## disturb a small study fifty times, and keep what came of it in results/reliability
 	$(BIN)/resflow bench chaos --interruptions 50 --out results/reliability
+
+# On machines that are lent by the minute: no installation, where `python -m resflow` runs from here by itself.
+gpu gpu-study: export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+RESFLOW = $(or $(if $(filter file,$(origin PYTHON)),$(wildcard $(BIN)/python)),$(PYTHON)) -m resflow
+DEVICE ?= gpu
+OUT ?= gpu-figures
+TIME ?= 60
+
+gpu: ## measure what only a GPU can answer, in five minutes; OUT=DIR, DEVICE=cpu tries it, PYTHON=… needs no .venv
+	$(RESFLOW) bench gpu --device $(DEVICE) --out $(OUT)
+
+gpu-study: ## for TIME minutes, go on with depth, residual and finetune --profile gpu; DATA_DIR=, PHOTOS=, WEIGHTS=
+	@end=$$(($$(date +%s) + 60 * $(TIME))); \
+	study() { \
+	  left=$$((end - $$(date +%s))); \
+	  if [ $$left -le 0 ]; then echo "No time is left for $$1: the same command goes on with it."; return; fi; \
+	  $(RESFLOW) study "$$@" --profile gpu --time-budget $$left; \
+	}; \
+	failed=0; \
+	study depth $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") || failed=1; \
+	study residual $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") || failed=1; \
+	$(if $(PHOTOS),study finetune --data "folder:$(PHOTOS)" $(if $(WEIGHTS),--set "weights=$(WEIGHTS)") || failed=1, \
+	  echo "finetune was left out: PHOTOS=DIR names photos in a folder a class."); \
+	exit $$failed
 
 check: $(READY) ## lint, format, types, and who may import whom
 	$(BIN)/ruff check .
