@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from resflow.bench import process
-from resflow.errors import ResflowError
+from resflow.errors import ResflowError, one_of
 
 Say = Callable[[str], object]
 Answers = Mapping[str, Sequence[Mapping[str, Any]]]  # by contender, an answer a round
@@ -53,6 +53,18 @@ def ask_in_turn(contenders: Sequence[Contender], rounds: int, say: Say) -> dict[
             else:
                 answers[contender.name].append(answer)
     return answers
+
+
+def choose(contenders: Sequence[Contender], only: Collection[str], always: Collection[str]) -> list[Contender]:
+    """Return the contenders that are wanted by name, all where none is named, with those that nothing is told without.
+
+    Raises ResflowError for a name that nobody has.
+    """
+    names = [contender.name for contender in contenders]
+    for name in only:
+        if name not in names:
+            raise ResflowError(f"--only: {one_of(name, names, 'contender')}")
+    return [c for c in contenders if not only or c.name in only or c.name in always]
 
 
 def split_failed(answers: Answers) -> tuple[dict[str, Sequence[Mapping[str, Any]]], dict[str, str]]:

@@ -31,7 +31,7 @@ def _threads(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 TITLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "epoch": lambda settings: f"Epoch, with both evaluations: {network(settings)}",
     "packing": lambda settings: f"Packing: {network(_threads(settings))} a trial",
-    "repeat": lambda settings: f"Repeat: {settings['trials']} trials thrice, {place(_threads(settings))}",
+    "repeat": lambda settings: f"Repeat: {settings['trials']} trials again, {place(_threads(settings))}",
 }
 
 

@@ -5,11 +5,11 @@ A step alone says little where networks are small: the host that feeds and start
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from resflow.bench import device as devices
-from resflow.bench.contest import Answers, Contender, Say, ask_in_turn, list_rounds, median, ratio, split_failed
+from resflow.bench.contest import Answers, Contender, Say, ask_in_turn, choose, list_rounds, median, ratio, split_failed
 from resflow.bench.step import (
     STUDY,
     check_parameters,
@@ -35,8 +35,11 @@ def run(
     say: Say,
     device: str = "cpu",
     counts: tuple[int, int] = COUNTS,
+    only: Collection[str] = (),
 ) -> dict[str, Any]:
     """Measure epochs of one network, each contender once with a host that feeds it and once with data on the device.
+
+    `only` names the contenders beside resflow's images on the device; without it all take part.
 
     On a CPU that is the same memory, and still another way through the code. Raises ResflowError where resflow fails,
     or on a CPU any other.
@@ -52,7 +55,8 @@ def run(
         for name, inputs in (("resflow_on_device", "device"), ("resflow_stepwise", "host"))
     ]
     opponents = _list_opponents(net, torch_python) if has_torch(torch_python) else []
-    answers, failed = split_failed(ask_in_turn([*ours, *opponents], rounds, say))
+    contenders = choose([*ours, *opponents], only, always=("resflow_on_device",))
+    answers, failed = split_failed(ask_in_turn(contenders, rounds, say))
     check_parameters(answers, trial)
     return {
         "benchmark": "epoch",

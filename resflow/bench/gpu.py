@@ -18,7 +18,8 @@ from pathlib import Path
 from resflow import atomic
 from resflow.bench import process
 from resflow.bench.contest import Say
-from resflow.errors import RecordError
+from resflow.bench.step import has_torch
+from resflow.errors import RecordError, ResflowError, one_of
 
 OUTCOMES, ARCHIVE, FIGURES = "outcomes.txt", "all.tar.gz", "figures"
 TESTS = Path(__file__).parents[2] / "tests" / "test_gpu.py"
@@ -45,8 +46,11 @@ def list_steps(device: str, torch_python: str | None = None) -> list[Step]:
     few = ("--image-size", "32", "--images", "64")
     torch = ("--torch-python", torch_python) if torch_python else ()
     once = ("--rounds", "1", "--seconds", "2" if device == "gpu" else "0.2")
+    # In minutes on a GPU, where each contender compiles anew: those that the goals are about.
+    fed = only("torch_loader", "torch_on_device") if device == "gpu" and has_torch(torch_python) else ()
+    compiled = only("torch_compile") if device == "gpu" and has_torch(torch_python) else ()
     sizes: dict[str, tuple[str, ...]] = {
-        "repeat": () if device == "gpu" else ("--image-size", "32", "--epochs", "1"),
+        "repeat": ("--alone",) if device == "gpu" else ("--image-size", "32", "--epochs", "1"),
         "epoch": () if device == "gpu" else (*small, "--images", "64"),
         "step-resnet50": ("--image-size", "224", "--batch-size", "256") if device == "gpu" else small,
         "step-resnet18": () if device == "gpu" else small,
@@ -59,20 +63,33 @@ def list_steps(device: str, torch_python: str | None = None) -> list[Step]:
         return Step(name, limit, ("resflow", "bench", name.partition("-")[0], *words, *sizes[name], *where))
 
     return [
-        Step("doctor", 90, ("resflow", "doctor")),
-        bench("repeat", 120),
-        bench("epoch", 150, "--depth", "18", *once, *torch),
-        bench("step-resnet50", 150, "--depth", "50", *once, *torch),
-        bench("step-resnet18", 120, "--depth", "18", *once, *torch),
+        Step("doctor", 60, ("resflow", "doctor")),
+        bench("repeat", 90),
+        bench("epoch", 120, "--depth", "18", *once, *fed, *torch),
+        bench("step-resnet50", 120, "--depth", "50", *once, *compiled, *torch),
         bench("packing", 120, *once[2:]),
-        Step("tests", 120, ("pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", str(TESTS)), _untestable()),
+        Step("tests", 180, ("pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", str(TESTS)), _untestable()),
+        bench("step-resnet18", 180, "--depth", "18", *once, *torch),
     ]
+
+
+def only(*names: str) -> tuple[str, ...]:
+    return tuple(word for name in names for word in ("--only", name))
 
 
 def _untestable() -> str:
     if not TESTS.is_file():
         return "the tests are not beside this installation"
     return "" if find_spec("pytest") else "pytest is not installed"
+
+
+def choose_steps(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
+    """Return the steps of these names in their order, all where none is named. Raises ResflowError for no name."""
+    known = [step.name for step in steps]
+    for name in names:
+        if name not in known:
+            raise ResflowError(f"--step: {one_of(name, known, 'step')}")
+    return [step for step in steps if not names or step.name in names]
 
 
 def run(steps: Sequence[Step], device: str, out: Path, seconds: float, say: Say) -> bool:

@@ -21,12 +21,12 @@ STUDY = Path(__file__).with_name("repeat.yaml")
 TIMES = ["seconds"]  # columns of a history that differ whenever it is run
 
 
-def run(settings: Mapping[str, Any], say: Say, device: str = "cpu") -> dict[str, Any]:
-    """Run a small study by `resflow study`, again, and once more with all its trials at a time; compare the records."""
+def run(settings: Mapping[str, Any], say: Say, device: str = "cpu", together: bool = True) -> dict[str, Any]:
+    """Run a small study by `resflow study`, again, and if `together` with all its trials at a time; compare records."""
     chosen: dict[str, Any] = {**devices.execution(device), **settings}
     plan = make_plan(load_study(STUDY, settings=chosen))  # decodes the images: no run has to
-    alone, together = list_shares(device, len(plan.trials))
-    kinds = {"first": alone, "again": alone, "together": together}
+    alone, shared = list_shares(device, len(plan.trials))
+    kinds = {"first": alone, "again": alone, **({"together": shared} if together else {})}
     seen, walls = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, resources in kinds.items():
@@ -34,7 +34,7 @@ def run(settings: Mapping[str, Any], say: Say, device: str = "cpu") -> dict[str,
             out = Path(folder) / kind
             walls[kind] = run_resflow_study(STUDY, {**chosen, **resources}, device=device, out=out)["wall_s"]
             seen[kind] = read_outcomes(out)
-    same = {kind: find_difference(seen["first"], seen[kind]) for kind in ("again", "together")}
+    same = {kind: find_difference(seen["first"], seen[kind]) for kind in kinds if kind != "first"}
     first = plan.trials[0]
     return {
         "benchmark": "repeat",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from resflow.bench import device as devices
 from resflow.bench import process
-from resflow.bench.contest import Answers, Contender, Say, ask_in_turn, list_rounds, median, ratio, split_failed
+from resflow.bench.contest import Answers, Contender, Say, ask_in_turn, choose, list_rounds, median, ratio, split_failed
 from resflow.errors import ResflowError, one_of
 from resflow.study.costs import TRAINING
 from resflow.study.load import load_study
@@ -33,8 +33,11 @@ def run(
     torch_python: str | None,
     say: Say,
     device: str = "cpu",
+    only: Collection[str] = (),
 ) -> dict[str, Any]:
     """Measure training steps of one network. `settings` override those of step.yaml, threads and precision included.
+
+    `only` names the contenders beside resflow and the matrix product; without it all take part.
 
     `every` adds Keras fed by a tf.data pipeline without autotuning; on a CPU, where stock Keras does without, Keras
     compiled by XLA, and Keras as it is where TensorFlow leaves oneDNN off. Without PyTorch its figures are None. On a
@@ -53,7 +56,8 @@ def run(
         by_host = {**settings, **devices.execution(device, "host")}
         ours.append(Contender("resflow_stepwise", "resflow_jobs", {**spec, "settings": by_host}, optional=True))
     opponents = list_opponents(net, every, torch_python)
-    answers, failed = split_failed(ask_in_turn([*opponents, *ours], rounds, say))
+    contenders = choose([*opponents, *ours], only, always=("gemm", "resflow"))
+    answers, failed = split_failed(ask_in_turn(contenders, rounds, say))
     check_parameters(answers, trial)
     return {
         "benchmark": "step",

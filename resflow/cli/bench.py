@@ -16,6 +16,7 @@ from resflow.cli.bench_options import (
     Device,
     ImageSize,
     Json,
+    Only,
     Precision,
     Rounds,
     Save,
@@ -25,6 +26,7 @@ from resflow.cli.bench_options import (
     TorchPython,
     Width,
     command_line,
+    list_only,
     on_device,
     require,
     say,
@@ -49,6 +51,7 @@ def step(
     seconds: Seconds = 3.0,
     every: Annotated[bool, typer.Option("--all", help="stock Keras in its other ways as well")] = False,
     torch_python: TorchPython = None,
+    only: Only = None,
     device: Device = "cpu",
     as_json: Json = False,
     out: Save = None,
@@ -66,13 +69,13 @@ def step(
         "execution.threads": threads or provenance.count_processors(),
         "execution.precision": precision or default_precision(device),
     }
-    result = run(settings, seconds, rounds, every, torch_python, say, device)
+    result = run(settings, seconds, rounds, every, torch_python, say, device, only or ())
     options: dict[str, Any] = {"--depth": depth, "--width": f"{width:g}"} if width != 1 else {"--depth": depth}
     options |= {"--image-size": image_size, "--batch-size": batch_size, "--threads": settings["execution.threads"]}
     options |= {"--precision": precision} if precision not in (None, default_precision(device)) else {}
     options |= {"--rounds": rounds, "--seconds": f"{seconds:g}", **on_device(device)}
     options |= {"--torch-python": "PYTHON"} if torch_python else {}  # no path of this machine
-    show(result, command_line("step", options, ["--all"] if every else []), as_json, out)
+    show(result, command_line("step", options, [*(["--all"] if every else []), *list_only(only)]), as_json, out)
 
 
 @app.command("input", epilog="Example: resflow bench input --image-size 224")

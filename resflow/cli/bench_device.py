@@ -14,6 +14,7 @@ from resflow.cli.bench_options import (
     Device,
     ImageSize,
     Json,
+    Only,
     Precision,
     Rounds,
     Save,
@@ -22,6 +23,7 @@ from resflow.cli.bench_options import (
     TorchPython,
     Width,
     command_line,
+    list_only,
     on_device,
     require,
     say,
@@ -42,6 +44,7 @@ def epoch(
     rounds: Rounds = 3,
     seconds: Seconds = 3.0,
     torch_python: TorchPython = None,
+    only: Only = None,
     device: Device = "cpu",
     as_json: Json = False,
     out: Save = None,
@@ -59,13 +62,13 @@ def epoch(
         "execution.threads": threads or provenance.count_processors(),
         "execution.precision": precision or default_precision(device),
     }
-    result = run(settings, seconds, rounds, torch_python, say, device, (images, images))
+    result = run(settings, seconds, rounds, torch_python, say, device, (images, images), only or ())
     options: dict[str, Any] = {"--depth": depth, "--width": f"{width:g}", "--image-size": image_size}
     options |= {"--batch-size": batch_size, "--images": images, "--threads": settings["execution.threads"]}
     options |= {"--precision": precision} if precision not in (None, default_precision(device)) else {}
     options |= {"--rounds": rounds, "--seconds": f"{seconds:g}", **on_device(device)}
     options |= {"--torch-python": "PYTHON"} if torch_python else {}  # no path of this machine
-    show(result, command_line("epoch", options), as_json, out)
+    show(result, command_line("epoch", options, list_only(only)), as_json, out)
 
 
 def packing(
@@ -100,6 +103,7 @@ def repeat(
     image_size: ImageSize = 64,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="of each trial")] = 3,
     precision: Annotated[str, typer.Option("--precision", help="float32 or mixed_bfloat16")] = "float32",
+    alone: Annotated[bool, typer.Option("--alone", help="leave out the run with trials side by side")] = False,
     device: Device = "cpu",
     as_json: Json = False,
     out: Save = None,
@@ -109,9 +113,9 @@ def repeat(
 
     require(device)
     settings = {"data.image_size": image_size, "recipe.epochs": epochs, "execution.precision": precision}
-    result = run(settings, say, device)
+    result = run(settings, say, device, not alone)
     options = {"--image-size": image_size, "--epochs": epochs, "--precision": precision, **on_device(device)}
-    show(result, command_line("repeat", options), as_json, out)
+    show(result, command_line("repeat", options, ["--alone"] if alone else []), as_json, out)
     if result["differences"]:
         raise typer.Exit(1)
 
@@ -122,11 +126,16 @@ def gpu(
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0.1, help="after which no step goes on [default: 5; 30 on a CPU]")
     ] = None,
+    step: Annotated[
+        list[str] | None, typer.Option("--step", help="this one alone, such as packing; repeatable")
+    ] = None,
     torch_python: TorchPython = None,
 ) -> None:
     """All that only a GPU can answer, the most telling first, each kept as soon as it has ended; with a CPU smaller."""
-    from resflow.bench.gpu import MINUTES, list_steps, run
+    from resflow.bench.gpu import MINUTES, choose_steps, list_steps, run
 
     require(device)
-    if run(list_steps(device, torch_python), device, out, 60 * (minutes or MINUTES[device]), say):
+    if run(
+        choose_steps(list_steps(device, torch_python), step or ()), device, out, 60 * (minutes or MINUTES[device]), say
+    ):
         raise typer.Exit(1)

@@ -47,6 +47,9 @@ Precision = Annotated[
 TorchPython = Annotated[
     str | None, typer.Option("--torch-python", metavar="PYTHON", help="an interpreter that has PyTorch")
 ]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="CONTENDER", help="beside resflow, this contender; repeatable")
+]
 Depth = Annotated[int, typer.Option("--depth", help="18, 34, 50, 101 or 152")]
 Width = Annotated[float, typer.Option("--width", help="multiplier of every channel count")]
 
@@ -63,6 +66,10 @@ def say(text: str) -> None:
     from resflow.cli.console import say_error
 
     say_error(text, style="")
+
+
+def list_only(only: list[str] | None) -> list[str]:
+    return [word for name in only or () for word in ("--only", name)]
 
 
 def on_device(device: str) -> dict[str, Any]:

@@ -156,6 +156,15 @@ def test_torch_trains_epochs_of_the_same_network() -> None:
         assert ("input_wait" in answer) == bool(workers)
 
 
+def test_contenders_are_chosen_by_name_and_those_that_are_needed_stay() -> None:
+    contenders = [Contender(name, "any", {}) for name in ("gemm", "keras", "torch", "resflow")]
+    names = [c.name for c in contest.choose(contenders, ["torch"], always=("gemm", "resflow"))]
+    assert names == ["gemm", "torch", "resflow"]
+    assert contest.choose(contenders, [], always=()) == contenders
+    with pytest.raises(ResflowError, match="torch"):
+        contest.choose(contenders, ["torhc"], always=())
+
+
 # Packing and repeating
 
 
@@ -241,6 +250,13 @@ def test_steps_that_are_missing_are_no_failure_and_time_that_is_spent_is(tmp_pat
     assert gpu.run(fine, "cpu", tmp_path, 0, lambda text: None) is True
 
 
+def test_steps_are_chosen_by_name() -> None:
+    assert [step.name for step in gpu.choose_steps(STEPS, ["last", "fine"])] == ["fine", "last"]
+    assert gpu.choose_steps(STEPS, []) == STEPS
+    with pytest.raises(ResflowError, match="packing"):
+        gpu.choose_steps(gpu.list_steps("cpu"), ["pakcing"])
+
+
 def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(RecordError, match="other files"):
@@ -248,7 +264,8 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", device.DEVICES)
-def test_every_step_is_a_command_that_parses(where: str, tmp_path: Path) -> None:
+def test_every_step_is_a_command_that_parses(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "can_import", lambda *_: True)
     for each in gpu.list_steps(where):
         program, *rest = each.words
         if program != "resflow":

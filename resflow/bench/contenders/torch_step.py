@@ -99,8 +99,8 @@ def job(spec: dict[str, Any]) -> dict[str, Any]:
     batch_size, size, classes = spec["batch_size"], spec["size"], spec["classes"]
     batches = [
         (
-            torch.randn(batch_size, 3, size, size).to(trainer.device, memory_format=trainer.layout),
-            torch.randint(0, classes, (batch_size,)).to(trainer.device),
+            torch.randn(batch_size, 3, size, size, device=trainer.device).to(memory_format=trainer.layout),
+            torch.randint(0, classes, (batch_size,), device=trainer.device),
         )
         for _ in range(BATCHES)
     ]
