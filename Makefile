@@ -47,7 +47,7 @@ OUT ?= gpu-figures
 TIME ?= 60
 
 gpu: ## measure what only a GPU can answer, in five minutes; OUT=DIR, DEVICE=cpu tries it, PYTHON=… needs no .venv
-	$(RESFLOW) bench gpu --device $(DEVICE) --out $(OUT)
+	$(RESFLOW) bench gpu --device $(DEVICE) --out $(OUT) $(if $(MINUTES),--minutes $(MINUTES))
 
 gpu-study: ## for TIME minutes, go on with depth, residual and finetune --profile gpu; DATA_DIR=, PHOTOS=, WEIGHTS=
 	@end=$$(($$(date +%s) + 60 * $(TIME))); \

@@ -135,7 +135,6 @@ def gpu(
     from resflow.bench.gpu import MINUTES, choose_steps, list_steps, run
 
     require(device)
-    if run(
-        choose_steps(list_steps(device, torch_python), step or ()), device, out, 60 * (minutes or MINUTES[device]), say
-    ):
+    steps = choose_steps(list_steps(device, torch_python), step or ())
+    if run(steps, device, out, 60 * (minutes or MINUTES[device]), say):
         raise typer.Exit(1)
