@@ -105,6 +105,18 @@ def count_gpus() -> int:
     return 0 if failed else count.value
 
 
+@functools.cache
+def gpu_memory() -> int | None:
+    """Return the bytes of the smallest GPU that a process here may use, by CUDA's driver; None where it sees none."""
+    sizes, size, device = [], ctypes.c_size_t(), ctypes.c_int()
+    for number in range(count_gpus()):
+        cuda = ctypes.CDLL("libcuda.so.1")
+        if cuda.cuDeviceGet(ctypes.byref(device), number) or cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device):
+            return None
+        sizes.append(size.value)
+    return min(sizes, default=None)
+
+
 def require_training() -> None:
     """Raise MissingExtraError where this installation can plan and report only."""
     missing = [name for name in ("tensorflow", "keras", "ray") if find_spec(name) is None]

@@ -10,7 +10,8 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -22,10 +23,11 @@ from resflow.quiet_tensorflow import tf
 from resflow.study.settings import Augmentation
 
 EVALUATION_BATCH = 256
-PREFETCH = 4  # batches
+PREFETCH = 4  # batches, at least
 INTERPOLATION = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 cv2.setNumThreads(1)  # batches are made side by side, not the rows of one image
 Batch = TypeVar("Batch")
+Waiting = Callable[[], AbstractContextManager[None]]
 
 
 def generator(seed: int, epoch: int, purpose: str) -> np.random.Generator:
@@ -81,12 +83,18 @@ def transform(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def training_batches(
-    dataset: Dataset, augmentation: Augmentation, seed: int, epoch: int, batch_size: int, threads: int = 1
+    dataset: Dataset,
+    augmentation: Augmentation,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    threads: int = 1,
+    waiting: Waiting = nullcontext,
 ) -> Iterator[tuple[Any, Any]]:
     """Yield an epoch's (uint8 images, int64 labels) in batches of one size.
 
     What does not fill a last batch is left out of this epoch; the next one draws another order. `threads` make
-    batches side by side, and change none of them.
+    batches side by side, and change none of them; `waiting` is that of `ahead`.
     """
     n = len(dataset.train)
     steps = n // batch_size
@@ -98,40 +106,66 @@ def training_batches(
         images = dataset.images[index]
         if table is not None:
             images = transform(images, table[positions[step]])
-        return tf.constant(images), tf.constant(dataset.labels[index])
+        return on_device(images), on_device(dataset.labels[index])
 
-    return ahead(batch, steps, threads)
+    return ahead(batch, steps, threads, waiting)
 
 
-def evaluation_batches(dataset: Dataset, part: np.ndarray, table: np.ndarray | None = None) -> Iterator[Any]:
+def evaluation_batches(
+    dataset: Dataset,
+    part: np.ndarray,
+    table: np.ndarray | None = None,
+    threads: int = 1,
+    waiting: Waiting = nullcontext,
+) -> Iterator[Any]:
     """Yield the images of a part in its order, uint8, in batches of EVALUATION_BATCH, the last one padded.
 
     One size means one graph; the caller drops what lies beyond `len(part)`. `table` has a row of `views` for each
-    image of the part where they are to be augmented.
+    image of the part where they are to be augmented; `threads` and `waiting` as above.
     """
-    missing = -len(part) % EVALUATION_BATCH
-    rows = np.concatenate([np.arange(len(part)), np.repeat(len(part) - 1, missing)]).reshape(-1, EVALUATION_BATCH)
+    rows = padded(len(part))
 
     def batch(step: int) -> Any:
         images = dataset.images[part[rows[step]]]
-        return tf.constant(images if table is None else transform(images, table[rows[step]]))
+        return on_device(images if table is None else transform(images, table[rows[step]]))
 
-    return ahead(batch, len(rows))
+    return ahead(batch, len(rows), threads, waiting)
 
 
-def ahead(make: Callable[[int], Batch], steps: int, threads: int = 1) -> Iterator[Batch]:
-    """Yield make(0), make(1), … in order, made up to PREFETCH ahead by threads of their own.
+def padded(images: int) -> np.ndarray:
+    """Return the positions of so many images in their order as batches of EVALUATION_BATCH; the last is repeated."""
+    return np.minimum(np.arange(-(-images // EVALUATION_BATCH) * EVALUATION_BATCH), images - 1).reshape(
+        -1, EVALUATION_BATCH
+    )
 
-    Threads and not tf.data: the work lets go of Python's lock, a graph for it would be traced again in every epoch,
-    and TensorFlow never gives the memory of such graphs back.
+
+def on_device(array: np.ndarray) -> Any:
+    """Return an array as a tensor in the memory of the device that computes: the first GPU of this process, or none."""
+    device = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    with tf.device(f"/{device}:0"):
+        return tf.constant(array)
+
+
+def ahead(
+    make: Callable[[int], Batch], steps: int, threads: int = 1, waiting: Waiting = nullcontext
+) -> Iterator[Batch]:
+    """Yield make(0), make(1), … in order, made ahead by threads of their own, and by them put on the device.
+
+    Where the next one is not ready, it is waited for within `waiting()`. Threads and not tf.data: the work lets go of
+    Python's lock, a graph for it would be traced again in every epoch, and TensorFlow never gives the memory of such
+    graphs back.
     """
     pool = ThreadPoolExecutor(threads, "resflow-input")
     try:
         following = iter(range(steps))
-        waiting = deque(pool.submit(make, step) for step in islice(following, PREFETCH))
-        while waiting:
-            ready = waiting.popleft().result()
-            waiting.extend(pool.submit(make, step) for step in islice(following, 1))
+        coming = deque(pool.submit(make, step) for step in islice(following, max(PREFETCH, 2 * threads)))
+        while coming:
+            first = coming.popleft()
+            if not first.done():
+                with waiting():
+                    wait([first])
+            ready = first.result()
+            coming.extend(pool.submit(make, step) for step in islice(following, 1))
             yield ready
     finally:
         pool.shutdown(cancel_futures=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MOST = 2**63 - 1  # what a table can hold
+TOLERATED_WAIT = 0.1  # of its epochs' time, that a device waits for input without a word
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Side = Annotated[int, Field(ge=1, le=MOST)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -80,6 +81,7 @@ class ProvenanceFacts(BaseModel):
     cores: Count | None = None
     load_at_start: NotNegative | None = None  # load average over a minute
     load_at_end: NotNegative | None = None
+    input_wait: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the epochs' time, of a device for input
 
 
 class SharedCost(BaseModel):

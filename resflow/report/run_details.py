@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from resflow.analysis.analyse import Analysis
+from resflow.records.facts import TOLERATED_WAIT
 from resflow.records.metrics import metric
 from resflow.report.formatting import duration, known, level
 
@@ -49,6 +50,7 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ("Records taken over from", _values(p["taken_over"] for p in provenance if "taken_over" in p)),
         ("Ran", _span(provenance)),
         ("Time of all trials", _time(analysis)),
+        ("Waited for input", _input_wait(provenance)),
         ("Command", command(analysis)),
     ]
     return [(key, value) for key, value in rows if value]
@@ -59,6 +61,12 @@ def _time(analysis: Analysis) -> str:
     own, spent = (sum(getattr(record, name) for record in analysis.records) for name in ("seconds", "spent_seconds"))
     shared = f", of it {duration(spent - own)} of work that they share" if spent > own else ""
     return duration(spent) + shared if analysis.records else ""
+
+
+def _input_wait(provenance: Iterable[dict[str, Any]]) -> str:
+    """Say how long the device of a trial waited for input at most; nothing where that is short, or not known."""
+    most = max((p.get("input_wait") or 0.0 for p in provenance), default=0.0)
+    return f"{most:.0%} of a trial's epochs, at most" if most > TOLERATED_WAIT else ""
 
 
 def _unchecked(analysis: Analysis) -> str:

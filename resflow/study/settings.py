@@ -14,6 +14,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=16, le=512)]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Lowering = Literal["table", "native"]
+Inputs = Literal["auto", "host", "device"]
 
 
 class Mark(Enum):
@@ -173,6 +174,10 @@ class Execution(Section):
     )
     lowering: Lowering = Field("table", description="convolutions on CPUs by the measured table")
     features: bool = Field(True, description="frozen backbones' outputs are computed once and shared by trials")
+    inputs: Inputs = Field(
+        "auto",
+        description="device: all lie in its memory, an epoch is one call; auto: on GPUs that have room, else host",
+    )
 
 
 class Resources(Section):

@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 from typing import Any
 
 from resflow import architectures, provenance
 from resflow.architectures import Architecture
 from resflow.errors import StudyError
+from resflow.study import placement
 from resflow.study.arms import Arm
 from resflow.study.level_columns import column_names
 from resflow.study.load import Study
@@ -122,12 +124,8 @@ class Trial:
 
     @property
     def shares_features(self) -> bool:
-        """True where the backbone's outputs are the same for every head, so that they are computed once.
-
-        Not with `partial_weights`: what they leave random is the seed's.
-        """
-        still = self.recipe.finetune == "frozen" and self.recipe.bn == "inference"
-        return self.execution.features and still and not self.network.partial_weights
+        """True where the backbone's outputs are the same for every head, so that they are computed once."""
+        return placement.shares_features(self.execution, self.recipe, self.network)
 
     def settings(self) -> dict[str, Any]:
         """Return all that was asked for by section, as the record keeps it."""
@@ -161,7 +159,9 @@ def expand_trials(
         _check_weights(arm, weights[arm.name])
     facts_of = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may decode
     steps = (facts_of[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
-    execution = resolve_execution(study.file.execution, min(steps), gpus)
+    data_bytes = max(placement.input_bytes(a, facts_of[a.data].counts, study.file.execution) for a in study.arms)
+    share = placement.gpu_share(study.file.resources.gpus)
+    execution = resolve_execution(study.file.execution, min(steps), gpus, data_bytes, share)
     return [
         make_trial(study, arm, seed, TrialContext(facts_of[arm.data], execution, weights[arm.name]))
         for seed in study.seeds
@@ -169,10 +169,13 @@ def expand_trials(
     ]
 
 
-def resolve_execution(execution: Execution, steps: int, gpus: int | None = None) -> Execution:
+def resolve_execution(
+    execution: Execution, steps: int, gpus: int | None = None, data_bytes: float = inf, share: float = 1.0
+) -> Execution:
     """Settle every `auto`, alike for all trials.
 
-    `steps` are the fewest optimiser steps that any trial takes; `gpus` are those there are [default: this machine's].
+    `steps` are the fewest optimiser steps that any trial takes; `gpus` are those there are [default: this machine's];
+    `data_bytes` and the `share` of a GPU are those of `placement.resolve_inputs`.
     Lowerings are a CPU matter: cuDNN chooses its own on GPUs. XLA compiles where it repays its compilation within
     the shortest trial: never on CPUs, where its convolutions are slower than oneDNN's (results/bench/).
     """
@@ -180,7 +183,8 @@ def resolve_execution(execution: Execution, steps: int, gpus: int | None = None)
     device = execution.device if execution.device != "auto" else ("gpu" if gpus else "cpu")
     lowering = execution.lowering if device == "cpu" else "native"
     jit = execution.jit if execution.jit != "auto" else device == "gpu" and steps >= JIT_STEPS
-    return execution.model_copy(update={"device": device, "lowering": lowering, "jit": jit})
+    inputs = placement.resolve_inputs(execution, device, data_bytes, share)
+    return execution.model_copy(update={"device": device, "lowering": lowering, "jit": jit, "inputs": inputs})
 
 
 def make_trial(study: Study, arm: Arm, seed: int, context: TrialContext, purpose: str = "") -> Trial:
@@ -237,6 +241,9 @@ def trial_id(arm: Arm, seed: int, split_seed: int, context: TrialContext, purpos
     if pretrained is None:  # `scratch` leaves the weights out: no other trial than one that has none
         recipe = recipe.model_copy(update={"finetune": Recipe().finetune})
     network = arm.network.model_copy(update={"weights": "none"})  # their digest stands for them
+    execution = context.execution
+    if execution.inputs == "host":  # as it was before there was a choice
+        execution = execution.model_copy(update={"inputs": Execution().inputs})
     usual = "weights" if pretrained else "dataset"
     purpose = purpose or ("tuned" if arm.tuned else "")
     outcome = {
@@ -250,7 +257,7 @@ def trial_id(arm: Arm, seed: int, split_seed: int, context: TrialContext, purpos
         **({"purpose": purpose} if purpose else {}),
         **{
             name: section.model_dump(mode="json", exclude_defaults=True)
-            for name, section in (("network", network), ("recipe", recipe), ("execution", context.execution))
+            for name, section in (("network", network), ("recipe", recipe), ("execution", execution))
         },
     }
     return hashlib.sha256(json.dumps(outcome, sort_keys=True).encode()).hexdigest()[:12]

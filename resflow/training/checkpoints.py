@@ -33,7 +33,7 @@ from resflow.training.schedule import Patience
 log = logging.getLogger("resflow.checkpoints")
 Arrays = dict[str, np.ndarray]
 PLAIN = ("history", "drops", "lowest", "stopped", "gradients")  # fields of a state that JSON has as they are
-TIMES = ("seconds", "computed")
+TIMES = ("seconds", "computed", "waited")
 COUNTERS = ("stopping", "plateau")
 MOST_BYTES = 16 * 2**30  # of a checkpoint
 SHARE = 0.05  # of a trial's time, at most, that writing checkpoints takes
@@ -54,6 +54,7 @@ class TrainingState:
     gradients: list[Any] = field(default_factory=list)  # (epoch, norms) of the steps that diagnostics watched
     seconds: float = 0.0  # its own so far
     computed: dict[str, float] = field(default_factory=dict)  # seconds so far of work that it shares, by kind
+    waited: float = 0.0  # seconds of its epochs in which the device waited for input
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> TrainingState:
@@ -69,6 +70,12 @@ class TrainingState:
         self.drops += recipe.schedule == "plateau" and self.plateau.update(validation_loss)
         self.stopped = self.stopping.update(validation_loss)
         return best
+
+    @property
+    def input_wait(self) -> float | None:
+        """The share of its epochs' time in which the device waited for input; None before the first has ended."""
+        seconds = sum(row["seconds"] for row in self.history)
+        return min(1.0, self.waited / seconds) if seconds > 0 else None
 
     def as_json(self) -> str:
         """Return this state for a later process."""
@@ -86,7 +93,8 @@ class TrainingState:
             counter.best, counter.waited = fields.pop(name)
         for name in PLAIN:
             setattr(state, name, fields.pop(name))
-        state.seconds, state.computed = fields["seconds"], fields.get("computed", {})  # an older resflow kept none
+        state.seconds = fields["seconds"]
+        state.computed, state.waited = fields.get("computed", {}), fields.get("waited", 0.0)  # older ones have none
         state.best_epoch, state.last_epoch = fields["epochs"]["best"], fields["epochs"]["last"]
         return state
 

@@ -41,6 +41,7 @@ from resflow.quiet_tensorflow import tf
 from resflow.study.costs import AHEAD
 from resflow.study.pretrained import Normalisation
 from resflow.study.trial import NUMERICS_VERSION, Trial
+from resflow.training.batches import HostBatches
 from resflow.training.trial_clock import SharedWork
 from resflow.weights.load import load_weights
 
@@ -69,48 +70,49 @@ def limit() -> float:
         raise TrainingError(f"RESFLOW_FEATURES_GB is {gigabytes!r}: expected gigabytes, such as 20.") from error
 
 
-class Features:
+class Features(HostBatches):
     """The inputs of one trial with a frozen backbone: batches of features in place of batches of images.
 
     `last_epoch` is the last one that an earlier process has trained.
     """
 
     def __init__(self, trial: Trial, dataset: Dataset, normalisation: Normalisation, last_epoch: int = 0) -> None:
-        self.trial, self.dataset, self.normalisation = trial, dataset, normalisation
+        super().__init__(trial, dataset, normalisation)
         self.kind = "map" if trial.network.head.pooling == "flatten" else "pooled"
         channels = architectures.feature_channels(trial.architecture)
         size = architectures.map_size(trial.architecture, trial.data.image_size)
-        self.shape: tuple[int, ...] = (size, size, channels) if self.kind == "map" else (channels,)
+        self.shape = (size, size, channels) if self.kind == "map" else (channels,)
         self.key = _key(trial, normalisation)
         self.folder = root() / self.key
         augmentation = trial.recipe.augmentation
         self.augmented = augmentation != type(augmentation)()
         draws = hashlib.sha256(json.dumps(augmentation.model_dump(), sort_keys=True).encode()).hexdigest()[:8]
         self.view = f"{draws}-seed{trial.seed}"
-        self.work = SharedWork(self.key, self._seconds)
+        self.work: SharedWork = SharedWork(self.key, self._seconds)
         self.last_epoch = self._end_of_group(last_epoch)  # whose views it has asked for
         self.known: dict[tuple[str, int | None], float] = {}  # seconds by view, as far as they were read
 
     def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
         """Yield the batches of `pipeline.training_batches`, each image as its features."""
-        self._prepare(epoch)
+        self.prepare(epoch)
         n, batch_size = len(self.dataset.train), self.trial.recipe.batch_size
         steps = n // batch_size
         order = pipeline.order(self.trial.seed, epoch, n)[: steps * batch_size].reshape(steps, batch_size)
-        rows, labels = self._array("train", epoch if self.augmented else None), self.dataset.labels
-        return pipeline.ahead(
-            lambda step: (tf.constant(rows[order[step]]), tf.constant(labels[self.dataset.train[order[step]]])), steps
-        )
+        rows, labels = self.rows("train", epoch), self.dataset.labels
+
+        def batch(step: int) -> tuple[Any, Any]:
+            index = self.dataset.train[order[step]]
+            return pipeline.on_device(rows[order[step]]), pipeline.on_device(labels[index])
+
+        return pipeline.ahead(batch, steps, waiting=self.wait)
 
     def evaluation_batches(self, part: str, epoch: int | None = None) -> Iterator[Any]:
         """Yield the features of a part in its order; `epoch` asks for that epoch's augmented view."""
-        rows = self._array(part, epoch if self.augmented else None)
-        size = pipeline.EVALUATION_BATCH
-        missing = -len(rows) % size
-        index = np.concatenate([np.arange(len(rows)), np.repeat(len(rows) - 1, missing)]).reshape(-1, size)
-        return pipeline.ahead(lambda step: tf.constant(rows[index[step]]), len(index))
+        rows = self.rows(part, epoch)
+        index = pipeline.padded(len(rows))
+        return pipeline.ahead(lambda step: pipeline.on_device(rows[index[step]]), len(index), waiting=self.wait)
 
-    def _prepare(self, epoch: int) -> None:
+    def prepare(self, epoch: int) -> None:
         """Make the views of this epoch and the next ones, as far as no other process is at them."""
         self.last_epoch = self._end_of_group(epoch)
         if (epoch - 1) % AHEAD:  # they are made by all processes that wait for them
@@ -150,7 +152,9 @@ class Features:
         with self.work.fetching():  # the first time in a process, all of it is compared
             return is_whole(self._path(part, epoch))
 
-    def _array(self, part: str, epoch: int | None) -> np.ndarray:
+    def rows(self, part: str, epoch: int | None = None) -> np.ndarray:
+        """Return the features of a part in its order, read-only; `epoch` asks for those of its augmented view."""
+        epoch = epoch if self.augmented else None
         path = self._path(part, epoch)
         while True:  # another process may evict a file between two lines of this one
             with suppress(FileNotFoundError):
@@ -221,7 +225,7 @@ def _key(trial: Trial, normalisation: Normalisation) -> str:
         "weights": trial.pretrained.digest,
         "normalisation": asdict(normalisation),
         "data": trial.fingerprint,
-        "execution": trial.execution.model_dump(),
+        "execution": trial.execution.model_dump(exclude={"inputs"}),  # features are computed from the host's images
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

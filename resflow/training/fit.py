@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from resflow.errors import ResflowError, TrainingError
-from resflow.quiet_tensorflow import tf
 from resflow.study.trial import Trial
 from resflow.training import diagnostics
 from resflow.training.checkpoints import Arrays, Checkpoints, TrainingState
@@ -102,16 +101,19 @@ class Fit:
     def _run_epoch(self, epoch: int) -> dict[str, float]:
         """Train for one epoch and evaluate; return its row of the history."""
         start, recipe, steps = self.clock.own, self.trial.recipe, self.steps
+        waited = self.state.waited - self.inputs.wait.seconds  # before this process began
         rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, self.state.drops) for i in range(steps)]
         watched = diagnostics.steps_watched(epoch, recipe.epochs, steps) if self.trial.diagnostics else {}
-        batch_loss = _train_epoch(self.learner, self.inputs.training_batches(epoch), rates, watched, self.state)
+        batch_loss = _train_epoch(self.learner, self.inputs, epoch, rates, watched, self.state)
         if not np.isfinite(batch_loss):
             raise Diverged(f"the training loss is no number in epoch {epoch}")
+        scores = _evaluate(self.learner, self.inputs, epoch)
+        self.state.waited = waited + self.inputs.wait.seconds
         return {
             "epoch": epoch,
             "learning_rate": rates[-1],
             "batch_loss": batch_loss,
-            **_evaluate(self.learner, self.inputs, epoch),
+            **scores,
             "seconds": round(self.clock.own - start, 4),
         }
 
@@ -125,7 +127,7 @@ class Fit:
         metrics = {key: row[key] for key in ("train_loss", "train_top1", "validation_loss", "validation_top1")}
         predicted, inside = None, None
         if not trial.candidate:
-            logits = learner.predict(self.inputs.evaluation_batches("test"), len(dataset.test))
+            logits = self.inputs.predict(learner, "test")
             scores, predicted = score(logits, dataset.labels[dataset.test]), predictions(logits, dataset)
             metrics = {**{f"test_{key}": value for key, value in scores.items()}, **metrics}
         if trial.diagnostics:
@@ -161,21 +163,16 @@ def _networks_of(arrays: Arrays) -> dict[str, list[np.ndarray]]:
 
 def _train_epoch(
     learner: Learner,
-    batches: Iterable[tuple[Any, Any]],
+    inputs: Inputs,
+    epoch: int,
     rates: list[float],
     watched: Mapping[int, int],
     state: TrainingState,
 ) -> float:
     """Return the mean loss of an epoch's steps. `watched` has the epoch by which `state` keeps a step's gradients."""
-    losses = []
-    for place, ((images, labels), rate) in enumerate(zip(batches, rates, strict=True)):
-        if place in watched:
-            learner.watch.assign(True)
-        losses.append(learner.step(images, labels, tf.constant(rate)))
-        if place in watched:
-            learner.watch.assign(False)
-            state.gradients.append([watched[place], [float(norm) for norm in learner.norms.numpy()]])
-    return float(np.mean([loss.numpy() for loss in losses]))
+    losses, norms = inputs.train(learner, epoch, rates, watched.keys())
+    state.gradients += [[watched[place], norms[place]] for place in sorted(norms)]
+    return float(np.mean(losses))
 
 
 def _evaluate(learner: Learner, inputs: Inputs, epoch: int) -> dict[str, float]:
@@ -184,6 +181,6 @@ def _evaluate(learner: Learner, inputs: Inputs, epoch: int) -> dict[str, float]:
     row: dict[str, float] = {}
     for part, view in (("train", None), ("validation", epoch if augmented else None)):
         labels = inputs.dataset.labels[getattr(inputs.dataset, part)]
-        scores = score(learner.predict(inputs.evaluation_batches(part, view), len(labels)), labels)
+        scores = score(inputs.predict(learner, part, view), labels)
         row |= {f"{part}_loss": scores["loss"], f"{part}_top1": scores["top1"]}
     return row

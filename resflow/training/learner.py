@@ -20,6 +20,7 @@ from resflow.study.settings import BACKBONE, NUMBER, SWITCH, Section
 from resflow.study.trial import Trial
 from resflow.training.optimizers import make_optimizer
 from resflow.training.trial_clock import SharedWork
+from resflow.training.whole_epochs import WholeEpochs, switch
 from resflow.weights.load import load_weights
 
 HEAD, ALL = "head", "all"  # phases: the head trains alone, or with all that `finetune` unfreezes
@@ -66,16 +67,16 @@ class Learner:
         image = tf.TensorSpec((None, size, size, 3), tf.uint8)
         if features is not None:
             image = tf.TensorSpec((None, *features), tf.float32)
-        label, rate = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.float32)
+        step = [image, tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.float32), tf.TensorSpec((), tf.bool)]
         self.steps = {
-            phase: self._clocked(tf.function(partial(self._step, phase), [image, label, rate], jit_compile=self.jit))
+            phase: self._clocked(tf.function(partial(self.take_step, phase), step, jit_compile=self.jit))
             for phase in (HEAD, ALL)
         }
-        self.step = self.steps[ALL]
+        self.phase = ALL
         self.kernels = [(layer.name, layer.kernel) for layer in self.trained[ALL] if hasattr(layer, "kernel")]
-        self.watch = tf.Variable(False, trainable=False)  # whether the next step measures its gradients
         self.norms = tf.Variable(tf.zeros(len(self.kernels)), trainable=False)  # by each of `kernels`, as measured last
-        self.logits = self._clocked(tf.function(self._logits, [image], jit_compile=self.jit))
+        self.logits = self._clocked(tf.function(self.infer, [image], jit_compile=self.jit))
+        self.whole = WholeEpochs(self, image)
 
     def _clocked(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function whose first call, which traces and compiles its graph, counts as work that trials share."""
@@ -116,12 +117,15 @@ class Learner:
         self.mean.assign(mean)
         self.deviation.assign(deviation)
         self.seed.assign(trial.seed)
-        self.watch.assign(False)
         self.begin(HEAD if recipe.head_epochs else ALL)
 
     def begin(self, phase: str) -> None:
         """Let `step` train the head alone (HEAD), or all that is unfrozen (ALL)."""
-        self.step = self.steps[phase]
+        self.phase = phase
+
+    def step(self, inputs: Any, labels: Any, rate: Any, watched: bool = False) -> Any:
+        """Take a step of the present phase, and return the batch's loss; `norms` are its gradients' where `watched`."""
+        return self.steps[self.phase](inputs, labels, rate, switch(watched))
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all that steps change: the network's weights, the optimiser's momenta and counters."""
@@ -138,8 +142,8 @@ class Learner:
             for number, variable in enumerate(variables):
                 yield f"{part}/{number}", variable
 
-    def _step(self, phase: str, images: Any, labels: Any, rate: Any) -> Any:
-        """Take one optimiser step; return the batch's cross-entropy, label smoothing included."""
+    def take_step(self, phase: str, images: Any, labels: Any, rate: Any, watched: Any) -> Any:
+        """Take one optimiser step, in a graph; return the batch's cross-entropy, label smoothing included."""
         self.optimizer.learning_rate.assign(rate)
         variables = _variables(self.trained[phase])
         targets = tf.one_hot(labels, self.classes) * (1 - self.smoothing) + self.smoothing / self.classes
@@ -149,7 +153,7 @@ class Learner:
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [v.value for v in variables])
-        self._measure(dict(zip(map(id, variables), gradients, strict=True)))
+        self._measure(dict(zip(map(id, variables), gradients, strict=True)), watched)
         if self.decoupled:
             # Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2: apart from the gradient's moments
             for variable in variables:
@@ -167,15 +171,15 @@ class Learner:
         self.optimizer.apply(gradients, variables)
         return loss
 
-    def _measure(self, gradients: Mapping[int, Any]) -> None:
-        """Keep the gradients' norms where `watch` asks for them; NaN of a kernel that does not train in this phase."""
+    def _measure(self, gradients: Mapping[int, Any], watched: Any) -> None:
+        """Keep the gradients' norms where `watched` asks for them; NaN of a kernel that trains in another phase."""
 
         def norms() -> Any:
             of_kernels = [gradients.get(id(kernel)) for _, kernel in self.kernels]
             sizes = [float("nan") if g is None else tf.norm(tf.cast(g, tf.float32)) for g in of_kernels]
             return tf.stack(sizes) / self.optimizer.scale_loss(tf.constant(1.0))
 
-        self.norms.assign(tf.cond(self.watch, norms, lambda: self.norms.value()))
+        self.norms.assign(tf.cond(watched, norms, lambda: self.norms.value()))
 
     def _set_up_layers(self, trained: Iterable[Any]) -> None:
         """Prepare layers for the graph that is traced next: batch norm of frozen parts, the keys of dropout's masks."""
@@ -186,7 +190,8 @@ class Learner:
             elif isinstance(layer, Dropout):
                 layer.drawn_from(self.seed, tf.cast(self.optimizer.iterations.value, tf.int64))
 
-    def _logits(self, images: Any) -> Any:
+    def infer(self, images: Any) -> Any:
+        """Return logits in inference mode, in a graph."""
         return self.model(self.prepared(images), training=False)
 
     def prepared(self, images: Any) -> Any:

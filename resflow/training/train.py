@@ -19,6 +19,7 @@ os.environ["TF_XLA_FLAGS"] = xla_cache.flags()
 from resflow.data.dataset import Dataset, load_dataset
 from resflow.errors import TrainingError
 from resflow.quiet_tensorflow import keras, tf
+from resflow.records.facts import TOLERATED_WAIT
 from resflow.records.record import HISTORY_COLUMNS, Outcome, make_record
 from resflow.study.pretrained import Normalisation
 from resflow.study.settings import Execution
@@ -115,7 +116,7 @@ def train_trial(
         epochs_run=len(state.history),
         seconds=round(clock.own, 3),
         shared=clock.costs(),
-        provenance={**started, "finished": provenance.now(), **_load("load_at_end")},
+        provenance={**started, "finished": provenance.now(), **_load("load_at_end"), **_input_wait(trial, state)},
         **facts,
     )
     history = pd.DataFrame(state.history, columns=list(HISTORY_COLUMNS))
@@ -128,6 +129,20 @@ def _load(moment: str) -> dict[str, float]:
     """Return the load average under this name; empty where the system has none."""
     load = provenance.load_average()
     return {} if load is None else {moment: load}
+
+
+def _input_wait(trial: Trial, state: TrainingState) -> dict[str, float]:
+    """Return the share of its epochs in which a trial's device waited for input, and warn where that is much."""
+    waited, execution = state.input_wait, trial.execution
+    if waited is None:
+        return {}
+    if waited > TOLERATED_WAIT:
+        ways = [f"give trials more {'cpus' if execution.device == 'gpu' else 'threads'}"]
+        if execution.inputs != "device":
+            ways.append("keep all inputs in its memory (inputs=device)")
+        name = execution.device.upper()
+        log.warning("the %s waited for input %.0f %% of the time: %s", name, 100 * waited, ", or ".join(ways))
+    return {"input_wait": round(waited, 4)}
 
 
 def _network_facts(trial: Trial) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from resflow.records.record import SharedCost
 
@@ -54,6 +55,25 @@ def _timed(count: Callable[[float], None]) -> Iterator[None]:
         yield
     finally:
         count(time.perf_counter() - start)
+
+
+class InputWait:
+    """The time in which a device had nothing to do because its next batch was not there."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.last: Any = None  # a result of what the device was given last
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Count a block that waits for a batch, from when the device has done what it was given before."""
+        if self.last is not None:
+            self.last.numpy()
+        with _timed(self._add):
+            yield
+
+    def _add(self, seconds: float) -> None:
+        self.seconds += seconds
 
 
 class TrialClock:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -210,6 +212,30 @@ def test_batches_made_ahead_keep_their_order_and_stop_with_their_reader() -> Non
     assert len(made) <= 1 + pipeline.PREFETCH
     threads = [thread.name for thread in threading.enumerate()]
     assert not any(name.startswith("resflow-input") for name in threads)
+
+
+def test_a_batch_is_waited_for_only_where_it_is_not_ready() -> None:
+    released, all_made, waits = threading.Event(), threading.Event(), []
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        waits.append(released.is_set())
+        released.set()
+        yield
+
+    def make(step: int) -> int:
+        assert released.wait(60)
+        if step == pipeline.PREFETCH - 1:
+            all_made.set()
+        return step
+
+    some = pipeline.ahead(make, pipeline.PREFETCH, waiting=waiting)
+    assert next(some) == 0
+    assert waits == [False]
+    assert all_made.wait(60)
+    assert [next(some), next(some)] == [1, 2]  # the thread may still be handing over the last one
+    assert waits == [False]
+    some.close()
 
 
 def test_a_fault_of_the_input_reaches_its_reader() -> None:

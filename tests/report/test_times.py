@@ -104,3 +104,13 @@ def test_the_caption_counts_the_completed_trials_of_a_busy_machine(tmp_path: Pat
     for seed in (1, 2):
         rewrite(folder, "large", seed, provenance={"load_at_end": 40.0})
     assert "2 of the 10 trials ran on a busy machine" in times.caption(analyse(folder))
+
+
+def test_the_trial_that_waited_longest_for_input_is_told_where_that_is_long(tmp_path: Path, old: Analysis) -> None:
+    row = "Waited for input"
+    assert row not in dict(run_details.how(old))  # its records do not know
+    folder = run(tmp_path, shared=True)
+    rewrite(folder, "large", 1, provenance={"input_wait": 0.1})
+    assert row not in dict(run_details.how(analyse(folder)))
+    rewrite(folder, "large", 2, provenance={"input_wait": 0.234})
+    assert dict(run_details.how(analyse(folder)))[row] == "23% of a trial's epochs, at most"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from resflow.study import trial
+from resflow.study import placement, trial
 from resflow.study.arms import Arm
 from resflow.study.load import load_study, resolve_study
 from resflow.study.originals import Originals
@@ -21,7 +21,7 @@ from resflow.study.yaml_source import parse_document
 from resflow.workflow.plan import Plan, write_plan
 
 FACTS = DataFacts("synthetic", "f" * 64, 10, (800, 200, 1000))
-CPU = Execution(device="cpu", jit=False)
+CPU = Execution(device="cpu", jit=False, inputs="host")
 TEXT = """\
 name: mine
 question: q
@@ -75,6 +75,7 @@ OTHERS: dict[type, dict[str, Any]] = {
         "jit": True,
         "lowering": "native",
         "features": False,
+        "inputs": "device",
     },
     Head: {"pooling": "flatten", "hidden": (8,), "activation": "elu", "dropout": 0.5},
     Augmentation: {"flip": True, "rotation": 5.0, "shear": 0.1, "zoom": 0.1, "crop_padding": 2},
@@ -171,6 +172,7 @@ def test_defaults_are_pinned() -> None:
         "jit": "auto",
         "lowering": "table",
         "features": True,
+        "inputs": "auto",
     }
 
 
@@ -321,6 +323,53 @@ def test_the_shortest_arm_decides_on_xla_for_all(monkeypatch: pytest.MonkeyPatch
     text = text.replace("plain-18", "30-plain-18")
     assert {t.execution.jit for t in expand(text)} == {True}
     assert {t.execution.jit for t in expand(text.replace("30", "29"))} == {False}
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "room", "settled"),
+    [
+        ("gpu", "auto", 0, "device"),  # what fits to the byte
+        ("gpu", "auto", -1, "host"),
+        ("gpu", "host", 0, "host"),
+        ("gpu", "device", -1, "device"),
+        ("cpu", "auto", 0, "host"),
+        ("cpu", "device", 0, "device"),
+    ],
+)
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_images_lie_on_a_gpu_that_has_room_for_them(
+    device: Any, asked: Any, room: int, settled: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = sum(FACTS.counts) * 64 * 64 * 3
+    monkeypatch.setattr("resflow.provenance.gpu_memory", lambda: (images + room) / placement.PART / share)
+    text = TEXT.replace("{device: cpu}", f"{{device: {device}, inputs: {asked}}}") + f"resources: {{gpus: {share}}}\n"
+    assert {t.execution.inputs for t in expand(text)} == {settled}
+
+
+def test_the_largest_images_of_a_network_that_is_computed_decide_for_all_arms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resflow.provenance.gpu_memory", lambda: None)  # a cluster's GPUs
+    text = TEXT.replace("device: cpu", "device: gpu").replace("depth: [18, 34]", "image_size: [64, 128]")
+    text = text.replace("plain-18", "plain-64")
+    assert {t.execution.inputs for t in expand(text)} == {"device"}
+    monkeypatch.setattr(placement, "ASSUMED_MEMORY", sum(FACTS.counts) * 64 * 64 * 3 / placement.PART)
+    assert {t.execution.inputs for t in expand(text)} == {"host"}
+    assert {t.execution.inputs for t in expand(text.replace("[64, 128]", "[64, 32]"))} == {"device"}
+
+
+def test_inputs_are_counted_as_they_lie_on_the_device() -> None:
+    """Images a byte a value; features, which a frozen backbone gives, four, and an epoch's training views beside."""
+    counts, flat = (5, 3, 2), Head(pooling="flatten")
+    asked = {"network": Network(), "recipe": Recipe()}
+
+    def count(**changed: Any) -> int:
+        sections = asked | changed
+        return placement.input_bytes(Arm("a", {}, sections["network"], sections["recipe"], Data()), counts, Execution())
+
+    frozen = Recipe(finetune="frozen")
+    assert count() == count(recipe=Recipe(finetune="partial")) == 10 * 64 * 64 * 3
+    assert count(recipe=frozen) == 15 * 512 * 4
+    assert count(recipe=frozen, network=Network(depth=50, head=flat)) == 15 * 2048 * 2 * 2 * 4
+    assert count(recipe=frozen, network=Network(partial_weights=True)) == count()
 
 
 def test_plan_rows_hold_labels_and_sizes() -> None:

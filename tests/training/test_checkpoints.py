@@ -191,19 +191,20 @@ def test_a_state_comes_back_from_json() -> None:
     state.stopping.update(2.5)
     state.stopping.update(3.0)
     state.best_epoch, state.last_epoch = 1, 2
-    state.seconds, state.computed = 12.5, {"graph": 3.25}
+    state.seconds, state.computed, state.waited = 12.5, {"graph": 3.25}, 1.5
     again = TrainingState.from_json(recipe, state.as_json())
     assert (again.history, again.lowest) == (state.history, float("inf"))
-    assert (again.seconds, again.computed) == (12.5, {"graph": 3.25})
+    assert (again.seconds, again.computed, again.waited) == (12.5, {"graph": 3.25}, 1.5)
     assert (again.best_epoch, again.last_epoch) == (1, 2)
     assert (again.stopping.best, again.stopping.waited, again.stopping.epochs) == (2.5, 1, 3)
     written = json.loads(state.as_json())
     assert written["plateau"] == [float("inf"), 0]
     assert written["epochs"] == {"best": 1, "last": 2}  # as ever: a checkpoint outlives an upgrade
     assert written.keys() == {"history", "drops", "lowest", "epochs", "stopped", "gradients", "stopping", "plateau",
-                              "seconds", "computed"}  # fmt: skip
-    del written["computed"]  # as an older resflow leaves it
-    assert TrainingState.from_json(recipe, json.dumps(written)).computed == {}
+                              "seconds", "computed", "waited"}  # fmt: skip
+    del written["computed"], written["waited"]  # as an older resflow leaves it
+    older = TrainingState.from_json(recipe, json.dumps(written))
+    assert (older.computed, older.waited) == ({}, 0.0)
 
 
 @pytest.mark.parametrize("place", ["{folder}", "file://{folder}", "memory://run/checkpoints"])

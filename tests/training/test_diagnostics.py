@@ -95,8 +95,7 @@ def test_gradients_are_those_of_the_first_step(folder: Path) -> None:
     net.step(images, labels, tf.constant(0.1))
     assert not net.norms.numpy().any()  # nobody asked
     net.reset(tiny.trial(folder, weight_decay=0.0), *pipeline.channel_statistics(data))
-    net.watch.assign(True)
-    net.step(images, labels, tf.constant(0.1))
+    net.step(images, labels, tf.constant(0.1), watched=True)
     assert net.norms.numpy() == pytest.approx(expected, rel=1e-4)
 
 

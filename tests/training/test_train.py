@@ -206,6 +206,7 @@ def test_a_record_tells_all_of_its_trial(folder: Path, outcome: Outcome) -> None
     assert record.settings == trial.settings()
     assert record.execution == {
         "device": "cpu", "threads": 1, "precision": "float32", "jit": False, "lowering": "table", "features": True,
+        "inputs": "auto",
     }  # fmt: skip
     mean, deviation = (values.tolist() for values in pipeline.channel_statistics(data))
     assert record.data == {
