@@ -44,6 +44,7 @@ RAY = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the screen is resflow's own
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # and so is what Ctrl-C does (runner/stopping.py)
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # not every report has what ASHA looks at
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # not one worker starts after the other: the searcher says how many
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # a run goes on from its records, not from Tune's snapshots
 }
 

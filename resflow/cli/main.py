@@ -82,12 +82,13 @@ def _root(
 def list_() -> None:
     """List the built-in studies."""
     from resflow.cli.console import console, say, table
-    from resflow.study.load import builtin_studies, load_study, open_document
+    from resflow.study.load import builtin_studies, load_study
 
     rows: list[tuple[str, int, str, str, str]] = []
     for name in builtin_studies():
-        loaded, profiles = load_study(name), open_document(name).values.get("profiles", {})
-        rows.append((name, len(loaded.arms), loaded.baseline.name, ", ".join(profiles), loaded.file.question))
+        loaded = load_study(name)
+        profiles = ", ".join(loaded.origin.profiles)
+        rows.append((name, len(loaded.arms), loaded.baseline.name, profiles, loaded.file.question))
     if console.width >= WIDE:
         console.print(table(("study", "arms", "baseline", "profiles", "question"), rows, right=("arms",)))
         return

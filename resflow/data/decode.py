@@ -61,6 +61,12 @@ class Decoded:
         return cls(name, pixels, pixel_digest(pixels), (pixels.shape[1], pixels.shape[0]))
 
 
+def resized(name: str, pixels: np.ndarray, image_size: int) -> Decoded:
+    """Bring an image (height, width, 3) uint8 that needs no decoding to a size, as `decode` does."""
+    square = np.array(_square(Image.fromarray(pixels), image_size), dtype=np.uint8)
+    return Decoded(name, square, pixel_digest(pixels), (pixels.shape[1], pixels.shape[0]))
+
+
 class BadImage(Exception):  # noqa: N818 -- collected into one DataError, never seen by a user
     """The reason why one file is no usable image."""
 

@@ -72,7 +72,7 @@ def rebuild_network(source: SavedNetwork) -> Network:
     def normalise(images: Any) -> Any:
         return (tf.cast(images, tf.float32) - mean) / deviation
 
-    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8)], autograph=False)
     def logits(images: Any) -> Any:
         return model(normalise(images), training=False)
 

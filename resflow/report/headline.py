@@ -23,6 +23,7 @@ MOST_WORDS = 30
 STYLES: tuple[Style, ...] = ("whole", "short")
 SOURCES = {
     "oxford_flowers102": "Oxford 102 Flowers",
+    "cifar10": "CIFAR-10",
     "oxford_flowers10": "ten classes of Oxford 102 Flowers",
     "synthetic": "drawn flowers",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ipaddress
+import math
 import os
 import resource
 import secrets
@@ -25,27 +26,40 @@ from typing import Any
 import ray
 import ray._private.worker
 from ray._private import ray_constants
+from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-from resflow import scratch, workspace
+from resflow import provenance, scratch, workspace
 from resflow.errors import ResflowError, TrainingError
 from resflow.runner import janitor
+from resflow.study.resources import GIGABYTE, object_store_bytes
 
 # Below its folder Ray makes sockets such as r/session_2026-01-02_03-04-05_678901_1234567/sockets/plasma_store.
 LONGEST_FOLDER = (103 if sys.platform == "darwin" else 107) - 67  # bytes: what a socket's address holds, less that
+SUPERFLUOUS = ("start_api_server", "start_monitor", "start_log_monitor")  # methods of Ray's Node
 CLEANUP_S = 15  # that the janitor may take
 ROOM = 200e6  # bytes that Ray's files take, more or less
 
 
 @contextmanager
-def start(cores: int, options: Mapping[str, Any]) -> Iterator[None]:
-    """Start Ray here, and end it. Raises TrainingError where it does not start."""
+def start(cores: int, options: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[None]:
+    """Start Ray here, and end it; its processes see some variables more. Raises TrainingError where it fails.
+
+    The variables are no runtime environment of Ray's: the workers that it starts by itself have none, and every trial
+    would wait for another process.
+    """
+    memory = provenance.environment()["memory_gb"]
     with _session() as (session, temporary):
         try:
-            with elsewhere(), _surroundings(session, temporary), own_handler():
+            with elsewhere(), _surroundings(session, temporary, variables), _few_processes(), own_handler():
                 # address: never somebody's cluster that RAY_ADDRESS or `ray start` left to be found
                 ray.init(
-                    address="local", num_cpus=cores, include_dashboard=False, _temp_dir=str(session / "r"), **options
+                    address="local",
+                    num_cpus=cores,
+                    object_store_memory=int(object_store_bytes(memory * GIGABYTE if memory else math.inf)),
+                    include_dashboard=False,
+                    _temp_dir=str(session / "r"),
+                    **options,
                 )
             _check_loopback()
         except BaseException as error:
@@ -127,13 +141,30 @@ def _session() -> Iterator[tuple[Path, Path]]:
 
 
 @contextmanager
-def _surroundings(session: Path, temporary: Path) -> Iterator[None]:
+def _few_processes() -> Iterator[None]:
+    """Have Ray start without its web page, autoscaler and collector of logs, which nobody asks for here.
+
+    Each is a Python process that imports for a second while workers do, and Ray's end waits for it.
+    """
+    before = {name: getattr(Node, name) for name in SUPERFLUOUS if hasattr(Node, name)}
+    for name in before:
+        setattr(Node, name, lambda *arguments, **options: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
+
+
+@contextmanager
+def _surroundings(session: Path, temporary: Path, more: Mapping[str, str]) -> Iterator[None]:
     """Hold what Ray's processes inherit while they start, and what this one has to know of the session."""
     token = session / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32), encoding="ascii")
     (temporary / "t").mkdir()
     variables: dict[str, str | None] = {
+        **more,
         janitor.SESSION: str(session),
         "TMPDIR": str(temporary / "t"),
         "RAY_TMPDIR": None,

@@ -22,8 +22,8 @@ OPTIONS: dict[str, Any] = {  # of every ray.init
     "log_to_driver": False,
     "logging_level": logging.CRITICAL,  # what fails stands in records and logs, without the tracebacks of Ray
     "configure_logging": True,
-    "runtime_env": {"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0", "MPLBACKEND": "agg"}},
 }
+WORKERS = {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_USAGE_STATS_ENABLED": "0", "MPLBACKEND": "agg"}  # variables of theirs
 
 
 def check_address(address: str) -> None:
@@ -54,7 +54,7 @@ def connect(resources: TrialResources, address: str | None = None) -> Iterator[N
             f"a trial asks for {resources.cpus:g} CPUs, this machine has {cores}: lower it with --set threads={cores} "
             "(and cpus, where the study sets it)."
         )
-    with _cluster(address) if address else local_ray.start(cores, OPTIONS):
+    with _cluster(address) if address else local_ray.start(cores, OPTIONS, WORKERS):
         nodes = node_resources()
         if not resources.places(nodes):
             _report_shortage(resources, nodes, address)
@@ -68,7 +68,7 @@ def node_resources() -> list[dict[str, float]]:
 
 def visible_resources(address: str | None = None) -> dict[str, float]:
     """Return the resources that Ray sees on this machine, where it is started, or in a cluster; memory in bytes."""
-    with _cluster(address) if address else local_ray.start(provenance.count_processors(), OPTIONS):
+    with _cluster(address) if address else local_ray.start(provenance.count_processors(), OPTIONS, WORKERS):
         return {key: float(value) for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU", "memory")}
 
 
@@ -98,7 +98,7 @@ def _cluster(address: str) -> Iterator[None]:
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
         with local_ray.elsewhere(), local_ray.own_handler():
-            ray.init(address=address, **OPTIONS)
+            ray.init(address=address, runtime_env={"env_vars": WORKERS}, **OPTIONS)
     except (RuntimeError, OSError, OverflowError, ValueError) as error:
         raise TrainingError(
             f"no Ray cluster answers at {address}: {local_ray.first_line(error)} Start one with `ray start --head`, "

@@ -10,6 +10,12 @@ from resflow.study.trial import Trial
 
 GIGABYTE = 1e9
 ROUNDING = 1e-9  # a third of a GPU holds three trials
+OBJECT_STORE, STORE_SHARE = 1e9, 0.3  # bytes that Ray keeps objects in, and of a machine's memory at most
+
+
+def object_store_bytes(memory: float) -> float:
+    """Return the bytes of a machine's memory that Ray keeps objects in: kept networks on their way, nothing larger."""
+    return min(OBJECT_STORE, STORE_SHARE * memory)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class StudyFile(Section):
         3, description="how many (1, 2, …), or which"
     )
     split_seed: Seed = Field(0, description="draws the split where the source has none; never the trial's seed")
-    metric: Literal["test_top1", "test_top5", "test_mean_class_accuracy"] = "test_top1"
+    metric: Literal["test_top1", "test_top5", "test_mean_class_accuracy", "train_top1"] = "test_top1"
     margin: float | None = Field(
         None, gt=0, lt=1, description="differences within ± this fraction of accuracy count as equivalent"
     )

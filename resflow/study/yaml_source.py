@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
@@ -133,8 +133,7 @@ def _kind(value: Any) -> str:
 def _tree(text: str, label: str) -> tuple[Any, dict[Path_, str]]:
     builder = _Builder(label)
     try:
-        _check_depth(text, label)
-        root = YAML(typ="safe", pure=True).compose(text)
+        root = _parser().compose(text)
         return (None if root is None else builder.build(root, ())), builder.origins
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -146,13 +145,25 @@ def _tree(text: str, label: str) -> tuple[Any, dict[Path_, str]]:
         raise StudyError(f"{label}: this is no valid YAML: {str(error).splitlines()[0]}.") from error
 
 
-def _check_depth(text: str, label: str) -> None:
-    """Refuse deep nesting before the parser's own recursion meets it."""
+class _Composer(Composer):
+    """Refuses deep nesting before Python's own limit of recursion meets it."""
+
     depth = 0
-    for event in YAML(typ="safe", pure=True).parse(text):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > DEEPEST:
-            raise StudyError(f"{label}:{event.start_mark.line + 1}: nested deeper than {DEEPEST} levels.")
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > DEEPEST + 1:  # the innermost is a scalar
+            mark = self.parser.peek_event().start_mark
+            raise ComposerError(None, None, f"nested deeper than {DEEPEST} levels", mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _parser() -> YAML:
+    parser = YAML(typ="safe", pure=True)
+    parser.Composer = _Composer
+    return parser
 
 
 class _Builder:

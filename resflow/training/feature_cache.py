@@ -242,7 +242,7 @@ def _backbone(trial: Trial, normalisation: Normalisation, key: str) -> Any:
         mean, deviation = (tf.constant(v, tf.float32) for v in (normalisation.mean, normalisation.deviation))
         shape = (None, trial.data.image_size, trial.data.image_size, 3)
 
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)], jit_compile=jit)
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False, jit_compile=jit)
         def forward(images: Any) -> Any:
             return net((tf.cast(images, tf.float32) - mean) / deviation, training=False)
 

@@ -99,14 +99,14 @@ class WholeEpochs:
             return number + 1, _put(losses, number, loss), _put(norms, number, learner.norms.value())
 
         steps = tf.shape(places)[0]
-        return _loop(on, steps, step, (tf.zeros(steps), tf.zeros((steps, len(learner.kernels)))))
+        return _loop(on, places, step, (tf.zeros(steps), tf.zeros((steps, len(learner.kernels)))))
 
     def _compute_logits(self, warped: bool, on: Any, source: Any, places: Any, views: Any) -> Any:
         def batch(number: Any, logits: Any) -> Any:
             return number + 1, _put(logits, number, self.learner.infer(_take(warped, source, places, views, number)))
 
         batches, size = tf.unstack(tf.shape(places))
-        return _loop(on, batches, batch, (tf.zeros((batches, size, self.learner.classes)),))[0]
+        return _loop(on, places, batch, (tf.zeros((batches, size, self.learner.classes)),))[0]
 
 
 def switch(on: bool) -> Any:
@@ -115,15 +115,16 @@ def switch(on: bool) -> Any:
         return tf.constant(on)
 
 
-def _loop(on: Any, count: Any, body: Callable[..., Any], results: tuple[Any, ...]) -> Any:
-    """Return `results` as `body` leaves them for the numbers below `count`; as they are where the loop is not `on`.
+def _loop(on: Any, places: Any, body: Callable[..., Any], results: tuple[Any, ...]) -> Any:
+    """Return `results` as `body` leaves them for each row of `places`; as they are where the loop is not `on`.
 
-    One after the other: a step needs the weights of the one before. XLA finds the count in the shapes.
+    One row after the other: a step needs the weights of the one before. That their count is asked for where it is
+    needed lets XLA know it from the shapes, and not ask the device before each row.
     """
 
     def loop() -> Any:
         start = (tf.constant(0), *results)
-        return tf.while_loop(lambda number, *_: number < count, body, start, parallel_iterations=1)[1:]
+        return tf.while_loop(lambda number, *_: number < tf.shape(places)[0], body, start, parallel_iterations=1)[1:]
 
     return tf.cond(on, loop, lambda: results)
 

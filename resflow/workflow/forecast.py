@@ -10,7 +10,7 @@ from resflow.records.record import Record
 from resflow.records.run import finished_records
 from resflow.report.formatting import duration
 from resflow.study import costs
-from resflow.study.resources import GIGABYTE, TrialResources
+from resflow.study.resources import GIGABYTE, TrialResources, object_store_bytes
 from resflow.study.trial import Trial
 from resflow.tuning.phase import Phase
 from resflow.weights.saved import trials_to_run
@@ -18,7 +18,6 @@ from resflow.workflow.plan import Plan, tuning_phase
 
 LONG_S, SHORT = 20 * 60, "demo"  # a run of which it is told, and the profile that takes minutes
 START_SECONDS = 20  # of a run: Ray, TensorFlow in its workers, the report (`resflow bench study`)
-RAYS_SHARE = 0.3  # of a machine's memory, which Ray keeps for its object store
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def count_slots(trials: Sequence[Trial]) -> int:
     """Trials that run at a time on this machine."""
     memory = provenance.environment()["memory_gb"]
     there = {"CPU": provenance.count_processors(), "GPU": provenance.count_gpus()}
-    there |= {"memory": memory * (1 - RAYS_SHARE) * GIGABYTE} if memory else {}
+    there |= {"memory": memory * GIGABYTE - object_store_bytes(memory * GIGABYTE)} if memory else {}
     return max(1, TrialResources.from_trial(trials[0]).fit(there))
 
 

@@ -20,19 +20,19 @@ from resflow.errors import TrainingError
 from resflow.records.run import finished_records
 from resflow.study import costs
 from resflow.study.originals import tell_enlarged
-from resflow.study.resources import GIGABYTE, TrialResources
+from resflow.study.resources import GIGABYTE, TrialResources, object_store_bytes
 from resflow.study.search_space import Choice
 from resflow.study.trial import Trial
 from resflow.weights.load import find_misfits
 from resflow.weights.saved import trials_to_run
-from resflow.workflow.forecast import RAYS_SHARE, count_slots
+from resflow.workflow.forecast import count_slots
 from resflow.workflow.plan import Plan, check_place
 
 FLOAT = 4  # bytes
 OF_A_RECORD = 200_000  # bytes on disk of a trial of some thousands of test images and its part of the report (results/)
 SPARE = 100_000_000  # bytes that stay free: logs, Ray's files, the report
 KEPT_VALUES = {"sgd": 2, "adam": 3, "adamw": 3}  # of a parameter in a checkpoint: itself, and what its optimiser keeps
-BESIDE_STORE = 4 * GIGABYTE  # of address space, at least: with 25 GB of memory Ray fails at 12 GB in all and runs at 20
+BESIDE_STORE = 4 * GIGABYTE  # of address space: Ray itself starts with 3 GB in all, TensorFlow's workers take more
 LEAST_FILES = 64  # open files: Ray fails at 32
 
 
@@ -174,9 +174,9 @@ def find_machine_problems(plan: Plan) -> Iterator[str]:
 def _limits(memory: float) -> Iterator[str]:
     """Find limits of this process (`ulimit -a`) under which Ray does not start on a machine of so many gigabytes.
 
-    Its object store is one file in memory, of RAYS_SHARE of it or as large as /dev/shm.
+    Its object store is one file in memory, as large as `object_store_bytes` says or as /dev/shm.
     """
-    store = min(RAYS_SHARE * memory * GIGABYTE, _size_of_shared_memory())
+    store = min(object_store_bytes(memory * GIGABYTE), _size_of_shared_memory())
     for limit, least, said, unit in (
         (resource.RLIMIT_AS, store + BESIDE_STORE, "address space (ulimit -v)", GIGABYTE),
         (resource.RLIMIT_FSIZE, store, "size of a file (ulimit -f)", GIGABYTE),

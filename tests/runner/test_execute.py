@@ -309,7 +309,7 @@ def test_more_threads_than_cores_are_refused_before_ray_starts(
 
 
 def test_a_gpu_that_ray_does_not_see_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_ray, "start", lambda cores, options: nullcontext())
+    monkeypatch.setattr(local_ray, "start", lambda cores, options, variables: nullcontext())
     monkeypatch.setattr(ray_session, "node_resources", lambda: [{"CPU": 2.0}])
     trial = tiny.trial(folder, execution=Execution(device="gpu"))
     with pytest.raises(TrainingError, match=r"Ray sees no GPU.*--set device=cpu trains on the CPU"):

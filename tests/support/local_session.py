@@ -19,7 +19,7 @@ class Stubborn:
 
 
 def main() -> None:
-    with local_ray.start(1, ray_session.OPTIONS):
+    with local_ray.start(1, ray_session.OPTIONS, ray_session.WORKERS):
         stubborn = ray.remote(num_cpus=0)(Stubborn).remote()
         os.kill(ray.get(stubborn.number.remote()), signal.SIGSTOP)
         print(ray.get_runtime_context().get_temp_dir(), flush=True)

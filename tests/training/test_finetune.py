@@ -378,7 +378,7 @@ def test_two_workers_share_the_views(folder: Path, given: Pretrained, own_cache:
     lookers = [feature_cache.Features(asked, data, RAW) for _ in range(2)]
     lookers[0]._make("test", None, wait=True)  # the graph is built
     seen = computed(monkeypatch)
-    threads = [threading.Thread(target=one._prepare, args=(1,)) for one in lookers]
+    threads = [threading.Thread(target=one.prepare, args=(1,)) for one in lookers]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -180,8 +180,8 @@ def _without_password(url: str) -> str:
 def _failure(url: str, reason: str) -> str:
     return (
         f"cannot download {_without_password(url)}: {reason}. What has arrived is kept, and the same command "
-        "goes on from there. Behind a proxy set HTTPS_PROXY; with a mirror set RESFLOW_OXFORD_URL to its "
-        "folder; or put the files in a folder and name it with --data-dir."
+        "goes on from there. Behind a proxy set HTTPS_PROXY; with a mirror set RESFLOW_OXFORD_URL or "
+        "RESFLOW_CIFAR10_URL to its folder; or put the files in a folder and name it with --data-dir."
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from resflow.data.dataset import Source
-from resflow.data.sources import folder, oxford, synthetic
+from resflow.data.sources import cifar10, folder, oxford, synthetic
 from resflow.errors import DataError, one_of
 
-MODULES = (synthetic, oxford, folder)
+MODULES = (synthetic, oxford, cifar10, folder)
 SOURCES = tuple(entry for module in MODULES for entry in module.SOURCES)
 
 
