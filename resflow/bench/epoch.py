@@ -51,7 +51,12 @@ def run(
     spec = {"job": "epoch", "study": str(STUDY), "device": device, "seconds": seconds, "counts": list(counts)}
     spec["threads"] = net["threads"]
     ours = [
-        Contender(name, "resflow_jobs", {**spec, "settings": {**settings, "execution.inputs": inputs}})
+        Contender(
+            name,
+            "resflow_jobs",
+            {**spec, "settings": {**settings, "execution.inputs": inputs}},
+            optional=device == "gpu" and inputs == "host",
+        )
         for name, inputs in (("resflow_on_device", "device"), ("resflow_stepwise", "host"))
     ]
     opponents = _list_opponents(net, torch_python) if has_torch(torch_python) else []

@@ -94,6 +94,8 @@ def run(
 
 def run_together(spec: Mapping[str, Any], trials: int) -> list[dict[str, Any]]:
     """Run so many trials at a time; return their answers. Raises ResflowError where one fails, once all have ended."""
+    if spec.get("device") == "gpu":  # threads that make batches go by it
+        spec = {**spec, "settings": {**spec["settings"], "resources.gpus": 1 / trials}}
     with tempfile.TemporaryDirectory() as meeting, ThreadPoolExecutor(trials) as pool:
 
         def ask(number: int) -> dict[str, Any]:
