@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import platform
@@ -17,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from resflow import gpu_driver
 from resflow.errors import MissingExtraError
 
 PACKAGES = ("resflow", "tensorflow", "keras", "ray", "numpy", "pandas")
@@ -96,13 +96,7 @@ def count_processors() -> int:
 @functools.cache
 def count_gpus() -> int:
     """Count the NVIDIA GPUs that a process here may use, by CUDA's driver; CUDA_VISIBLE_DEVICES narrows them."""
-    count = ctypes.c_int()
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-        failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
-    except (OSError, AttributeError):  # no driver
-        return 0
-    return 0 if failed else count.value
+    return gpu_driver.count()
 
 
 def require_training() -> None:

@@ -179,11 +179,10 @@ class Resources(Section):
     """The share of a machine that each trial gets; nothing in it changes a result, nor a trial's id."""
 
     cpus: float | None = Field(None, gt=0, description="CPUs a trial, no fewer than its threads [default: threads]")
-    gpus: float | None = Field(
+    gpus: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] | None = Field(
         None,
-        gt=0,
-        le=1,
-        description="share of a GPU a trial, on device gpu; TensorFlow's memory is capped to it [default: 1]",
+        description="share of a GPU a trial, on device gpu; TensorFlow's memory is capped to it [default: 1]. auto: as "
+        "many trials a GPU as are fastest, by a measurement at the run's beginning",
     )
     memory: float | None = Field(None, gt=0, description="gigabytes of main memory a trial [default: no bound]")
 

@@ -2,59 +2,82 @@
 
 from __future__ import annotations
 
-import ctypes
 import types
 from typing import Any
 
 import pytest
+import tensorflow as tf
+from support.driver import MB, FakeDriver
 
 from resflow.errors import TrainingError
 from resflow.study.settings import Execution
 from resflow.training import gpu_memory, train
 
 
-class Driver:
-    """Answers as libcuda.so.1 does for a device of so many bytes."""
-
-    def __init__(self, size: int, failing: str = "") -> None:
-        self.size, self.failing = size, failing
-        self.asked: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        def call(*arguments: Any) -> int:
-            self.asked.append(name)
-            if name == "cuDeviceTotalMem_v2":
-                arguments[0]._obj.value = self.size
-            return 100 if name == self.failing else 0
-
-        return call
-
-
 def test_a_share_is_what_is_left_beside_cudas_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = Driver(24 * 2**30)
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
-    assert gpu_memory.total() == 24 * 2**30
-    assert driver.asked == ["cuInit", "cuDeviceGet", "cuDeviceTotalMem_v2"]
-    assert gpu_memory.megabytes(0.5) == 12 * 1024 - gpu_memory.CONTEXT_MB
-    with pytest.raises(TrainingError, match=r"gpus 0.01: that share of a GPU with 24576 MB leaves nothing"):
+    FakeDriver(24 * 2**30, context=450 * MB).install(monkeypatch)
+    assert gpu_memory.megabytes(0.5) == 12 * 1024 - 450
+    with pytest.raises(TrainingError, match=r"gpus 0.01: that share of a GPU with 24576 MB leaves nothing .* 450 MB"):
         gpu_memory.megabytes(0.01)
 
 
-def test_a_driver_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(1, failing="cuInit"))
-    with pytest.raises(TrainingError, match=r"does not tell its memory \(cuInit gave error 100\)"):
-        gpu_memory.total()
+@pytest.mark.parametrize("failing", ["cuInit", "cuDeviceTotalMem_v2", "cuCtxCreate_v2", "cuMemGetInfo_v2"])
+def test_a_driver_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    FakeDriver(failing=failing).install(monkeypatch)
+    with pytest.raises(TrainingError, match=rf"does not tell its memory \({failing} gave error 100\)"):
+        gpu_memory.megabytes(0.5)
 
-    def missing(name: str) -> None:
-        raise OSError(f"{name}: cannot open shared object file")
 
-    monkeypatch.setattr(ctypes, "CDLL", missing)
-    with pytest.raises(TrainingError, match="cannot open shared object file"):
-        gpu_memory.total()
+ON_GPU = (
+    "OOM when allocating tensor with shape[256,64,112,112] and type float on "
+    "/job:localhost/replica:0/task:0/device:GPU:0 by allocator GPU_0_bfc [Op:Conv2D]"
+)
+OF_TENSORFLOW = [
+    tf.errors.ResourceExhaustedError(None, None, ON_GPU),
+    tf.errors.ResourceExhaustedError(None, None, "Out of memory while trying to allocate 12884901888 bytes. [Op:step]"),
+    tf.errors.InternalError(None, None, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 3.00GiB."),
+    tf.errors.InternalError(
+        None, None, "Failed to allocate 2147483648 bytes on device 0: CUDA_ERROR_OUT_OF_MEMORY: out of memory"
+    ),
+    tf.errors.InternalError(
+        None,
+        None,
+        "Failed copying input tensor from /job:localhost/replica:0/task:0/device:CPU:0 to "
+        "/job:localhost/replica:0/task:0/device:GPU:0 in order to run _EagerConst: Dst tensor is not initialized.",
+    ),
+    RuntimeError("Could not create cudnn handle: CUDNN_STATUS_ALLOC_FAILED"),
+]
+
+
+@pytest.mark.parametrize("error", OF_TENSORFLOW, ids=str)
+def test_a_gpu_without_memory_is_told_from_other_failures(error: Exception) -> None:
+    assert gpu_memory.is_exhausted(error)
+    wrapped = ValueError("the step failed")
+    wrapped.__cause__ = error
+    assert gpu_memory.is_exhausted(wrapped)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("shapes do not match"),
+        MemoryError("Unable to allocate 3.00 GiB for an array"),
+        tf.errors.InternalError(None, None, "cuDNN launch failure"),
+        tf.errors.ResourceExhaustedError(
+            None,
+            None,
+            "OOM when allocating tensor with shape[9] and type float on "
+            "/job:localhost/replica:0/task:0/device:CPU:0 by allocator mklcpu",
+        ),
+    ],
+    ids=str,
+)
+def test_other_failures_are_none_of_a_gpus_memory(error: Exception) -> None:
+    assert not gpu_memory.is_exhausted(error)
 
 
 @pytest.mark.usefixtures("tensorflow_on_one_thread")
-@pytest.mark.parametrize(("share", "bound"), [(1.0, None), (0.5, 12 * 1024 - gpu_memory.CONTEXT_MB)])
+@pytest.mark.parametrize(("share", "bound"), [(1.0, None), (0.5, 12 * 1024 - 300)])
 def test_tensorflow_is_bound_before_it_takes_memory(
     monkeypatch: pytest.MonkeyPatch, share: float, bound: int | None
 ) -> None:
@@ -71,7 +94,7 @@ def test_tensorflow_is_bound_before_it_takes_memory(
             enable_op_determinism=lambda: told.append("deterministic"),
         ),
     )
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(24 * 2**30))
+    FakeDriver(24 * 2**30, context=300 * MB).install(monkeypatch)
     monkeypatch.setattr(train.tf, "config", config)
     train.configure(Execution(device="gpu", threads=4, jit=False), share)
     assert told == [4, 1, ("the GPU", "grows" if bound is None else [bound]), "deterministic"]
