@@ -30,6 +30,8 @@ from resflow import architectures
 from resflow.study.trial import Trial
 
 EVALUATION_BATCH = 256
+MARGIN = 1.15  # a share holds so many times what was measured
+GRAINS = 10_000  # of a GPU: Ray's finest share
 SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}  # values that an optimiser keeps of a parameter, beside it
 FLOAT, HALF, BYTE = 4, 2, 1
 
@@ -80,6 +82,11 @@ def estimate_memory(trial: Trial, *, data_on_device: bool = False) -> DeviceMemo
         evaluation=EVALUATION_BATCH * (3 * value * largest + (BYTE + FLOAT) * pixels),
         data=BYTE * pixels * sum(trial.counts) if data_on_device else 0,
     )
+
+
+def gpu_share(peak: int, context: int, total: int) -> float:
+    """Return the share of a GPU of `total` bytes for a trial that takes `peak`, and CUDA `context` beside it."""
+    return min(1.0, math.ceil(MARGIN * (peak + context) / total * GRAINS) / GRAINS)
 
 
 def first_trained_stage(trial: Trial) -> float:

@@ -1,4 +1,4 @@
-"""The memory of a GPU: what of it a trial on a share may take, what one took, and errors that say there was too little."""
+"""The memory of a GPU: what of it a trial on a share may take, what one has taken, and errors of too little of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from resflow import gpu_driver
 from resflow.errors import TrainingError
 
 MEGABYTE = 2**20
+OUT_OF_MEMORY = "out_of_gpu_memory"  # in a record's provenance: bytes at the peak, of a trial that failed for it
 EXHAUSTED = (  # in the messages of TensorFlow, XLA, CUDA and its libraries
     "RESOURCE_EXHAUSTED",
     "CUDA_ERROR_OUT_OF_MEMORY",
@@ -44,13 +45,24 @@ def peak() -> int:
     return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
 
 
-def describe() -> dict[str, Any]:
-    """Describe this process's GPU, its driver, and the CUDA and cuDNN that TensorFlow was built for."""
+def describe(share: float) -> dict[str, Any]:
+    """Describe this process's GPU for the record of a trial on a share of it, and what it has taken.
+
+    With its driver stand the CUDA and the cuDNN that TensorFlow was built for. Empty where there is no GPU.
+    """
     from resflow.quiet_tensorflow import tf
 
+    if not tf.config.list_physical_devices("GPU"):
+        return {}
     build = tf.sysconfig.get_build_info()
     built = {f"built_for_{name}": build.get(f"{name}_version") for name in ("cuda", "cudnn")}
-    return {**gpu_driver.describe(), **{name: version for name, version in built.items() if version}}
+    return {**gpu_driver.describe(), **built, "share": share, "peak_bytes": peak()}
+
+
+def tell_shortage(error: Exception, share: float) -> str:
+    """Say that a trial's share of a GPU had too little memory for it, and what it had taken by then."""
+    part = "a whole GPU" if share == 1 else f"{share:g} of a GPU"
+    return f"out of GPU memory with {part}, at a peak of {peak() / 1e9:.3g} GB: {type(error).__name__}: {error}"
 
 
 def is_exhausted(error: BaseException) -> bool:

@@ -21,6 +21,7 @@ from resflow.errors import TrainingError
 from resflow.quiet_tensorflow import keras, tf
 from resflow.records.record import HISTORY_COLUMNS, Outcome, make_record
 from resflow.study.pretrained import Normalisation
+from resflow.study.resources import TrialResources
 from resflow.study.settings import Execution
 from resflow.study.trial import Trial
 from resflow.training import gpu_memory
@@ -82,6 +83,7 @@ def train_trial(
     """
     started, clock = {"started": provenance.now(), **provenance.environment(), **_load("load_at_start")}, TrialClock()
     state, arrays = TrainingState.from_recipe(trial.recipe), Arrays()
+    on_gpu, share = trial.execution.device == "gpu", TrialResources.from_trial(trial).gpus
     facts: dict[str, Any] = {}
     fitted: Fitted | None = None
     try:
@@ -106,9 +108,15 @@ def train_trial(
         facts |= {"status": "diverged", "reason": str(error)}
         log.warning("diverged: %s", error)
     except Exception as error:  # one trial's fault must not stop the others: it becomes the record's reason
-        facts |= {"status": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+        reason = f"{type(error).__name__}: {error}"
+        if on_gpu and gpu_memory.is_exhausted(error):
+            reason = gpu_memory.tell_shortage(error, share)
+            started[gpu_memory.OUT_OF_MEMORY] = gpu_memory.peak()
+        facts |= {"status": "failed", "reason": reason.splitlines()[0][:300]}
         log.error("failed:\n%s", traceback.format_exc())
         forget_graphs()  # whatever it broke must not reach the next trial
+    if on_gpu:
+        started["gpu"] = gpu_memory.describe(share)
     record = make_record(
         trial,
         network=_network_facts(trial),

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from resflow.gpu_driver import LIBRARY
+
 MB = 2**20
 NO_DEVICE = 100
 
@@ -23,7 +25,10 @@ class FakeDriver:
 
     def install(self, patch: pytest.MonkeyPatch) -> FakeDriver:
         """Take the place of the driver's library in this process."""
-        patch.setattr(ctypes, "CDLL", lambda name: self)
+        real = ctypes.CDLL
+        patch.setattr(
+            ctypes, "CDLL", lambda name, *more, **named: self if name == LIBRARY else real(name, *more, **named)
+        )
         return self
 
     def __getattr__(self, name: str) -> Any:

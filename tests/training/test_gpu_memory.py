@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import types
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import tensorflow as tf
+from support import tiny
 from support.driver import MB, FakeDriver
 
 from resflow.errors import TrainingError
-from resflow.study.settings import Execution
+from resflow.study.settings import Execution, Resources
 from resflow.training import gpu_memory, train
 
 
@@ -98,3 +100,27 @@ def test_tensorflow_is_bound_before_it_takes_memory(
     monkeypatch.setattr(train.tf, "config", config)
     train.configure(Execution(device="gpu", threads=4, jit=False), share)
     assert told == [4, 1, ("the GPU", "grows" if bound is None else [bound]), "deterministic"]
+
+
+@pytest.mark.usefixtures("tensorflow_on_one_thread")
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_a_record_says_what_share_was_too_small(monkeypatch: pytest.MonkeyPatch, device: Any) -> None:
+    folder = tiny.prepare()
+    trial = tiny.trial(folder, execution=Execution(device=device, lowering="native", jit=False))
+    trial = replace(trial, resources=Resources(gpus=0.25))
+
+    def run(self: Any, *given: Any) -> None:
+        raise OF_TENSORFLOW[0]
+
+    monkeypatch.setattr(train.Fit, "run", run)
+    monkeypatch.setattr(gpu_memory, "peak", lambda: 3_100_000_000)
+    record = train.train_trial(trial, folder).record
+    assert record.status == "failed"
+    if device == "gpu":
+        assert record.reason.startswith(
+            "out of GPU memory with 0.25 of a GPU, at a peak of 3.1 GB: ResourceExhaustedError: OOM when allocating"
+        )
+        assert record.provenance[gpu_memory.OUT_OF_MEMORY] == 3_100_000_000
+    else:
+        assert record.reason.startswith("ResourceExhaustedError: OOM when allocating")
+        assert gpu_memory.OUT_OF_MEMORY not in record.provenance
