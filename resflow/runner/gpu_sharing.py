@@ -6,16 +6,16 @@ and no trial is ended to measure another number of them: who is handed out next 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from resflow import atomic, gpu_driver, reading, workspace
+from resflow import gpu_driver
 from resflow.errors import TrainingError
+from resflow.records.gpu_choice import GpuChoice, read_choice
 from resflow.study import costs
 from resflow.study.memory import estimate_memory, gpu_share
 from resflow.study.resources import ROUNDING, TrialResources
@@ -88,35 +88,6 @@ def request_resources(resources: TrialResources, config: Mapping[str, Any]) -> d
     return {{"cpu": "CPU", "gpu": "GPU"}.get(name, name): amount for name, amount in amounts.items()}
 
 
-@dataclass
-class Choice:
-    """How the trials of a run share a GPU, and what decided on it: a file in the run's folder, part of no id.
-
-    `throughput` has multiply-adds a second of all trials together, by their number on the GPU; what is not there was
-    not measured, for want of memory, cores or trials, or because fewer were slower already.
-    """
-
-    gpu: dict[str, Any]  # as the driver describes it
-    context_bytes: int  # that CUDA takes for each process
-    estimated_bytes: int  # of the largest trial, by `study.memory`
-    peak_bytes: int | None = None  # of the largest trial, by the first one's peak; None before that
-    share: float = 1.0  # of a GPU's memory
-    trials_per_gpu: int = 1
-    throughput: dict[str, float] = field(default_factory=dict)
-
-    def write(self, run: Path) -> None:
-        """Write this choice into a run's folder."""
-        atomic.write(run / workspace.GPU_SHARING, json.dumps(vars(self), indent=1) + "\n")
-
-    @classmethod
-    def read(cls, run: Path) -> Choice | None:
-        """Return the choice that a run has made before; None where there is none that can be read."""
-        try:
-            return cls(**json.loads(reading.read(run / workspace.GPU_SHARING)))
-        except (OSError, ValueError, TypeError):
-            return None
-
-
 class MeasuredSharing(Sharing):
     """The sharing of GPUs by trials of `gpus: auto`: as many a GPU as are fastest together.
 
@@ -128,9 +99,9 @@ class MeasuredSharing(Sharing):
     def __init__(
         self,
         resources: TrialResources,
-        choice: Choice,
+        choice: GpuChoice,
         trials: Mapping[str, Trial],
-        settled: Callable[[Choice], Any],
+        settled: Callable[[GpuChoice], Any],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`trials` are all that may run, by id; `settled` is called with the choice once it is made."""
@@ -224,7 +195,7 @@ class MeasuredSharing(Sharing):
         self.is_settled = True
         self.count = max(self.measured, key=lambda count: self.measured[count], default=COUNTS[0])
         self.choice.trials_per_gpu = self.count
-        self.choice.throughput = {str(count): value for count, value in self.measured.items()}
+        self.choice.throughput = self.measured
         self.settled(self.choice)
 
     @property
@@ -250,13 +221,13 @@ def make_sharing(like: Sequence[Trial], trials: Mapping[str, Trial], run: Path, 
             "gpus: auto measures the GPU of this machine, and trials of a cluster run on others: say a share, such as "
             "--set gpus=0.25, or --set gpus=1."
         )
-    choice, known = examine_gpu(like), Choice.read(run)
+    choice, known = examine_gpu(like), read_choice(run)
     if known is not None and (known.gpu, known.estimated_bytes) == (choice.gpu, choice.estimated_bytes):
         choice = known
     return MeasuredSharing(resources, choice, trials, lambda made: made.write(run))
 
 
-def examine_gpu(trials: Iterable[Trial]) -> Choice:
+def examine_gpu(trials: Iterable[Trial]) -> GpuChoice:
     """Return what is known of sharing a GPU before a trial has run. Raises TrainingError."""
     try:
         context = gpu_driver.context_memory()
@@ -265,4 +236,5 @@ def examine_gpu(trials: Iterable[Trial]) -> Choice:
             f"gpus: auto has to know the memory of the GPU, and the NVIDIA driver does not tell it ({error}). "
             "`resflow doctor` tells what is seen; --set gpus=1 gives a trial a GPU of its own."
         ) from error
-    return Choice(gpu_driver.describe(), context, max(estimate_memory(trial).peak for trial in trials))
+    largest = max(estimate_memory(trial).peak for trial in trials)
+    return GpuChoice(gpu=gpu_driver.describe(), context_bytes=context, estimated_bytes=largest)

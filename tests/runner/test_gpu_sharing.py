@@ -19,10 +19,11 @@ from support.driver import MB, FakeDriver
 
 from resflow import provenance
 from resflow.errors import TrainingError
+from resflow.records.gpu_choice import GpuChoice, read_choice
 from resflow.records.record import Record
 from resflow.runner import execute, gpu_sharing, ray_session
 from resflow.runner.execute import RunPlace
-from resflow.runner.gpu_sharing import MEMORY, Choice, MeasuredSharing, Sharing, make_sharing, request_resources
+from resflow.runner.gpu_sharing import MEMORY, MeasuredSharing, Sharing, make_sharing, request_resources
 from resflow.runner.queue import TrialQueue
 from resflow.study.memory import MARGIN, estimate_memory
 from resflow.study.resources import TrialResources
@@ -61,10 +62,10 @@ class Gpu:
     now: float = 0.0
     most: int = 0
     counts: list[int] = field(default_factory=list)
-    settled: list[Choice] = field(default_factory=list)
+    settled: list[GpuChoice] = field(default_factory=list)
 
     def sharing(self, trials: Iterable[Trial], **known: Any) -> MeasuredSharing:
-        choice = Choice(**{"gpu": GPU, "context_bytes": CONTEXT, "estimated_bytes": self.estimate, **known})
+        choice = GpuChoice(**{"gpu": GPU, "context_bytes": CONTEXT, "estimated_bytes": self.estimate, **known})
         by_id = {trial.id: trial for trial in trials}
         return MeasuredSharing(TrialResources(1, 1.0), choice, by_id, self.settled.append, lambda: self.now)
 
@@ -115,7 +116,7 @@ def test_the_fastest_number_is_taken(speed: dict[int, float], fastest: int) -> N
     gpu.run(sharing, trials)
     (choice,) = gpu.settled
     assert choice.trials_per_gpu == fastest
-    measured = {int(count): value for count, value in choice.throughput.items()}
+    measured = choice.throughput
     assert {count: round(value / measured[1], 6) for count, value in measured.items()} == {
         count: speed[count] for count in measured
     }
@@ -141,7 +142,7 @@ def test_what_is_chosen_was_measured_and_fits(
     gpu.run(sharing, trials)
     assert len(gpu.settled) <= 1
     for choice in gpu.settled:
-        assert choice.trials_per_gpu == 1 or str(choice.trials_per_gpu) in choice.throughput
+        assert choice.trials_per_gpu == 1 or choice.trials_per_gpu in choice.throughput
         assert speed[choice.trials_per_gpu] >= 1.0
         assert choice.trials_per_gpu <= cores
         room = choice.trials_per_gpu * MARGIN * (peak + CONTEXT)
@@ -171,7 +172,7 @@ def test_the_largest_trial_decides_by_what_it_is_estimated_to_take_more() -> Non
 def test_a_choice_holds_for_the_next_process_and_all_gpus() -> None:
     trials = make_trials(20)
     gpu = Gpu({1: 1.0, 2: 2.0, 4: 3.0, 8: 2.0}, gpus=3)
-    sharing = gpu.sharing(trials, peak_bytes=2**30, share=0.06, trials_per_gpu=4, throughput={"1": 1.0, "4": 3.0})
+    sharing = gpu.sharing(trials, peak_bytes=2**30, share=0.06, trials_per_gpu=4, throughput={1: 1.0, 4: 3.0})
     gpu.run(sharing, trials)
     assert gpu.counts[0] == 12  # at once
     assert sharing.resources.gpus == 0.25  # by which Ray puts no more than four on one
@@ -184,16 +185,17 @@ def test_a_choice_comes_back_as_it_was_written_and_only_for_the_same_gpu(
     FakeDriver(name="A").install(monkeypatch)
     trials = make_trials(4)
     made = gpu_sharing.examine_gpu(trials)
-    made.trials_per_gpu, made.throughput, made.peak_bytes = 4, {"1": 1.0, "4": 2.5}, 2**30
+    made.trials_per_gpu, made.throughput, made.peak_bytes = 4, {1: 1.0, 4: 2.5}, 2**30
     made.write(tmp_path)
-    assert Choice.read(tmp_path) == made
+    assert read_choice(tmp_path) == made
     assert isinstance(known := make_sharing(trials, {}, tmp_path), MeasuredSharing)
     assert (known.is_settled, known.count) == (True, 4)
     FakeDriver(name="B").install(monkeypatch)
     assert isinstance(other := make_sharing(trials, {}, tmp_path), MeasuredSharing)
     assert (other.is_settled, other.count) == (False, 1)
-    (tmp_path / "gpu_sharing.json").write_text("{")
-    assert Choice.read(tmp_path) is None
+    for damaged in ("{", "[]", '{"gpu": {}, "context_bytes": "many", "estimated_bytes": 1}'):
+        (tmp_path / "gpu_sharing.json").write_text(damaged)
+        assert read_choice(tmp_path) is None
 
 
 def test_what_cannot_be_measured_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
