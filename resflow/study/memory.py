@@ -59,7 +59,7 @@ class DeviceMemory:
 def estimate_memory(trial: Trial, *, data_on_device: bool = False) -> DeviceMemory:
     """Estimate the device memory of a trial; `data_on_device` says that its decoded images stay there."""
     size, batch, arch = trial.data.image_size, trial.recipe.batch_size, trial.architecture
-    value = FLOAT if trial.execution.precision == "float32" else HALF
+    value = FLOAT if trial.execution.policy == "float32" else HALF
     convs = list(architectures.convolution_sizes(arch, size))
     largest = max(_values(conv.outputs, side) for conv, _, side in convs)
     first = first_trained_stage(trial)

@@ -12,7 +12,7 @@ from resflow.architectures import Architecture, Family, Shortcut, Stem, Variant,
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=16, le=512)]
-Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+Precision = Literal["float32", "tensorfloat32", "mixed_float16", "mixed_bfloat16"]
 Lowering = Literal["table", "native"]
 
 
@@ -167,12 +167,20 @@ class Execution(Section):
 
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: gpu where the machine has one")
     threads: PositiveInt = Field(1, description="CPU threads a trial; many trials of one thread beat one of many")
-    precision: Precision = "float32"
+    precision: Precision = Field(
+        "float32",
+        description="tensorfloat32: float32 whose products round to 10 bits, on GPUs; mixed: maps of 16 bits",
+    )
     jit: Literal["auto"] | bool = Field(
         "auto", description="compile with XLA; auto: on GPUs, where every arm has steps enough to repay it"
     )
     lowering: Lowering = Field("table", description="convolutions on CPUs by the measured table")
     features: bool = Field(True, description="frozen backbones' outputs are computed once and shared by trials")
+
+    @property
+    def policy(self) -> Precision:
+        """The precision as Keras calls it: products in tensorfloat32 are a matter of TensorFlow's alone."""
+        return "float32" if self.precision == "tensorfloat32" else self.precision
 
 
 class Resources(Section):

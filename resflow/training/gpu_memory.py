@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,7 +57,8 @@ def describe(share: float) -> dict[str, Any]:
         return {}
     build = tf.sysconfig.get_build_info()
     built = {f"built_for_{name}": build.get(f"{name}_version") for name in ("cuda", "cudnn")}
-    return {**gpu_driver.describe(), **built, "share": share, "peak_bytes": peak()}
+    settings = {"share": share, "xla_flags": os.environ.get("XLA_FLAGS", "")}
+    return {**gpu_driver.describe(), **built, **settings, "peak_bytes": peak()}
 
 
 def tell_shortage(error: Exception, share: float) -> str:

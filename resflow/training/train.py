@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from resflow import provenance
+from resflow import environment, provenance
 from resflow.training import xla_cache
 
 os.environ["TF_XLA_FLAGS"] = xla_cache.flags()
@@ -60,6 +60,8 @@ def configure(execution: Execution, gpus: float = 1.0) -> None:
                     tf.config.set_logical_device_configuration(device, limit)
                 else:
                     tf.config.experimental.set_memory_growth(device, True)
+            environment.settle_gpu()
+            tf.config.experimental.enable_tensor_float_32_execution(execution.precision == "tensorfloat32")
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"TensorFlow was in use before this trial set it up: {error}") from error
     tf.config.experimental.enable_op_determinism()

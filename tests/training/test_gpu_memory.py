@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import tensorflow as tf
 from support import tiny
 from support.driver import MB, FakeDriver
 
+from resflow import environment
 from resflow.errors import TrainingError
 from resflow.study.settings import Execution, Resources
 from resflow.training import gpu_memory, train
@@ -80,9 +82,11 @@ def test_other_failures_are_none_of_a_gpus_memory(error: Exception) -> None:
 
 @pytest.mark.usefixtures("tensorflow_on_one_thread")
 @pytest.mark.parametrize(("share", "bound"), [(1.0, None), (0.5, 12 * 1024 - 300)])
+@pytest.mark.parametrize("precision", ["float32", "tensorfloat32", "mixed_bfloat16"])
 def test_tensorflow_is_bound_before_it_takes_memory(
-    monkeypatch: pytest.MonkeyPatch, share: float, bound: int | None
+    monkeypatch: pytest.MonkeyPatch, share: float, bound: int | None, precision: Any
 ) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "")
     told: list[Any] = []
     config = types.SimpleNamespace(
         threading=types.SimpleNamespace(
@@ -94,12 +98,31 @@ def test_tensorflow_is_bound_before_it_takes_memory(
         experimental=types.SimpleNamespace(
             set_memory_growth=lambda device, on: told.append((device, "grows")),
             enable_op_determinism=lambda: told.append("deterministic"),
+            enable_tensor_float_32_execution=lambda on: told.append(("tensorfloat32", on)),
         ),
     )
     FakeDriver(24 * 2**30, context=300 * MB).install(monkeypatch)
     monkeypatch.setattr(train.tf, "config", config)
-    train.configure(Execution(device="gpu", threads=4, jit=False), share)
-    assert told == [4, 1, ("the GPU", "grows" if bound is None else [bound]), "deterministic"]
+    train.configure(Execution(device="gpu", threads=4, jit=False, precision=precision), share)
+    memory, products = ("the GPU", "grows" if bound is None else [bound]), precision == "tensorfloat32"
+    assert told == [4, 1, memory, ("tensorfloat32", products), "deterministic"]
+    assert os.environ["XLA_FLAGS"].split() == list(environment.GPU_FLAGS)
+
+
+@pytest.mark.usefixtures("tensorflow_on_one_thread")
+def test_a_record_names_the_gpu_and_its_software(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.prepare()
+    trial = tiny.trial(folder, execution=Execution(device="gpu", lowering="native", jit=False), epochs=1)
+    assert gpu_memory.describe(1.0) == {}  # there is none here
+    FakeDriver(name="NVIDIA H100").install(monkeypatch)
+    monkeypatch.setattr(train.tf.config, "list_physical_devices", lambda kind: ["the GPU"])
+    monkeypatch.setattr(gpu_memory, "peak", lambda: 5)
+    gpu = train.train_trial(replace(trial, resources=Resources(gpus=0.25)), folder).record.provenance["gpu"]
+    assert {name: gpu[name] for name in ("name", "compute_capability", "cuda", "share", "peak_bytes")} == {
+        **{"name": "NVIDIA H100", "compute_capability": "9.0", "cuda": "12.4", "share": 0.25, "peak_bytes": 5}
+    }
+    build = tf.sysconfig.get_build_info()
+    assert (gpu["built_for_cuda"], gpu["built_for_cudnn"]) == (build["cuda_version"], build["cudnn_version"])
 
 
 @pytest.mark.usefixtures("tensorflow_on_one_thread")
@@ -124,3 +147,4 @@ def test_a_record_says_what_share_was_too_small(monkeypatch: pytest.MonkeyPatch,
     else:
         assert record.reason.startswith("ResourceExhaustedError: OOM when allocating")
         assert gpu_memory.OUT_OF_MEMORY not in record.provenance
+        assert "gpu" not in record.provenance
