@@ -150,6 +150,13 @@ def _weights(networks: list[dict[str, Any]]) -> str:
     )
 
 
+_GPU = {
+    "name": "{}",
+    "compute_capability": "compute capability {}",
+    "driver": "driver {}",
+    "built_for_cuda": "TensorFlow for CUDA {}",
+    "built_for_cudnn": "cuDNN {}",
+}
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -176,6 +183,10 @@ def _machine(p: dict[str, Any]) -> Iterator[str]:
     for key, form in (("cpu", "{}"), ("cores", "{} cores"), ("memory_gb", "{} GB"), ("device", "device {}")):
         if p.get(key) is not None:
             yield form.format(p[key])
+    gpu = p.get("gpu") or {}
+    for key, form in _GPU.items():
+        if gpu.get(key) is not None:
+            yield form.format(gpu[key])
 
 
 def _span(provenance: list[dict[str, Any]]) -> str:
