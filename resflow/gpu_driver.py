@@ -119,6 +119,12 @@ def describe() -> dict[str, Any]:
         return {}
 
 
+def kind() -> str:
+    """Name what of the first visible GPU decides on digits and on compiled code; empty where there is none."""
+    gpu = describe()
+    return f"{gpu['name']}, compute capability {gpu['compute_capability']}, driver {gpu['driver']}" if gpu else ""
+
+
 def _version() -> str | None:
     """Return the version of the kernel's driver; None where the system does not say."""
     try:

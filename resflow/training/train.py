@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from resflow import environment, provenance
+from resflow import environment, gpu_driver, provenance
 from resflow.training import xla_cache
 
 os.environ["TF_XLA_FLAGS"] = xla_cache.flags()
@@ -169,4 +169,5 @@ def _data_facts(trial: Trial, dataset: Dataset, normalisation: Normalisation) ->
 def _numerics(trial: Trial, keep: Path | None) -> dict[str, str]:
     """Return what a checkpoint must share with this process: what decides the last bits, and the networks it holds."""
     networks = str(sorted(networks_needed(trial, keep)))
-    return {"tensorflow": tf.__version__, "keras": keras.__version__, "networks": networks}
+    numerics = {"tensorflow": tf.__version__, "keras": keras.__version__, "networks": networks}
+    return {**numerics, "gpu": gpu_driver.kind()} if trial.execution.device == "gpu" else numerics

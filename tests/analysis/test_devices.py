@@ -13,6 +13,7 @@ from resflow.analysis import devices
 from resflow.analysis.analyse import analyse, labels
 from resflow.errors import RecordError
 from resflow.records import verification
+from resflow.records.gpu_choice import GpuChoice
 from resflow.records.record import read_record
 from resflow.report.compare import compare
 from resflow.report.run_details import how
@@ -91,3 +92,13 @@ def test_a_gpu_that_cannot_be_is_a_damaged_record(run: Path) -> None:
 def test_devices_are_told_from_records_alone(run: Path) -> None:
     assert devices.tell_differences([]) == ""
     assert {devices.kind(record) for record in analyse(run).records} == {"the CPU"}
+
+
+def test_a_report_says_how_trials_shared_a_gpu(run: Path) -> None:
+    assert "Trials a GPU" not in dict(how(analyse(run)))
+    choice = GpuChoice(gpu=GPU, context_bytes=1, estimated_bytes=1, trials_per_gpu=2, throughput={1: 4.0, 2: 7.0})
+    choice.write(run)
+    told = "2, the fastest together: 1 worth 1, 2 worth 1.75 times one alone"
+    assert dict(how(analyse(run)))["Trials a GPU"] == told
+    choice.model_copy(update={"trials_per_gpu": 1, "throughput": {}}).write(run)
+    assert dict(how(analyse(run)))["Trials a GPU"].startswith("1, for trials too short")

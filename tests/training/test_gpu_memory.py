@@ -12,7 +12,7 @@ import tensorflow as tf
 from support import tiny
 from support.driver import MB, FakeDriver
 
-from resflow import environment
+from resflow import environment, gpu_driver
 from resflow.errors import TrainingError
 from resflow.study.settings import Execution, Resources
 from resflow.training import gpu_memory, train
@@ -148,3 +148,15 @@ def test_a_record_says_what_share_was_too_small(monkeypatch: pytest.MonkeyPatch,
         assert record.reason.startswith("ResourceExhaustedError: OOM when allocating")
         assert gpu_memory.OUT_OF_MEMORY not in record.provenance
         assert "gpu" not in record.provenance
+
+
+def test_a_checkpoint_is_of_one_kind_of_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes on elsewhere would have the digits of two, and its record would name one."""
+    cpu = tiny.trial(tiny.prepare())
+    gpu = replace(cpu, execution=Execution(device="gpu", lowering="native", jit=False))
+    kinds = []
+    for name in ("A", "B"):
+        FakeDriver(name=name).install(monkeypatch)
+        kinds.append(train._numerics(gpu, None)["gpu"])
+        assert "gpu" not in train._numerics(cpu, None)
+    assert kinds == [f"{name}, compute capability 9.0, driver {gpu_driver.describe()['driver']}" for name in "AB"]
