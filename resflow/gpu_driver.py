@@ -17,7 +17,7 @@ from typing import Any
 LIBRARY = "libcuda.so.1"
 VERSION = Path("/proc/driver/nvidia/version")
 MAJOR, MINOR = 75, 76  # CUdevice_attribute of the compute capability
-TRIES = 3  # of a measurement: other processes take and give memory meanwhile
+TRIES = 5  # of a measurement: other processes take and give memory meanwhile
 
 
 class DriverError(Exception):

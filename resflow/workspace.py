@@ -40,6 +40,7 @@ PATHS = "paths.json"  # where the photos and weights lie that the run's own file
 # In the cache
 IMAGES, DOWNLOADS, COMPILED, FEATURES, WEIGHTS = "data", "downloads", "compiled", "features", "weights"
 EMPTY = "empty"  # where Ray starts
+GPU_LOCK = ".gpu.lock"  # of whoever measures what CUDA takes
 CACHE_TAG = "CACHEDIR.TAG"  # in each part of it: programs that make backups know it, and `clean` goes by it
 CACHE_MARK = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of resflow, which can make all of it again. See https://bford.info/cachedir/

@@ -185,7 +185,7 @@ def _run(
     resources = sharing.resources
     watcher = tune_adapters.Watcher(run, file, show, stop, Storage(place.checkpoints).remove, sharing)
     with _ends_in_order(stop), file.kept(), ray_session.connect(resources, address):
-        progress.most_at_a_time = max(1, min(source.total, resources.places(ray_session.node_resources())))
+        progress.most_at_a_time = max(1, min(source.total, sharing.places(ray_session.node_resources(), source.total)))
         job = worker.Job(
             make=schedule.make,
             folders={trial.fingerprint: str(folders[trial.id].absolute()) for trial in like},

@@ -101,15 +101,15 @@ class MeasuredSharing(Sharing):
         resources: TrialResources,
         choice: GpuChoice,
         trials: Mapping[str, Trial],
-        settled: Callable[[GpuChoice], Any],
+        on_choice: Callable[[GpuChoice], Any],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`trials` are all that may run, by id; `settled` is called with the choice once it is made."""
+        """`trials` are all that may run, by id; `on_choice` is called with the choice once it is made."""
         super().__init__(resources)
-        self.choice, self.trials, self.settled, self.clock = choice, trials, settled, clock
+        self.choice, self.trials, self.on_choice, self.clock = choice, trials, on_choice, clock
         self.is_settled = bool(choice.throughput)  # by an earlier process
-        self.measured: dict[int, float] = {}
-        self.count = choice.trials_per_gpu if self.is_settled else COUNTS[0]
+        self.measured = dict(choice.throughput)
+        self.count = COUNTS[0]
         self.tries = 0
         self.warm: set[str] = set()  # trials whose graphs are built
         self.since: float | None = None  # when the measurement began
@@ -125,7 +125,7 @@ class MeasuredSharing(Sharing):
 
     def places(self, nodes: Sequence[Mapping[str, float]], left: int) -> int:
         self.nodes = nodes
-        if not self.is_settled and left < self.count:  # it will never be measured
+        if not self.is_settled and min(left, self._most) < self.count:  # it will never be measured
             self._settle()
         share, most = self.choice.share, self.count  # on one GPU: Ray fills it before it takes the next
         if self.is_settled and self._gpus > 1:
@@ -161,8 +161,8 @@ class MeasuredSharing(Sharing):
 
     def _set_share(self, peak: int) -> None:
         self.choice.share = gpu_share(peak, self.choice.context_bytes, self.choice.gpu["memory"])
-        fit = math.floor(1 / self.choice.share + ROUNDING)
-        self.count = min(self.count, fit)
+        if self.is_settled:
+            self.count = self._fastest
         self.resources = replace(self.resources, gpus=self.choice.share)
 
     def _disturb(self) -> None:
@@ -193,10 +193,16 @@ class MeasuredSharing(Sharing):
 
     def _settle(self) -> None:
         self.is_settled = True
-        self.count = max(self.measured, key=lambda count: self.measured[count], default=COUNTS[0])
+        self.count = self._fastest
         self.choice.trials_per_gpu = self.count
         self.choice.throughput = self.measured
-        self.settled(self.choice)
+        self.on_choice(self.choice)
+
+    @property
+    def _fastest(self) -> int:
+        """The number of trials that was the fastest of those that fit."""
+        fit = math.floor(1 / self.choice.share + ROUNDING)
+        return max((n for n in self.measured if n <= fit), key=lambda n: self.measured[n], default=COUNTS[0])
 
     @property
     def _gpus(self) -> int:
@@ -221,10 +227,14 @@ def make_sharing(like: Sequence[Trial], trials: Mapping[str, Trial], run: Path, 
             "gpus: auto measures the GPU of this machine, and trials of a cluster run on others: say a share, such as "
             "--set gpus=0.25, or --set gpus=1."
         )
-    choice, known = examine_gpu(like), read_choice(run)
-    if known is not None and (known.gpu, known.estimated_bytes) == (choice.gpu, choice.estimated_bytes):
-        choice = known
-    return MeasuredSharing(resources, choice, trials, lambda made: made.write(run))
+    choice = examine_gpu(like)
+    return MeasuredSharing(resources, find_choice(run, choice) or choice, trials, lambda made: made.write(run))
+
+
+def find_choice(run: Path, choice: GpuChoice) -> GpuChoice | None:
+    """Return the choice that a run has made for the GPU of `choice`, and for trials no smaller; None without one."""
+    known = read_choice(run)
+    return known if known and known.gpu == choice.gpu and known.estimated_bytes >= choice.estimated_bytes else None
 
 
 def examine_gpu(trials: Iterable[Trial]) -> GpuChoice:

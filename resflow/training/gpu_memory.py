@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from resflow import gpu_driver
+from filelock import FileLock
+
+from resflow import gpu_driver, workspace
 from resflow.errors import TrainingError
 
 MEGABYTE = 2**20
@@ -23,8 +25,11 @@ OF_HOST = ("device:CPU", "by allocator cpu", "by allocator mklcpu")  # the machi
 
 def megabytes(share: float) -> int:
     """Return the bound of TensorFlow's allocator on a share of the first visible GPU. Raises TrainingError."""
+    lock = workspace.cache(workspace.GPU_LOCK)
+    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        whole, context = gpu_driver.total_memory(), gpu_driver.context_memory()
+        with FileLock(lock):  # the contexts of processes that measure at the same time would be taken for one's own
+            whole, context = gpu_driver.total_memory(), gpu_driver.context_memory()
     except gpu_driver.DriverError as error:
         raise TrainingError(
             f"a share of a GPU was asked for, but the NVIDIA driver does not tell its memory ({error}). "

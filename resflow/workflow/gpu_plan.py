@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from resflow.errors import TrainingError
-from resflow.records.gpu_choice import GpuChoice, read_choice
-from resflow.runner.gpu_sharing import COUNTS, examine_gpu
+from resflow.records.gpu_choice import GpuChoice
+from resflow.runner.gpu_sharing import COUNTS, examine_gpu, find_choice
 from resflow.study.memory import DeviceMemory, estimate_memory, gpu_share
 from resflow.study.resources import GIGABYTE, ROUNDING, TrialResources
 from resflow.study.trial import Trial
@@ -23,8 +23,7 @@ def tell_gpu_memory(plan: Plan) -> str:
         choice = examine_gpu(trials)
     except TrainingError:
         return f"{need} No GPU is seen here. {_share(trials[0])}"
-    made = read_choice(plan.run)
-    known = made if made and (made.gpu, made.estimated_bytes) == (choice.gpu, choice.estimated_bytes) else None
+    known = find_choice(plan.run, choice)
     return f"{need} {_fit(known or choice)} {_share(trials[0], known)}{_warning(trials[0], choice)}"
 
 

@@ -169,6 +169,38 @@ def test_the_largest_trial_decides_by_what_it_is_estimated_to_take_more() -> Non
     assert sharing.choice.peak_bytes == 3 * 2**30
 
 
+def test_what_a_trial_took_alone_decides_once_a_share_was_too_small() -> None:
+    trials, nodes = make_trials(9), [{"CPU": 16, "GPU": 1}]
+    sharing = Gpu({1: 1.0}).sharing(trials, peak_bytes=2**30, trials_per_gpu=8, throughput={1: 1.0, 2: 2.0, 8: 3.0})
+    assert sharing.places(nodes, 9) == 8
+    sharing.begin(trials[0].id)
+    sharing.ran_out(trials[0])
+    sharing.end(trials[0].id)
+    assert sharing.retry() == trials[0]
+    sharing.begin(trials[0].id)
+    sharing.hear(trials[0].id, {"epoch": 1, "seconds": 1.0, MEMORY: 6 * 2**30})
+    sharing.end(trials[0].id)
+    assert sharing.config(trials[1])["gpus"] == pytest.approx(MARGIN * (6 * 2**30 + CONTEXT) / GPU["memory"], abs=1e-4)
+    assert sharing.places(nodes, 8) == 2  # of what was measured, the fastest that fits
+
+
+def test_a_number_that_has_no_room_any_more_is_not_waited_for() -> None:
+    trials, nodes = make_trials(9), [{"CPU": 16, "GPU": 1}]
+    gpu = Gpu({1: 1.0})
+    sharing = gpu.sharing(trials)
+    assert sharing.places(nodes, 9) == 1
+    for trial, peak in zip(trials[:2], (2**30, 20 * 2**30), strict=True):
+        sharing.begin(trial.id)
+        for _ in range(2):
+            gpu.now += 1.0
+            sharing.alone.add(trial.id)  # as one that ran out of memory
+            sharing.hear(trial.id, {"epoch": 1, "seconds": 1.0, MEMORY: peak})
+        sharing.end(trial.id)
+        assert sharing.count == 2  # is what is to be measured
+    assert sharing.places(nodes, 7) == 1
+    assert [choice.trials_per_gpu for choice in gpu.settled] == [1]
+
+
 def test_a_choice_holds_for_the_next_process_and_all_gpus() -> None:
     trials = make_trials(20)
     gpu = Gpu({1: 1.0, 2: 2.0, 4: 3.0, 8: 2.0}, gpus=3)
@@ -190,6 +222,8 @@ def test_a_choice_comes_back_as_it_was_written_and_only_for_the_same_gpu(
     assert read_choice(tmp_path) == made
     assert isinstance(known := make_sharing(trials, {}, tmp_path), MeasuredSharing)
     assert (known.is_settled, known.count) == (True, 4)
+    assert isinstance(left := make_sharing(trials[:1], {}, tmp_path), MeasuredSharing)
+    assert left.is_settled  # what is left is no larger
     FakeDriver(name="B").install(monkeypatch)
     assert isinstance(other := make_sharing(trials, {}, tmp_path), MeasuredSharing)
     assert (other.is_settled, other.count) == (False, 1)

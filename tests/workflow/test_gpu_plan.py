@@ -12,6 +12,7 @@ from resflow import provenance
 from resflow.runner.gpu_sharing import examine_gpu
 from resflow.study.load import load_study
 from resflow.study.memory import estimate_memory
+from resflow.workflow import run
 from resflow.workflow.gpu_plan import tell_gpu_memory
 from resflow.workflow.plan import Plan, make_plan
 
@@ -69,3 +70,16 @@ def test_a_run_that_has_measured_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     told = tell_gpu_memory(made)
     assert ": 6 have room at a time by the peak that was measured" in told
     assert told.endswith("gpus: auto has measured here that 4 at a time are fastest.")
+
+
+def test_a_run_tells_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(run.Silent, "note", lambda self, text, title="": heard.append(text))
+    monkeypatch.setattr(run, "check_plan", lambda *given: None)
+    FakeDriver(8 * 10**9, context=400 * MB).install(monkeypatch)
+    made = plan(gpus=0.06, batch_size=256)
+    run.check_and_warn(made, run.RunOptions(), run.Silent())
+    assert heard == [tell_gpu_memory(made)]
+    run.check_and_warn(made, run.RunOptions(address="auto"), run.Silent())  # whose GPUs are not this machine's
+    run.check_and_warn(plan(device="cpu"), run.RunOptions(), run.Silent())
+    assert len(heard) == 1
