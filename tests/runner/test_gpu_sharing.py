@@ -51,7 +51,7 @@ def make_trials(number: int, gpus: Any = "auto", **resources: Any) -> list[Trial
 class Gpu:
     """Trials that take turns on one GPU in a time of its own: `speed` is of all of them, by how many run.
 
-    A step ends the epoch that is due next. An epoch may begin among fewer trials than it ends among.
+    A step ends the epoch that is due next. Each trial's first epoch is the longest, so that no two end together.
     """
 
     speed: dict[int, float]
@@ -83,7 +83,7 @@ class Gpu:
                 trial = source.next(sharing.arm)
                 assert sharing.config(trial) == {"gpus": sharing.resources.gpus}
                 sharing.begin(trial.id)
-                left[trial.id], began[trial.id] = [1.0] * self.epochs, self.now
+                left[trial.id], began[trial.id] = [1.37 + trial.seed / 100] + [1.0] * (self.epochs - 1), self.now
             self.counts.append(len(left))
             rate = self.speed.get(len(left), min(self.speed.values())) / len(left)
             trial_id = min(left, key=lambda one: left[one][0])
@@ -147,6 +147,42 @@ def test_what_is_chosen_was_measured_and_fits(
         assert choice.trials_per_gpu <= cores
         room = choice.trials_per_gpu * MARGIN * (peak + CONTEXT)
         assert choice.trials_per_gpu == 1 or room <= GPU["memory"]
+
+
+def test_only_epochs_among_so_many_trials_that_train_are_measured() -> None:
+    """The second builds its graph while the first has the GPU for itself; an epoch of its then ends among both."""
+    gpu, trials = Gpu({}), make_trials(9)
+    sharing = gpu.sharing(trials)
+    first, second = (trial.id for trial in trials[:2])
+
+    def hear(trial_id: str, now: float, seconds: float) -> None:
+        gpu.now = now
+        sharing.hear(trial_id, {"epoch": 1, "seconds": seconds, MEMORY: gpu.peak})
+
+    sharing.places([{"CPU": 8, "GPU": 1}], 9)
+    sharing.begin(first)
+    hear(first, 1.0, 1.0)
+    hear(first, 2.0, 1.0)
+    assert sharing.count == 2
+    sharing.begin(second)
+    hear(first, 3.0, 1.0)  # alone, in truth
+    hear(first, 4.0, 1.0)
+    hear(second, 6.0, 1.5)  # its first, after a graph
+    hear(first, 6.5, 1.2)  # began before both trained
+    assert sharing.count == 2
+    hear(second, 8.0, 2.0)
+    hear(first, 8.5, 2.0)
+    assert sharing.measured[2] == pytest.approx(sharing.measured[1])
+    (choice,) = gpu.settled
+    assert choice.trials_per_gpu == 1
+
+
+def test_trials_too_short_to_be_measured_run_one_after_the_other() -> None:
+    gpu, trials = Gpu({1: 1.0, 2: 2.0}, epochs=1), make_trials(9)
+    gpu.run(gpu.sharing(trials), trials)
+    assert set(gpu.counts) == {1}
+    assert [(choice.trials_per_gpu, choice.throughput) for choice in gpu.settled] == [(1, {})]
+    assert gpu.settled[0].peak_bytes == gpu.peak
 
 
 def test_the_first_trials_peak_decides_the_others_share() -> None:
