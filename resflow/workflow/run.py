@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resflow import atomic, provenance, workspace
@@ -20,7 +22,6 @@ from resflow.records.record import Record
 from resflow.records.run import Run, finished_records, load_run
 from resflow.report import tuning as tuning_tables
 from resflow.report.tables import Table
-from resflow.report.write import write_report
 from resflow.runner.stopping import Stop, exclusive_run, parse_duration
 from resflow.study.load import Study
 from resflow.study.trial import Trial
@@ -33,6 +34,9 @@ from resflow.workflow.preflight import check_plan, find_enlarged
 if TYPE_CHECKING:
     from resflow.runner.execute import RunPlace
     from resflow.runner.progress import Progress
+
+
+REPORT = "resflow.report.write"
 
 
 @dataclass(frozen=True)
@@ -273,8 +277,11 @@ def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> R
         reporter.note(tell_cost(plan, on_cluster=options.address is not None))
         from resflow.runner.execute import execute
 
+        Thread(target=import_module, args=(REPORT,), daemon=True).start()  # a second that trials need not wait for
         with reporter.watch(len(waiting)) as show:
             execute(_place(plan.run, plan, options), plan.trials, plan.folders, show, stop)
+    from resflow.report.write import write_report  # matplotlib takes a while
+
     return RunResult(plan, stop.reason, report=write_report(plan.run))
 
 
