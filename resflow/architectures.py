@@ -263,20 +263,25 @@ def multiply_adds(
 
 def _backbone(arch: Architecture, image_size: int) -> tuple[int, int]:
     """Return the multiply-adds of all convolutions, and the side of the last map."""
+    convs = list(convolution_sizes(arch, image_size))
+    return sum(_macs(conv, side) for conv, _, side in convs), convs[-1][2]
+
+
+def convolution_sizes(arch: Architecture, image_size: int) -> Iterator[tuple[Conv, int, int]]:
+    """Yield every convolution as `convolutions` does, with the sides of its input and of its output map."""
     stem = stem_conv(arch)
     size = ceil(image_size / stem.stride)
-    total = _macs(stem, size)
+    yield stem, image_size, size
     if arch.stem == "imagenet":
         size = ceil(size / 2)
     for block in blocks(arch):
         here = size
         for conv in block.convs:
-            here = ceil(here / conv.stride)
-            total += _macs(conv, here)
+            before, here = here, ceil(here / conv.stride)
+            yield conv, before, here
         if isinstance(block.shortcut, Conv):
-            total += _macs(block.shortcut, here)
+            yield block.shortcut, size, here
         size = here
-    return total, size
 
 
 def _macs(conv: Conv, output_size: int) -> int:

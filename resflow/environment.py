@@ -26,9 +26,12 @@ PASSING = (  # among those: logs, paths, memory, and where several machines take
     "TF_GPU_ALLOCATOR", "TF_LOG",
     "TF_CLI_", "TF_DATA_DIR", "TF_PLUGIN", "TF_VAR_", "TF_WORKSPACE",  # Terraform's
 )  # fmt: skip
-FLAGS = {  # variables of many flags: those that say where files lie
+# What XLA needs to compute the same twice on GPUs: kernels that add in one order, and none that is chosen because it
+# was faster today. TensorFlow's own kernels do as much by `enable_op_determinism`.
+GPU_FLAGS = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
+FLAGS = {  # variables of many flags: those that say where files lie, and resflow's own
     "TF_XLA_FLAGS": ("--tf_xla_persistent_cache_directory",),
-    "XLA_FLAGS": ("--xla_gpu_cuda_data_dir", "--xla_dump_to"),
+    "XLA_FLAGS": ("--xla_gpu_cuda_data_dir", "--xla_dump_to", *GPU_FLAGS),
 }
 OWN = {
     "KERAS_BACKEND": "tensorflow",
@@ -66,6 +69,12 @@ def settle() -> None:
         os.environ["RESFLOW_CACHE"] = str(Path(cache).absolute())
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+
+
+def settle_gpu() -> None:
+    """Have XLA compute on GPUs what it computed before. It reads its flags when it first compiles."""
+    found = os.environ.get("XLA_FLAGS", "").split()
+    os.environ["XLA_FLAGS"] = " ".join([*found, *(flag for flag in GPU_FLAGS if flag not in found)])
 
 
 def _put(name: str, value: str, own: str | None) -> None:

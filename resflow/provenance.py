@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import platform
@@ -17,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from resflow import gpu_driver
 from resflow.errors import MissingExtraError
 
 PACKAGES = ("resflow", "tensorflow", "keras", "ray", "numpy", "pandas")
@@ -96,25 +96,15 @@ def count_processors() -> int:
 @functools.cache
 def count_gpus() -> int:
     """Count the NVIDIA GPUs that a process here may use, by CUDA's driver; CUDA_VISIBLE_DEVICES narrows them."""
-    count = ctypes.c_int()
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-        failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
-    except (OSError, AttributeError):  # no driver
-        return 0
-    return 0 if failed else count.value
+    return gpu_driver.count()
 
 
-@functools.cache
 def gpu_memory() -> int | None:
-    """Return the bytes of the smallest GPU that a process here may use, by CUDA's driver; None where it sees none."""
-    sizes, size, device = [], ctypes.c_size_t(), ctypes.c_int()
-    for number in range(count_gpus()):
-        cuda = ctypes.CDLL("libcuda.so.1")
-        if cuda.cuDeviceGet(ctypes.byref(device), number) or cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device):
-            return None
-        sizes.append(size.value)
-    return min(sizes, default=None)
+    """Return the bytes of the first GPU that a process here may use, by CUDA's driver; None where it sees none."""
+    try:
+        return gpu_driver.total_memory()
+    except gpu_driver.DriverError:
+        return None
 
 
 def require_training() -> None:

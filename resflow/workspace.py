@@ -21,6 +21,7 @@ STUDY, PLAN, TRIALS = "study.yaml", "plan.csv", "trials"
 TRIALS_TABLE, EFFECTS, LANDSCAPE = "trials.csv", "effects.csv", "landscape.csv"
 REPORT, README, FIGURES, EXPORTS = "report.html", "README.md", "figures", "exports"
 TUNING, SEARCHES, LEDGER = "tuning", "searches.csv", "ledger.csv"
+GPU_SHARING = "gpu_sharing.json"  # how many trials a GPU ran, of `gpus: auto`
 LOCK, DRIVER = ".driver.lock", ".driver.json"  # who runs it right now
 
 # In a trial's folder
@@ -39,6 +40,7 @@ PATHS = "paths.json"  # where the photos and weights lie that the run's own file
 # In the cache
 IMAGES, DOWNLOADS, COMPILED, FEATURES, WEIGHTS = "data", "downloads", "compiled", "features", "weights"
 EMPTY = "empty"  # where Ray starts
+GPU_LOCK = ".gpu.lock"  # of whoever measures what CUDA takes
 CACHE_TAG = "CACHEDIR.TAG"  # in each part of it: programs that make backups know it, and `clean` goes by it
 CACHE_MARK = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of resflow, which can make all of it again. See https://bford.info/cachedir/

@@ -169,6 +169,30 @@ def test_of_many_flags_paths_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.overruled == {"XLA_FLAGS": "--xla_gpu_cuda_data_dir=/cuda --xla_cpu_enable_fast_math=true"}
 
 
+def test_xla_on_gpus_is_told_to_repeat_itself_and_stays_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "overruled", {})
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_cuda_data_dir=/cuda --xla_gpu_autotune_level=4")
+    environment.settle()
+    overruled = dict(environment.overruled)
+    for _ in range(2):  # before each trial of a worker
+        environment.settle()
+        environment.settle_gpu()
+        assert os.environ["XLA_FLAGS"].split() == ["--xla_gpu_cuda_data_dir=/cuda", *environment.GPU_FLAGS]
+    assert (
+        environment.overruled == overruled == {"XLA_FLAGS": "--xla_gpu_cuda_data_dir=/cuda --xla_gpu_autotune_level=4"}
+    )
+
+
+def test_tensorflow_knows_the_flags_that_it_is_given() -> None:
+    """XLA ends a process whose flags it does not know, on a CPU as well."""
+    code = (
+        "from resflow import environment; environment.settle(); environment.settle_gpu(); import tensorflow as tf; "
+        "print(float(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1.0))))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout.strip() == "2.0", ended.stderr
+
+
 def test_the_working_folder_is_left_out_unless_pythonpath_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

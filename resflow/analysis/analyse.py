@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from resflow import workspace
-from resflow.analysis import budget, collapse, effects, landscape_table, predictions, times, verdicts
+from resflow.analysis import budget, collapse, devices, effects, landscape_table, predictions, times, verdicts
 from resflow.analysis import chance as chances
 from resflow.analysis import design as designs
 from resflow.errors import RecordError
@@ -134,7 +134,7 @@ def _unless_damaged(faults: list[str], read: Callable[[], Part | None]) -> Part 
 
 def labels(analysis: Analysis) -> list[Label]:
     """List everything that a reader could mistake for more than it is, by rule."""
-    rules = (_kind, _parity, _tuning, _quality, _busy, _gaps)
+    rules = (_kind, _parity, _tuning, _quality, _devices, _busy, _gaps)
     return [label for rule in rules for label in rule(analysis)]
 
 
@@ -265,6 +265,11 @@ def _collapsed(analysis: Analysis) -> list[Label]:
         told.append(f"{analysis.design.display_name(str(arm))} ({len(rows)} of {completed[arm]} trials: {why})")
     text = "These trials count in every effect; what is said about the inside of networks leaves them out."
     return [Label("collapsed", f"{join(told)}. {text}")]
+
+
+def _devices(analysis: Analysis) -> list[Label]:
+    text = devices.tell_differences(analysis.records)
+    return [Label("different devices", text)] if text else []
 
 
 def _busy(analysis: Analysis) -> list[Label]:

@@ -46,6 +46,7 @@ def show(plan: Plan, format_: str = "table") -> None:
     from resflow.cli.console import console, plan_table
     from resflow.report.formatting import duration
     from resflow.workflow.forecast import forecast
+    from resflow.workflow.gpu_plan import tell_gpu_memory
     from resflow.workflow.preflight import find_enlarged
 
     estimate = forecast(plan)
@@ -74,6 +75,8 @@ def show(plan: Plan, format_: str = "table") -> None:
         markup=False,
         highlight=False,
     )
+    if memory := tell_gpu_memory(plan):
+        console.print(memory, markup=False, highlight=False)
 
 
 def _search_text(search: SearchForecast | None) -> str:

@@ -20,9 +20,9 @@ import numpy as np
 
 from resflow.data.dataset import Dataset
 from resflow.quiet_tensorflow import tf
+from resflow.study.memory import EVALUATION_BATCH
 from resflow.study.settings import Augmentation
 
-EVALUATION_BATCH = 256
 PREFETCH = 4  # batches, at least
 INTERPOLATION = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 cv2.setNumThreads(1)  # batches are made side by side, not the rows of one image

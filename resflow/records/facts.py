@@ -72,6 +72,22 @@ class NetworkFacts(BaseModel):
     weights_altered: str | None = None  # how they differ from what was trained
 
 
+class GpuFacts(BaseModel):
+    """What `Record.provenance` may say of the GPU that a trial ran on, among more; nothing where there was none."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str | None = None
+    compute_capability: str | None = None
+    memory: Count | None = None  # bytes
+    driver: str | None = None  # its version
+    cuda: str | None = None  # the newest that the driver speaks
+    built_for_cuda: str | None = None  # that TensorFlow was built for, as is the next
+    built_for_cudnn: str | None = None
+    share: NotNegative | None = None  # of the GPU, that the trial had
+    peak_bytes: Count | None = None  # that TensorFlow had at most
+
+
 class ProvenanceFacts(BaseModel):
     """What `Record.provenance` may say, among more."""
 
@@ -79,6 +95,8 @@ class ProvenanceFacts(BaseModel):
 
     versions: dict[str, Any] | None = None
     cores: Count | None = None
+    gpu: GpuFacts | None = None  # none of trials on CPUs, and of records from before it was noted
+    out_of_gpu_memory: Count | None = None  # bytes at the peak, where a trial failed for want of it
     load_at_start: NotNegative | None = None  # load average over a minute
     load_at_end: NotNegative | None = None
     input_wait: Annotated[float, Field(ge=0, le=1)] | None = None  # share of the epochs' time, of a device for input

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from resflow.analysis import seed_statistics
+from resflow.analysis import devices, seed_statistics
 from resflow.analysis.analyse import Analysis
 from resflow.report.formatting import interval, level, number
 from resflow.report.tables import Table
@@ -37,6 +37,8 @@ def _facts(analysis: Analysis) -> dict[str, str]:
         facts[f"data as run: {key}"] = _several(record.data.get(key) for record in analysis.records)
     for key in ("python", "git_commit", "cpu", "device"):
         facts[f"ran with: {key}"] = _several(record.provenance.get(key) for record in analysis.records)
+    if any(record.execution.get("device") == "gpu" for record in analysis.records):
+        facts["ran on"] = _several(devices.kind(record) for record in analysis.records)
     versions = [record.provenance.get("versions") or {} for record in analysis.records]
     for package in dict.fromkeys(name for one in versions for name in one):
         facts[f"ran with: {package}"] = _several(one.get(package) for one in versions)

@@ -9,6 +9,7 @@ from typing import Any
 
 from resflow.analysis.analyse import Analysis
 from resflow.records.facts import TOLERATED_WAIT
+from resflow.records.gpu_choice import read_choice
 from resflow.records.metrics import metric
 from resflow.report.formatting import duration, known, level
 
@@ -45,6 +46,7 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ("Versions", _mapping(_distinct(p.get("versions") or {} for p in provenance))),
         ("Python", _join(provenance, "python")),
         ("Hardware", _hardware(provenance)),
+        ("Trials a GPU", _sharing(analysis)),
         ("Git commit", _join(provenance, "git_commit")),
         ("Unchecked records", _unchecked(analysis)),
         ("Records taken over from", _values(p["taken_over"] for p in provenance if "taken_over" in p)),
@@ -158,6 +160,13 @@ def _weights(networks: list[dict[str, Any]]) -> str:
     )
 
 
+_GPU = {
+    "name": "{}",
+    "compute_capability": "compute capability {}",
+    "driver": "driver {}",
+    "built_for_cuda": "TensorFlow for CUDA {}",
+    "built_for_cudnn": "cuDNN {}",
+}
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -184,6 +193,22 @@ def _machine(p: dict[str, Any]) -> Iterator[str]:
     for key, form in (("cpu", "{}"), ("cores", "{} cores"), ("memory_gb", "{} GB"), ("device", "device {}")):
         if p.get(key) is not None:
             yield form.format(p[key])
+    gpu = p.get("gpu") or {}
+    for key, form in _GPU.items():
+        if gpu.get(key) is not None:
+            yield form.format(gpu[key])
+
+
+def _sharing(analysis: Analysis) -> str:
+    """Say how many trials shared a GPU, and what they were worth together beside one alone; empty unless measured."""
+    choice = read_choice(analysis.run.folder)
+    if choice is None:
+        return ""
+    alone = choice.throughput.get(1)
+    if not alone:
+        return f"{choice.trials_per_gpu}, for trials too short or too few to measure more"
+    gains = ", ".join(f"{count} worth {value / alone:.3g}" for count, value in choice.throughput.items())
+    return f"{choice.trials_per_gpu}, the fastest together: {gains} times one alone"
 
 
 def _span(provenance: list[dict[str, Any]]) -> str:

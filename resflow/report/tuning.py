@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from resflow.report.formatting import duration, number, one_unit
 from resflow.report.tables import Table
@@ -97,8 +96,8 @@ def sensitivity(phase: Phase, space: Mapping[str, Parameter], name_of: Naming = 
             elif points["score"].nunique() < 2 or points["value"].nunique() < 2:
                 text = "all alike"
             else:
-                correlation = stats.spearmanr(points["value"], points["score"])
-                text = f"ρ {number(float(correlation.statistic), signed=True)} ({len(points)})"
+                correlation = points[["value", "score"]].astype(float).rank().corr().iloc[0, 1]  # Spearman's
+                text = f"ρ {number(float(correlation), signed=True)} ({len(points)})"
             rows.append((name_of(arm), name, text))
     note = (
         "Spearman's rank correlation ρ of a range with validation top-1, or the mean by choice; in brackets how many "

@@ -2,6 +2,7 @@
 
     execute         runs the trials of a plan that have no record yet
     queue           the order of trials: the one that a free process takes next
+    gpu_sharing     how trials share a GPU: the share of the next one, and how many run at a time
     ray_session     Ray, on this machine or in a cluster
     local_ray       Ray on this machine, for nobody else to reach or to read
     janitor         a program beside the driver, which leaves none of Ray's processes and files behind

@@ -22,13 +22,12 @@ from resflow import atomic, provenance, workspace
 from resflow.errors import RecordError, ResflowError
 from resflow.records.record import Record
 from resflow.records.run import load_run
-from resflow.runner import file_transfer, ray_session, tune_adapters, worker
+from resflow.runner import file_transfer, gpu_sharing, ray_session, tune_adapters, worker
 from resflow.runner.progress import Progress, ProgressFile
 from resflow.runner.queue import TrialQueue, TrialSource
 from resflow.runner.record_writer import RecordWriter, start_beside_driver
 from resflow.runner.stopping import Stop
 from resflow.runner.worker import Work
-from resflow.study.resources import TrialResources
 from resflow.study.trial import Trial
 from resflow.training.checkpoints import Storage, checkpoint_place
 from resflow.tuning.phase import SCORE, Searches
@@ -182,10 +181,11 @@ def _run(
     source, like = schedule.source, schedule.like
     run, state, address = place.run, place.state, place.address
     file = ProgressFile(state, progress)
-    watcher = tune_adapters.Watcher(run, file, show, stop, Storage(place.checkpoints).remove)
-    resources = TrialResources.from_trial(like[0])
+    sharing = gpu_sharing.make_sharing(like, source.trials, run, address)
+    resources = sharing.resources
+    watcher = tune_adapters.Watcher(run, file, show, stop, Storage(place.checkpoints).remove, sharing)
     with _ends_in_order(stop), file.kept(), ray_session.connect(resources, address):
-        progress.most_at_a_time = max(1, min(source.total, resources.places(ray_session.node_resources())))
+        progress.most_at_a_time = max(1, min(source.total, sharing.places(ray_session.node_resources(), source.total)))
         job = worker.Job(
             make=schedule.make,
             folders={trial.fingerprint: str(folders[trial.id].absolute()) for trial in like},
@@ -201,9 +201,12 @@ def _run(
             work=work,
         )
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(worker.train_one, job=job), resources.as_ray()),
+            tune.with_resources(
+                tune.with_parameters(worker.train_one, job=job),
+                lambda config: tune.PlacementGroupFactory([gpu_sharing.request_resources(resources, config)]),
+            ),
             tune_config=tune.TuneConfig(
-                search_alg=tune_adapters.TrialSearcher(source, resources, cluster=address is not None),
+                search_alg=tune_adapters.TrialSearcher(source, sharing, cluster=address is not None),
                 scheduler=schedule.scheduler,
                 num_samples=-1,
                 reuse_actors=True,

@@ -73,10 +73,14 @@ class Progress:
         self.running.setdefault(trial_id, []).append({name: row[name] for name in KEPT if name in row})
         self.heard[trial_id] = time.monotonic()
 
-    def end(self, trial_id: str, record: Record) -> None:
-        """Take note of a trial's record."""
+    def withdraw(self, trial_id: str) -> None:
+        """Take note that a trial's worker has left it, and that another is to begin it again."""
         self.running.pop(trial_id, None)
         self.heard.pop(trial_id, None)
+
+    def end(self, trial_id: str, record: Record) -> None:
+        """Take note of a trial's record."""
+        self.withdraw(trial_id)
         self.done[trial_id] = record
 
     def running_trials(self) -> tuple[RunningTrial, ...]:

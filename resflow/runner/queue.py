@@ -24,8 +24,8 @@ class TrialSource(Sized, Protocol):
     def total(self) -> int:
         """The number of trials that there will be, as far as is known."""
 
-    def next(self) -> Trial | None:
-        """Hand out the next trial; None where others have to end first."""
+    def next(self, arm: str | None = None) -> Trial | None:
+        """Hand out the next trial, of this arm where one is left; None where others have to end first."""
 
     def ended(self, trial_id: str) -> None:
         """Take note that a trial has ended."""
@@ -63,9 +63,11 @@ class TrialQueue:
     def config(self, trial: Trial) -> dict[str, Any]:
         return {"trial": trial.id}
 
-    def next(self) -> Trial:
-        """Hand out the trial to start now. Raises IndexError where none is left."""
-        trial = self.waiting.pop(self._choose())
+    def next(self, arm: str | None = None) -> Trial:
+        """Hand out the trial to start now, of this arm where one is left. Raises IndexError where none is left."""
+        alike = (place for place, trial in enumerate(self.waiting) if trial.arm == arm)
+        place = next(alike, None)
+        trial = self.waiting.pop(self._choose() if place is None else place)
         self.running[trial.id] = self.graphs[trial.id]
         return trial
 

@@ -20,12 +20,13 @@ from resflow import provenance
 from resflow.errors import RecordError
 from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, make_record, read_record, write_record
 from resflow.runner import ray_session
+from resflow.runner.gpu_sharing import Sharing
 from resflow.runner.progress import Progress, ProgressFile
 from resflow.runner.queue import TrialSource
 from resflow.runner.stopping import Stop
 from resflow.runner.watchdog import Watchdog
-from resflow.study.resources import TrialResources
 from resflow.study.trial import Trial
+from resflow.training.gpu_memory import OUT_OF_MEMORY
 from resflow.workspace import trial_folder
 
 
@@ -42,32 +43,37 @@ class TrialSearcher(Searcher):
     In a cluster half as many more wait, and one at least: they are what an autoscaler sees.
     """
 
-    def __init__(self, source: TrialSource, resources: TrialResources, cluster: bool = False) -> None:
+    def __init__(self, source: TrialSource, sharing: Sharing, cluster: bool = False) -> None:
         super().__init__()
-        self.source, self.resources, self.cluster = source, resources, cluster
-        self.places: int | None = None  # for trials that run at a time
+        self.source, self.sharing, self.cluster = source, sharing, cluster
+        self.nodes: list[dict[str, float]] = []  # resources of each machine
         self.trial_ids: dict[str, str] = {}  # by Tune's own
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        if not len(self.source):
+        if self._is_over():
             return Searcher.FINISHED
         ray_session.check_alive()
-        if self.places is None or self.cluster:  # where machines join and leave
-            self.places = self.resources.places(ray_session.node_resources())
-        places = max(self.places + 1, self.places * 3 // 2) if self.cluster else self.places
-        if len(self.source.running) >= places:
+        if not self.nodes or self.cluster:  # where machines join and leave
+            self.nodes = ray_session.node_resources()
+        running = len(self.source.running) - len(self.sharing.again)
+        places = self.sharing.places(self.nodes, len(self.source) + len(self.source.running))
+        if running >= (max(places + 1, places * 3 // 2) if self.cluster else places):
             return None
-        trial = self.source.next()
+        trial = self.sharing.retry() or (self.source.next(self.sharing.arm) if len(self.source) else None)
         if trial is None:  # others have to end first, or that was the last one
-            return None if len(self.source) else Searcher.FINISHED
+            return Searcher.FINISHED if self._is_over() else None
         self.trial_ids[trial_id] = trial.id
-        return self.source.config(trial)
+        return {**self.source.config(trial), **self.sharing.config(trial)}
+
+    def _is_over(self) -> bool:
+        return not len(self.source) and not self.sharing.may_retry
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        self.source.ended(self.trial_ids[trial_id])
+        if self.trial_ids[trial_id] not in self.sharing.again:
+            self.source.ended(self.trial_ids[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the next run hands out again whatever has no record."""
@@ -123,8 +129,9 @@ class Watcher(Callback):
         show: Callable[[Progress], Any],
         stop: Stop,
         remove_checkpoint: Callable[[str], Any],
+        sharing: Sharing,
     ) -> None:
-        self.run, self.file, self.show, self.stop = run, file, show, stop
+        self.run, self.file, self.show, self.stop, self.sharing = run, file, show, stop, sharing
         self.progress = progress = file.progress
         self.remove_checkpoint = remove_checkpoint
         self.trials = progress.trials
@@ -136,6 +143,7 @@ class Watcher(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.watchdog.watch(trial.config["trial"])
+        self.sharing.begin(trial.config["trial"])
         self.progress.begin(trial.config["trial"])
         self._show()
 
@@ -146,7 +154,9 @@ class Watcher(Callback):
         if "refused" in result:
             self.refusal = RecordError(result["refused"])
             self.stop.reason = "a record cannot be written"
-        if "epoch" in result and "status" not in result:
+        if OUT_OF_MEMORY in result:
+            self.sharing.ran_out(self.trials[trial.config["trial"]])
+        elif "epoch" in result and "status" not in result:
             self._keep_row(trial.config["trial"], result)
         self._show()
 
@@ -156,6 +166,7 @@ class Watcher(Callback):
 
     def _keep_row(self, trial_id: str, result: dict[str, Any]) -> None:
         self.progress.end_epoch(trial_id, result)
+        self.sharing.hear(trial_id, result)
         if self.trials[trial_id].candidate and result.keys() >= set(HISTORY_COLUMNS):
             row = {name: result[name] for name in HISTORY_COLUMNS}
             self.rows.setdefault(trial_id, {})[int(row["epoch"])] = row
@@ -187,6 +198,10 @@ class Watcher(Callback):
     def _finish(self, trial_id: str, reason: str, was_pruned: bool = False) -> None:
         """Take note of a trial's end; one without a record gets one, which gives `reason` unless it was pruned."""
         self.watchdog.forget(trial_id)
+        self.sharing.end(trial_id)
+        if trial_id in self.sharing.again:
+            self.progress.withdraw(trial_id)
+            return
         try:
             record = read_record(trial_folder(self.run, trial_id))
         except RecordError:

@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from resflow import environment, provenance, scratch, workspace
 from resflow.errors import ResflowError, TrainingError
 from resflow.records.record import Outcome
 from resflow.runner import file_transfer, janitor
+from resflow.runner.gpu_sharing import MEMORY
 from resflow.runner.record_writer import LogForwarder
 from resflow.study.resources import TrialResources
 from resflow.study.trial import Trial
 from resflow.training.checkpoints import Storage
+from resflow.training.gpu_memory import OUT_OF_MEMORY
 
 ALIKE = ("resflow", "tensorflow", "keras")  # packages whose version decides the numbers of a trial
 Report = Callable[[dict[str, Any]], None]
@@ -35,6 +37,12 @@ def train_in_worker(trial: Trial, folder: Path, on_epoch: Report, keep: Path, st
     from resflow.training import train  # imports TensorFlow, which takes seconds
 
     _configure_once(train, trial)
+    if trial.execution.device == "gpu":
+
+        def on_epoch_of_gpu(row: dict[str, Any]) -> None:
+            on_epoch({**row, MEMORY: train.gpu_memory.peak()})
+
+        return train.train_trial(trial, folder, on_epoch=on_epoch_of_gpu, keep=keep, storage=storage)
     return train.train_trial(trial, folder, on_epoch=on_epoch, keep=keep, storage=storage)
 
 
@@ -64,7 +72,7 @@ def train_one(config: dict[str, Any], job: Job) -> None:
     """Run one trial and send its results to the writer: the outcome, the network to be kept, the log."""
     environment.settle_program()  # in a cluster the variables are those of the machine's own raylet
     _keep_temporary_files_private()
-    trial = job.make(config)
+    trial = _with_share(job.make(config), config)
     forwarder, logger = LogForwarder(job.writer, trial.id), logging.getLogger("resflow")
     logger.setLevel(logging.INFO)
     logger.addHandler(forwarder)
@@ -83,6 +91,9 @@ def train_one(config: dict[str, Any], job: Job) -> None:
         with tempfile.TemporaryDirectory(prefix="resflow-") as place:
             keep = Path(place) / f"{trial.id}.safetensors"
             outcome = job.work(trial, folder, lambda row: tune.report(dict(row)), keep, storage)
+            if OUT_OF_MEMORY in outcome.record.provenance and config.get("gpus", 1.0) < 1:
+                tune.report({OUT_OF_MEMORY: 1})  # it goes on from its checkpoint, alone
+                return
             try:
                 ray.get(job.writer.write.remote(outcome))
             except ray.exceptions.RayTaskError as error:  # the trial has not failed: the same command makes its record
@@ -99,6 +110,13 @@ def train_one(config: dict[str, Any], job: Job) -> None:
     finally:
         logger.removeHandler(forwarder)
         forwarder.close()
+
+
+def _with_share(trial: Trial, config: dict[str, Any]) -> Trial:
+    """Return a trial with the share of a GPU that it was handed out with."""
+    if "gpus" not in config:
+        return trial
+    return replace(trial, resources=trial.resources.model_copy(update={"gpus": config["gpus"]}))
 
 
 def _keep(writer: Any, trial_id: str, path: Path, logger: logging.Logger) -> None:

@@ -29,21 +29,26 @@ def estimate_work(trials: Sequence[Trial]) -> dict[str, float]:
     work: dict[str, float] = {}
     views: set[tuple[Any, ...]] = set()
     for trial in trials:
-        train, validation, test = trial.counts
-        recipe, epochs = trial.recipe, trial.epochs
-        test = 0 if trial.candidate else test
+        test = 0 if trial.candidate else trial.counts[2]
+        work[trial.id] = trial.epochs * epoch_work(trial)
         if not trial.shares_features:
-            passes = epochs * (train * (TRAINING[recipe.finetune] + FORWARD) + validation) + test
-            steps = epochs * (train // recipe.batch_size)
-            work[trial.id] = passes * trial.multiply_adds + steps * trial.architecture.depth * LAYER
+            work[trial.id] += test * trial.multiply_adds
             continue
-        steps = epochs * (train // recipe.batch_size + 3)
-        work[trial.id] = steps * STEP + epochs * (4 * train + validation) * _head(trial)
         for view, images in feature_views(trial).items():
             if view not in views:
                 views.add(view)
                 work[trial.id] += images * (trial.multiply_adds - _head(trial))
     return work
+
+
+def epoch_work(trial: Trial) -> float:
+    """Return the multiply-adds of an epoch of a trial, evaluations included; of a trial of features, its head's."""
+    train, validation, _ = trial.counts
+    steps = train // trial.recipe.batch_size
+    if trial.shares_features:
+        return (steps + 3) * STEP + (4 * train + validation) * _head(trial)
+    passes = train * (TRAINING[trial.recipe.finetune] + FORWARD) + validation
+    return passes * trial.multiply_adds + steps * trial.architecture.depth * LAYER
 
 
 def estimate_graph_seconds(trials: Sequence[Trial]) -> float:

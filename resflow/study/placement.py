@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from resflow import architectures, provenance
 from resflow.study.arms import Arm
 from resflow.study.settings import Execution, Inputs, Network, Recipe
+
+if TYPE_CHECKING:
+    from resflow.study.trial import Trial
 
 PART = 0.25  # of a trial's share of a GPU's memory, that inputs may take; the rest is the network's
 MEASURED_SHARE = 1 / 8  # of a GPU, that a trial has room for at least, where a measurement will settle it
@@ -45,7 +50,7 @@ def shares_features(execution: Execution, recipe: Recipe, network: Network) -> b
     return execution.features and still and not network.partial_weights
 
 
-def input_bytes(arm: Arm, counts: tuple[int, int, int], execution: Execution) -> int:
+def input_bytes(arm: Arm | Trial, counts: tuple[int, int, int], execution: Execution) -> int:
     """Return the bytes on the device of what an arm's trials train, validate and test on, `counts` images each.
 
     That is every image as it was decoded, or its features, and those of one epoch's views beside them.

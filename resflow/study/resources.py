@@ -28,11 +28,14 @@ class TrialResources:
 
     @classmethod
     def from_trial(cls, trial: Trial) -> TrialResources:
-        """Return a GPU where the trial trains on GPUs, and a CPU a thread, unless its study says otherwise."""
+        """Return a GPU where the trial trains on GPUs, and a CPU a thread, unless its study says otherwise.
+
+        `gpus: auto` is no share yet: before it is measured a trial has to have a GPU of its own.
+        """
         share, execution = trial.resources, trial.execution
         return cls(
             share.cpus or execution.threads,
-            (share.gpus or 1.0) if execution.device == "gpu" else 0.0,
+            0.0 if execution.device != "gpu" else share.gpus if isinstance(share.gpus, float) else 1.0,
             int((share.memory or 0) * GIGABYTE),
         )
 

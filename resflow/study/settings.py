@@ -12,7 +12,7 @@ from resflow.architectures import Architecture, Family, Shortcut, Stem, Variant,
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 ImageSize = Annotated[int, Field(ge=16, le=512)]
-Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+Precision = Literal["float32", "tensorfloat32", "mixed_float16", "mixed_bfloat16"]
 Lowering = Literal["table", "native"]
 Inputs = Literal["auto", "host", "device"]
 
@@ -168,7 +168,10 @@ class Execution(Section):
 
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: gpu where the machine has one")
     threads: PositiveInt = Field(1, description="CPU threads a trial; many trials of one thread beat one of many")
-    precision: Precision = "float32"
+    precision: Precision = Field(
+        "float32",
+        description="tensorfloat32: float32 whose products round to 10 bits, on GPUs; mixed: maps of 16 bits",
+    )
     jit: Literal["auto"] | bool = Field(
         "auto", description="compile with XLA; auto: on GPUs, where every arm has steps enough to repay it"
     )
@@ -179,16 +182,20 @@ class Execution(Section):
         description="device: all lie in its memory, an epoch is one call; auto: on GPUs that have room, else host",
     )
 
+    @property
+    def policy(self) -> Precision:
+        """The precision as Keras calls it: products in tensorfloat32 are a matter of TensorFlow's alone."""
+        return "float32" if self.precision == "tensorfloat32" else self.precision
+
 
 class Resources(Section):
     """The share of a machine that each trial gets; nothing in it changes a result, nor a trial's id."""
 
     cpus: float | None = Field(None, gt=0, description="CPUs a trial, no fewer than its threads [default: threads]")
-    gpus: float | None = Field(
+    gpus: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] | None = Field(
         None,
-        gt=0,
-        le=1,
-        description="share of a GPU a trial, on device gpu; TensorFlow's memory is capped to it [default: 1]",
+        description="share of a GPU a trial, on device gpu; TensorFlow's memory is capped to it [default: 1]. auto: as "
+        "many trials a GPU as are fastest, by a measurement at the run's beginning",
     )
     memory: float | None = Field(None, gt=0, description="gigabytes of main memory a trial [default: no bound]")
 

@@ -176,11 +176,16 @@ def resolve_execution(
 
     `steps` are the fewest optimiser steps that any trial takes; `gpus` are those there are [default: this machine's];
     `data_bytes` and the `share` of a GPU are those of `placement.resolve_inputs`.
+    Raises StudyError for a precision that the device lacks.
     Lowerings are a CPU matter: cuDNN chooses its own on GPUs. XLA compiles where it repays its compilation within
     the shortest trial: never on CPUs, where its convolutions are slower than oneDNN's (results/bench/).
     """
     gpus = provenance.count_gpus() if gpus is None else gpus
     device = execution.device if execution.device != "auto" else ("gpu" if gpus else "cpu")
+    if execution.precision == "tensorfloat32" and device == "cpu":
+        raise StudyError(
+            "precision tensorfloat32 is of GPUs, and trials run on the CPU: set precision to float32, or device to gpu."
+        )
     lowering = execution.lowering if device == "cpu" else "native"
     jit = execution.jit if execution.jit != "auto" else device == "gpu" and steps >= JIT_STEPS
     inputs = placement.resolve_inputs(execution, device, data_bytes, share)

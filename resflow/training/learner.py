@@ -39,7 +39,7 @@ class Learner:
         size, execution = trial.data.image_size, trial.execution
         self.jit = execution.jit is True  # `auto` was settled when the study was expanded
         # For each graph anew: `clear_session` after the one before it put the policy back to float32.
-        keras.mixed_precision.set_global_policy(execution.precision)
+        keras.mixed_precision.set_global_policy(execution.policy)
         head = trial.network.head
         if features is None:
             self.model = build_network(trial.architecture, size, trial.classes, execution.lowering, self.jit, head)

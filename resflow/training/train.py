@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from resflow import provenance
+from resflow import environment, gpu_driver, provenance
 from resflow.training import xla_cache
 
 os.environ["TF_XLA_FLAGS"] = xla_cache.flags()
@@ -22,6 +22,7 @@ from resflow.quiet_tensorflow import keras, tf
 from resflow.records.facts import TOLERATED_WAIT
 from resflow.records.record import HISTORY_COLUMNS, Outcome, make_record
 from resflow.study.pretrained import Normalisation
+from resflow.study.resources import TrialResources
 from resflow.study.settings import Execution
 from resflow.study.trial import Trial
 from resflow.training import gpu_memory
@@ -60,6 +61,8 @@ def configure(execution: Execution, gpus: float = 1.0) -> None:
                     tf.config.set_logical_device_configuration(device, limit)
                 else:
                     tf.config.experimental.set_memory_growth(device, True)
+            environment.settle_gpu()
+            tf.config.experimental.enable_tensor_float_32_execution(execution.precision == "tensorfloat32")
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"TensorFlow was in use before this trial set it up: {error}") from error
     tf.config.experimental.enable_op_determinism()
@@ -83,6 +86,7 @@ def train_trial(
     """
     started, clock = {"started": provenance.now(), **provenance.environment(), **_load("load_at_start")}, TrialClock()
     state, arrays = TrainingState.from_recipe(trial.recipe), Arrays()
+    on_gpu, share = trial.execution.device == "gpu", TrialResources.from_trial(trial).gpus
     facts: dict[str, Any] = {}
     fitted: Fitted | None = None
     try:
@@ -107,9 +111,15 @@ def train_trial(
         facts |= {"status": "diverged", "reason": str(error)}
         log.warning("diverged: %s", error)
     except Exception as error:  # one trial's fault must not stop the others: it becomes the record's reason
-        facts |= {"status": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+        reason = f"{type(error).__name__}: {error}"
+        if on_gpu and gpu_memory.is_exhausted(error):
+            reason = gpu_memory.tell_shortage(error, share)
+            started[gpu_memory.OUT_OF_MEMORY] = gpu_memory.peak()
+        facts |= {"status": "failed", "reason": reason.splitlines()[0][:300]}
         log.error("failed:\n%s", traceback.format_exc())
         forget_graphs()  # whatever it broke must not reach the next trial
+    if on_gpu:
+        started["gpu"] = gpu_memory.describe(share)
     record = make_record(
         trial,
         network=_network_facts(trial),
@@ -174,4 +184,5 @@ def _data_facts(trial: Trial, dataset: Dataset, normalisation: Normalisation) ->
 def _numerics(trial: Trial, keep: Path | None) -> dict[str, str]:
     """Return what a checkpoint must share with this process: what decides the last bits, and the networks it holds."""
     networks = str(sorted(networks_needed(trial, keep)))
-    return {"tensorflow": tf.__version__, "keras": keras.__version__, "networks": networks}
+    numerics = {"tensorflow": tf.__version__, "keras": keras.__version__, "networks": networks}
+    return {**numerics, "gpu": gpu_driver.kind()} if trial.execution.device == "gpu" else numerics

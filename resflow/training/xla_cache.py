@@ -1,4 +1,4 @@
-"""XLA's compilations, kept across processes: a cache on disk for each processor model and TensorFlow version."""
+"""XLA's compilations, kept across processes: a cache on disk for each model of processor and GPU, and TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from resflow import provenance, workspace
+from resflow import gpu_driver, provenance, workspace
 
 LIMIT = 2 * 1024**3  # bytes of all of it; a compiled ResNet-101 takes some megabytes
 FLAG = "--tf_xla_persistent_cache_directory"
@@ -21,8 +21,11 @@ def root() -> Path:
 
 
 def folder() -> Path:
-    """Return the folder of compilations for this processor by this TensorFlow: machine code of another would crash."""
-    target = f"{provenance.environment()['cpu']} {metadata.version('tensorflow')}"
+    """Return the folder of compilations for this machine by this TensorFlow: code of another processor would crash.
+
+    Where there is a GPU, it is of its kind and driver as well.
+    """
+    target = f"{provenance.environment()['cpu']} {metadata.version('tensorflow')} {gpu_driver.kind()}".rstrip()
     return root() / hashlib.sha256(target.encode()).hexdigest()[:16]
 
 

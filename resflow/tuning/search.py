@@ -167,16 +167,19 @@ class Search:
         """Return how many trials may still come; 0 where the search is over."""
         return 0 if all(arm.finished for arm in self.arms.values()) else max(1, self.total - len(self.trials))
 
-    def next(self) -> Trial | None:
-        """Return the next trial that is to run; None where results have to come first, or there is no more."""
+    def next(self, arm: str | None = None) -> Trial | None:
+        """Return the next trial that is to run, of `arm` where it has one to give.
+
+        It is None where results have to come first, or there is no more.
+        """
         self._report_ended()
-        warm = self.warm.pop(0) if self.warm else ""
+        warm = arm or (self.warm.pop(0) if self.warm else "")
         busy = set(self.running.values())
-        for _, arm in sorted(self.arms.items(), key=lambda named: (named[0] != warm, named[0] in busy)):
-            while (trial := arm.next()) is not None:
+        for _, search in sorted(self.arms.items(), key=lambda named: (named[0] != warm, named[0] in busy)):
+            while (trial := search.next()) is not None:
                 self.trials[trial.id] = trial
                 try:
-                    arm.report_result(read_record(trial_folder(self.run, trial.id)))
+                    search.report_result(read_record(trial_folder(self.run, trial.id)))
                 except RecordError:
                     self.running[trial.id] = trial.arm
                     return trial

@@ -101,7 +101,7 @@ def describe_trial(trial: Trial, epoch: int, classes: Iterable[str], normalisati
         head=trial.network.head,
         classes=tuple(classes),
         image_size=trial.data.image_size,
-        computed=Computed(lowering=trial.execution.lowering, precision=trial.execution.precision),
+        computed=Computed(lowering=trial.execution.lowering, precision=trial.execution.policy),
         trained=Trained(
             trial=trial.id,
             study=trial.study,

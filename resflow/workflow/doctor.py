@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,13 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from resflow import provenance, workspace
+from resflow import gpu_driver, provenance, workspace
 from resflow.environment import overruled
 from resflow.errors import ResflowError, one_of
 
 # In a process of its own: TensorFlow keeps the GPUs that it has once looked at.
-ASK_TENSORFLOW = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+ASK_TENSORFLOW = """import json, tensorflow as tf
+gpus, build = tf.config.list_physical_devices('GPU'), tf.sysconfig.get_build_info()
+print(json.dumps({'gpus': len(gpus), **{name: build.get(f'{name}_version') for name in ('cuda', 'cudnn')}}))"""
+
+
+BUILT = {"cuda": "CUDA", "cudnn": "cuDNN"}
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,15 @@ def examine(start_ray: bool = True) -> Iterator[str]:
     yield f"Memory       {environment['memory_gb']} GB"
     for package, version in environment["versions"].items():
         yield f"{package:<12} {version}"
-    driver = provenance.count_gpus()
-    yield f"GPUs         {driver} by the NVIDIA driver"
-    seen = _tensorflow_gpus()
-    yield f"             {'TensorFlow is not installed' if seen is None else f'{seen} by TensorFlow'}"
+    yield f"GPUs         {provenance.count_gpus()} by the NVIDIA driver"
+    yield from _gpu_lines()
+    tensorflow = _ask_tensorflow()
+    seen = tensorflow["gpus"] if tensorflow else None
+    if tensorflow is None:
+        yield "             TensorFlow is not installed"
+    else:
+        built = " and ".join(f"{word} {tensorflow[key]}" for key, word in BUILT.items() if tensorflow.get(key))
+        yield f"             {seen} by TensorFlow{f', which was built for {built}' if built else ''}"
     if start_ray:
         ray = _ray_resources()
         if ray is None:
@@ -116,7 +128,21 @@ def examine(start_ray: bool = True) -> Iterator[str]:
         yield "             nothing kept yet"
 
 
-def _tensorflow_gpus() -> int | None:
+def _gpu_lines() -> Iterator[str]:
+    """Describe the first GPU, its driver, and what CUDA takes of its memory in each process."""
+    gpu = gpu_driver.describe()
+    if not gpu:
+        return
+    yield f"             {gpu['name']}, compute capability {gpu['compute_capability']}, {gpu['memory'] / 1e9:.1f} GB"
+    yield f"             driver {gpu['driver'] or 'of an unknown version'}, for CUDA up to {gpu['cuda']}"
+    try:
+        yield f"             {gpu_driver.context_memory() / 1e9:.2f} GB of it for CUDA in each process"
+    except gpu_driver.DriverError as error:
+        yield f"PROBLEM      the NVIDIA driver does not tell the memory of its GPU ({error}): trials cannot share it."
+
+
+def _ask_tensorflow() -> dict[str, Any] | None:
+    """Return TensorFlow's count of `gpus`, and the `cuda` and `cudnn` that it was built for; None without it."""
     if find_spec("tensorflow") is None:
         return None
     asked = subprocess.run(
@@ -128,7 +154,8 @@ def _tensorflow_gpus() -> int | None:
     if asked.returncode:
         last = asked.stderr.strip().splitlines()[-1:] or ["no message"]
         raise ResflowError(f"TensorFlow is installed but does not import: {last[0]}. Reinstall 'resflow[train]'.")
-    return int(asked.stdout.split()[-1])
+    answer: dict[str, Any] = json.loads(asked.stdout.splitlines()[-1])
+    return answer
 
 
 def _ray_resources() -> dict[str, float] | None:

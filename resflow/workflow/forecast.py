@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resflow import architectures, provenance, workspace
+from resflow.records.gpu_choice import GpuChoice, read_choice
 from resflow.records.record import Record
 from resflow.records.run import finished_records
 from resflow.report.formatting import duration
@@ -50,7 +51,7 @@ def forecast(plan: Plan) -> Forecast:
     seconds, basis = estimate_seconds(plan.trials, records)
     waiting = trials_to_run(plan.trials, records, plan.state)
     templates = [] if plan.searches is None else list(plan.searches.templates.values())
-    slots = count_slots(plan.trials or templates)
+    slots = count_slots(plan.trials or templates, read_choice(plan.run))
     wall = max([sum(seconds[t.id] for t in waiting) / slots, *(seconds[t.id] for t in waiting)], default=0.0)
     if waiting:
         wall += START_SECONDS + costs.estimate_graph_seconds(waiting) / slots
@@ -122,12 +123,15 @@ def _but_shortcut(trial: Trial) -> dict[str, str]:
     return {factor: label for factor, label in trial.levels.items() if factor != "shortcut"}
 
 
-def count_slots(trials: Sequence[Trial]) -> int:
-    """Trials that run at a time on this machine."""
+def count_slots(trials: Sequence[Trial], choice: GpuChoice | None = None) -> int:
+    """Trials that run at a time on this machine; with `gpus: auto` as the run has chosen, one a GPU before that."""
     memory = provenance.environment()["memory_gb"]
     there = {"CPU": provenance.count_processors(), "GPU": provenance.count_gpus()}
     there |= {"memory": memory * GIGABYTE - object_store_bytes(memory * GIGABYTE)} if memory else {}
-    return max(1, TrialResources.from_trial(trials[0]).fit(there))
+    resources = TrialResources.from_trial(trials[0])
+    if choice and resources.gpus and trials[0].resources.gpus == "auto":
+        resources = replace(resources, gpus=1 / choice.trials_per_gpu)
+    return max(1, resources.fit(there))
 
 
 def estimate_seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[dict[str, float], str]:

@@ -19,6 +19,7 @@ from resflow import provenance, workspace
 from resflow.errors import TrainingError
 from resflow.records.run import finished_records
 from resflow.study import costs
+from resflow.study.memory import FLOAT, SLOTS
 from resflow.study.originals import tell_enlarged
 from resflow.study.resources import GIGABYTE, TrialResources, object_store_bytes
 from resflow.study.search_space import Choice
@@ -28,10 +29,8 @@ from resflow.weights.saved import trials_to_run
 from resflow.workflow.forecast import count_slots
 from resflow.workflow.plan import Plan, check_place
 
-FLOAT = 4  # bytes
 OF_A_RECORD = 200_000  # bytes on disk of a trial of some thousands of test images and its part of the report (results/)
 SPARE = 100_000_000  # bytes that stay free: logs, Ray's files, the report
-KEPT_VALUES = {"sgd": 2, "adam": 3, "adamw": 3}  # of a parameter in a checkpoint: itself, and what its optimiser keeps
 BESIDE_STORE = 4 * GIGABYTE  # of address space: Ray itself starts with 3 GB in all, TensorFlow's workers take more
 LEAST_FILES = 64  # open files: Ray fails at 32
 
@@ -128,7 +127,7 @@ def _room(plan: Plan, storage: str | None) -> Iterator[str]:
     if not waiting:
         return
     sizes = [FLOAT * trial.parameters for trial in waiting]
-    running = max(FLOAT * KEPT_VALUES[trial.recipe.optimizer] * trial.parameters for trial in waiting)
+    running = max(FLOAT * (1 + SLOTS[trial.recipe.optimizer]) * trial.parameters for trial in waiting)
     kept = sum(size for size, trial in zip(sizes, waiting, strict=True) if trial.keep_weights != "none")
     features = workspace.cache(workspace.FEATURES)
     made = sum(path.stat().st_size for path in features.rglob("*") if path.is_file()) if features.is_dir() else 0

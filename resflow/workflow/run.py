@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resflow import atomic, provenance, workspace
@@ -20,18 +22,21 @@ from resflow.records.record import Record
 from resflow.records.run import Run, finished_records, load_run
 from resflow.report import tuning as tuning_tables
 from resflow.report.tables import Table
-from resflow.report.write import write_report
 from resflow.runner.stopping import Stop, exclusive_run, parse_duration
 from resflow.study.load import Study
 from resflow.study.trial import Trial
 from resflow.weights.saved import trials_to_run, trials_without_network
 from resflow.workflow.forecast import tell_cost
+from resflow.workflow.gpu_plan import tell_gpu_memory
 from resflow.workflow.plan import Plan, plan_of_run, tuning_phase, with_tuned_trials, write_plan
 from resflow.workflow.preflight import check_plan, find_enlarged
 
 if TYPE_CHECKING:
     from resflow.runner.execute import RunPlace
     from resflow.runner.progress import Progress
+
+
+REPORT = "resflow.report.write"
 
 
 @dataclass(frozen=True)
@@ -151,10 +156,11 @@ def tune_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter 
 
 
 def check_and_warn(plan: Plan, options: RunOptions, reporter: Reporter) -> None:
-    """Raise as `check_plan`, and tell of what is no problem and must not be overlooked."""
+    """Raise as `check_plan`, and tell of what is no problem and must not be overlooked: photos, a GPU's memory."""
     check_plan(plan, options.storage, options.address)
-    if enlarged := find_enlarged(plan):
-        reporter.note(enlarged)
+    for text in (find_enlarged(plan), "" if options.address else tell_gpu_memory(plan)):
+        if text:
+            reporter.note(text)
 
 
 def check_tunable(study: Study) -> None:
@@ -271,8 +277,11 @@ def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> R
         reporter.note(tell_cost(plan, on_cluster=options.address is not None))
         from resflow.runner.execute import execute
 
+        Thread(target=import_module, args=(REPORT,), daemon=True).start()  # a second that trials need not wait for
         with reporter.watch(len(waiting)) as show:
             execute(_place(plan.run, plan, options), plan.trials, plan.folders, show, stop)
+    from resflow.report.write import write_report  # matplotlib takes a while
+
     return RunResult(plan, stop.reason, report=write_report(plan.run))
 
 

@@ -96,7 +96,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(download, "fetch_files", nothing(DataError))
         patch.setattr(execute, "execute", nothing(TrainingError))
         patch.setattr(execute, "execute_search", nothing(TrainingError))
-        patch.setattr(doctor, "_tensorflow_gpus", lambda: 0)
+        patch.setattr(doctor, "_ask_tensorflow", lambda: {"gpus": 0})
         patch.setattr(doctor, "_ray_resources", lambda: {"CPU": 1.0})
         patch.setattr("resflow.runner.ray_session.connect", nothing(TrainingError))
         patch.setattr("resflow.runner.ray_session.visible_resources", nothing(TrainingError))

@@ -20,8 +20,10 @@ from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, read_record
 from resflow.records.run import Run, finished_records, load_run
 from resflow.runner import execute, local_ray, ray_session, tune_adapters
 from resflow.runner.execute import Progress, RunPlace
+from resflow.runner.gpu_sharing import Sharing
 from resflow.runner.progress import ProgressFile
 from resflow.runner.stopping import Stop
+from resflow.study.resources import TrialResources
 from resflow.study.settings import Execution
 from resflow.study.trial import Candidate, Trial
 from resflow.training import train
@@ -94,6 +96,10 @@ def executed(trials: dict[str, Trial], folder: Path, tmp_path_factory: pytest.Te
         place = RunPlace(base / "results", base / "state")
         new = execute.execute(place, list(trials.values()), {t.id: folder for t in trials.values()}, screen)
     return Executed({record.id: record for record in new}, load_run(base / "results"), screen, base / "state")
+
+
+def own_share() -> Sharing:
+    return Sharing(TrialResources(1))
 
 
 def log_of(executed: Executed, trial: Trial) -> str:
@@ -182,7 +188,9 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
     shown: list[Progress] = []
     removed: list[str] = []
     progress = Progress({trial.id: trial}, 1, running={trial.id: []})
-    watcher = tune_adapters.Watcher(tmp_path, ProgressFile(tmp_path, progress), shown.append, Stop(), removed.append)
+    watcher = tune_adapters.Watcher(
+        tmp_path, ProgressFile(tmp_path, progress), shown.append, Stop(), removed.append, own_share()
+    )
     watcher.on_trial_error(1, [], TunesTrial({"trial": trial.id}, str(error)))
     assert (progress.done[trial.id].status, progress.done[trial.id].reason) == ("failed", reason)
     assert finished_records(tmp_path) == progress.done
@@ -194,7 +202,9 @@ def test_an_error_in_a_worker_is_the_reason_of_a_failed_record(
 def test_an_end_keeps_the_record_that_there_is(folder: Path, tmp_path: Path) -> None:
     first, second = tiny.trial(folder, 1), tiny.trial(folder, 2)
     progress = Progress({t.id: t for t in (first, second)}, 2)
-    watcher = tune_adapters.Watcher(tmp_path, ProgressFile(tmp_path, progress), lambda _: None, Stop(), lambda _: None)
+    watcher = tune_adapters.Watcher(
+        tmp_path, ProgressFile(tmp_path, progress), lambda _: None, Stop(), lambda _: None, own_share()
+    )
     write_record(tmp_path, Outcome(tune_adapters.make_failed_record(first, "its own reason")))
     watcher.on_trial_error(1, [], TunesTrial({"trial": first.id}))  # it died after the record was written
     watcher.on_trial_complete(1, [], TunesTrial({"trial": second.id}))
@@ -206,7 +216,7 @@ def test_a_candidate_that_was_pruned_keeps_the_account_of_its_last_epoch(folder:
     candidate = Candidate("search", 1, {}, 4, "course")
     trial = replace(tiny.trial(folder, epochs=4), candidate=candidate)
     progress = ProgressFile(tmp_path, Progress({trial.id: trial}, 1))
-    watcher = tune_adapters.Watcher(tmp_path, progress, lambda _: None, Stop(), lambda _: None)
+    watcher = tune_adapters.Watcher(tmp_path, progress, lambda _: None, Stop(), lambda _: None, own_share())
     tunes = TunesTrial({"trial": trial.id})
     for epoch in (1, 2):
         shared = {"features": {"seconds": 70.0, "computed_seconds": 30.0 * epoch, "key": "abc"}}
@@ -228,6 +238,7 @@ def test_tune_keeps_no_statistics_of_trials_that_have_ended(folder: Path, tmp_pa
         lambda progress: None,
         Stop(),
         lambda trial_id: None,
+        own_share(),
     )
     empty = tunes.run_metadata.get_json_state()
     for epoch in range(12):

@@ -12,6 +12,7 @@ from support import tiny
 
 from resflow import provenance
 from resflow.errors import StudyError
+from resflow.records.gpu_choice import GpuChoice
 from resflow.study.load import load_study
 from resflow.study.resources import TrialResources
 from resflow.study.settings import Execution, Resources
@@ -90,6 +91,7 @@ def test_a_study_says_what_its_trials_need(tmp_path: Path) -> None:
     assert study.file.resources == Resources(gpus=0.5, cpus=3, memory=4)
     assert study.resolved()["resources"] == {"cpus": 3.0, "gpus": 0.5, "memory": 4.0}
     assert load_study(str(file), settings={"gpus": 0.25}).file.resources.gpus == 0.25
+    assert load_study(str(file), settings={"gpus": "auto"}).file.resources.gpus == "auto"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,7 @@ def test_a_study_says_what_its_trials_need(tmp_path: Path) -> None:
     [
         ("resources: {gpus: 2}", "less than or equal to 1"),
         ("resources: {gpus: 0}", "greater than 0"),
+        ("resources: {gpus: all}", "'auto'"),
         ("resources: {memory: lots}", 'expected a number, got "lots"'),
         ("resources: {cpus: 1}", "cpus 1 must be no fewer than threads 2"),
         ("resources: {ram: 1}", "ram"),
@@ -115,6 +118,10 @@ def test_a_plan_counts_the_trials_that_run_at_a_time(folder: Path, monkeypatch: 
     gpu = tiny.trial(folder, execution=Execution(device="gpu"))
     assert count_slots([gpu]) == 4
     assert count_slots([replace(gpu, resources=Resources(gpus=0.5))]) == 8
+    auto, choice = replace(gpu, resources=Resources(gpus="auto")), GpuChoice(gpu={}, context_bytes=0, estimated_bytes=1)
+    assert count_slots([auto]) == count_slots([auto], choice) == 4
+    assert count_slots([auto], choice.model_copy(update={"trials_per_gpu": 2})) == 8
+    assert auto.id == gpu.id
     cpu = tiny.trial(folder, execution=Execution(device="cpu", threads=2))
     assert count_slots([cpu]) == 8
     assert count_slots([replace(cpu, resources=Resources(cpus=16))]) == 1

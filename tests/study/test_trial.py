@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from resflow.errors import StudyError
 from resflow.study import placement, trial
 from resflow.study.arms import Arm
 from resflow.study.load import load_study, resolve_study
@@ -300,6 +301,10 @@ def test_facts_are_asked_once_for_each_data() -> None:
 
 def test_lowerings_of_cpus_stay_out_of_gpu_trials() -> None:
     assert trial.resolve_execution(Execution(device="gpu"), 1).lowering == "native"
+    rounded = trial.resolve_execution(Execution(device="gpu", precision="tensorfloat32"), 1)
+    assert (rounded.precision, rounded.policy) == ("tensorfloat32", "float32")
+    with pytest.raises(StudyError, match=r"tensorfloat32 is of GPUs.*set precision to float32, or device to gpu"):
+        trial.resolve_execution(Execution(device="auto", precision="tensorfloat32"), 1, gpus=0)
     assert trial.resolve_execution(CPU, 1) == CPU
 
 

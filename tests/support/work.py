@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,28 @@ def planted(trial: Trial, folder: Path, on_epoch: Any, *given: Any, best: dict[s
         seconds=1.0,
     )
     return Outcome(record, pd.DataFrame(rows, columns=list(HISTORY_COLUMNS)))
+
+
+def share_gpu(trial: Trial, folder: Path, on_epoch: Any, *given: Any, place: Path, hungry: Sequence[str]) -> Outcome:
+    """Say epochs that last the longer the more trials run, each 1.1 times as long for every other one.
+
+    The first two trials wait for one another: processes take longer to start than these trials last. The first of
+    `hungry` trials has too little memory on a share of a GPU, the second on a whole one too.
+    """
+    from resflow.runner.gpu_sharing import MEMORY
+    from resflow.training.gpu_memory import OUT_OF_MEMORY
+
+    started, share = time.time(), trial.resources.gpus
+    (place / trial.id).touch()
+    epoch, among, deadline = 0, [], started + 60
+    while epoch < 4 or (trial.seed < 2 and among.count(2) < 6 and time.time() < deadline):
+        begun, running = time.monotonic(), len(list(place.iterdir()))
+        time.sleep(0.1 * 1.1 ** (running - 1))
+        epoch, among = epoch + 1, [*among, running]
+        on_epoch({"epoch": epoch, "seconds": time.monotonic() - begun, MEMORY: 8 * 10**9})
+    (place / trial.id).unlink()
+    times = {"span": [started, time.time()], "share": share}
+    if trial.id in hungry and (share != 1 or trial.id == hungry[1]):
+        reason = f"out of GPU memory with {share}"
+        return Outcome(make_record(trial, status="failed", reason=reason, provenance={**times, OUT_OF_MEMORY: 1}))
+    return outcome(trial, **times)

@@ -1,4 +1,4 @@
-"""XLA's cache on disk: one a processor and TensorFlow, used by a second process, bounded, cleared."""
+"""XLA's cache on disk: one a processor, GPU and TensorFlow, used by a second process, bounded, cleared."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support import tiny
+from support.driver import FakeDriver
 
 from resflow import provenance, workspace
 from resflow.study.settings import Execution
@@ -25,13 +26,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "compiled"
 
 
-def test_each_processor_and_tensorflow_has_a_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_processor_gpu_and_tensorflow_has_a_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = xla_cache.folder()
     assert here.parent == place
     monkeypatch.setattr(xla_cache.metadata, "version", lambda package: "1.0")
     other = xla_cache.folder()
     monkeypatch.setattr(provenance, "environment", lambda: {"cpu": "Z80"})
     assert len({here, other, xla_cache.folder()}) == 3
+    cards = set()
+    for name in ("A", "B"):
+        FakeDriver(name=name).install(monkeypatch)
+        cards.add(xla_cache.folder())
+    assert len(cards | {here, other}) == 4
 
 
 def test_the_users_own_flags_are_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

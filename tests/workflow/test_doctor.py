@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.driver import MB, FakeDriver
 from typer.testing import CliRunner
 
 from resflow import workspace
@@ -106,7 +107,7 @@ def test_a_folder_that_cannot_be_removed_is_told(place: Path) -> None:
 
 
 def test_doctor_prints_versions_and_places(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_tensorflow_gpus", lambda: 0)
+    monkeypatch.setattr(doctor, "_ask_tensorflow", lambda: {"gpus": 0, "cuda": "12.5.1", "cudnn": "9"})
     result = CliRunner().invoke(main.app, ["doctor", "--no-ray"])
     assert result.exit_code == 0, result.exception
     for word in ("Python", "resflow", "numpy", "by the NVIDIA driver", "by TensorFlow", str(place / "cache"), "0.0 MB"):
@@ -114,11 +115,24 @@ def test_doctor_prints_versions_and_places(place: Path, monkeypatch: pytest.Monk
 
 
 def test_doctor_finds_gpus_that_only_one_of_two_sees(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_tensorflow_gpus", lambda: 0)
+    monkeypatch.setattr(doctor, "_ask_tensorflow", lambda: {"gpus": 0, "cuda": "12.5.1", "cudnn": "9"})
     monkeypatch.setattr(doctor, "_ray_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
     assert any(line.startswith("PROBLEM") and "resflow[gpu]" in line for line in doctor.examine())
     monkeypatch.setattr(doctor, "_ray_resources", lambda: {"CPU": 2.0})
     assert not any(line.startswith("PROBLEM") for line in doctor.examine())
+
+
+def test_doctor_describes_a_gpu_with_its_software(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_ask_tensorflow", lambda: {"gpus": 1, "cuda": "12.5.1", "cudnn": "9"})
+    FakeDriver(80 * 10**9, context=400 * MB, name="NVIDIA H100").install(monkeypatch)
+    lines = "\n".join(doctor.examine(start_ray=False))
+    assert "NVIDIA H100, compute capability 9.0, 80.0 GB" in lines
+    assert "for CUDA up to 12.4" in lines
+    assert "0.42 GB of it for CUDA in each process" in lines
+    assert "1 by TensorFlow, which was built for CUDA 12.5.1 and cuDNN 9" in lines
+    FakeDriver(failing="cuMemGetInfo_v2").install(monkeypatch)
+    (problem,) = (line for line in doctor.examine(start_ray=False) if line.startswith("PROBLEM"))
+    assert "(cuMemGetInfo_v2 gave error 100): trials cannot share it" in problem
 
 
 def test_doctor_without_the_training_stack(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
