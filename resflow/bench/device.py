@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resflow import provenance
+from resflow import gpu_driver, provenance
 from resflow.errors import ResflowError
 
 DEVICES = ("cpu", "gpu")
@@ -32,7 +31,6 @@ def default_precision(device: str) -> str:
     return "mixed_bfloat16" if device == "gpu" else "float32"
 
 
-def name_gpu(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
-    """Return the GPU's name as the contenders saw it, as `gpu`; nothing on a CPU."""
-    names = [answer["gpu"] for rounds in answers.values() for answer in rounds if "gpu" in answer]
-    return {"gpu": names[0]} if names else {}
+def describe(device: str) -> dict[str, Any]:
+    """Return what a result tells of its device: `device`, and of a GPU its name, driver and the rest as `gpu`."""
+    return {"device": device, **({"gpu": gpu_driver.describe()} if device == "gpu" else {})}

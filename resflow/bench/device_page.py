@@ -10,8 +10,8 @@ Rows = list[list[str]]
 
 def place(settings: Mapping[str, Any]) -> str:
     """Name where something was measured: a GPU, or a number of threads."""
-    if settings.get("device") == "gpu":
-        return str(settings.get("gpu", "a GPU"))
+    if "gpu" in settings:
+        return str(settings["gpu"]["name"])
     return f"{settings['threads']} threads"
 
 

@@ -25,6 +25,7 @@ NAMES = {
     "torch_on_device_cuda_graphs": "PyTorch with data on the device and CUDA graphs",
     "resflow": "resflow",
     "resflow_stepwise": "resflow, batches from the host",
+    "resflow_unrepeatable": "resflow, free to differ in its last bits",
     "resflow_on_device": "resflow, images on the device",
 }
 

@@ -46,7 +46,7 @@ def run(settings: Mapping[str, Any], say: Say, device: str = "cpu", together: bo
             "image_size": first.data.image_size,
             "recipe": first.recipe.model_dump(mode="json"),
             "trials": len(plan.trials),
-            "device": device,
+            **devices.describe(device),
             "execution": first.execution.model_dump(),
             "rounds": 1,
         },

@@ -110,7 +110,7 @@ def readme(folder: Path) -> str:
         sections.append(NO_GPU)
     for path, result in results.items():
         made, settings = result["provenance"], result["settings"]
-        where = f"{settings['gpu']}; " if "gpu" in settings else ""
+        where = "{name}, driver {driver}; ".format_map(settings["gpu"]) if "gpu" in settings else ""
         lines = [f"| {what} | {figure} |" for what, figure in page.rows(result)]
         sections.append(
             f"## {page.title(result)}\n| [{path.name}]({path.name}) | median of {settings['rounds']} |\n"

@@ -22,6 +22,9 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 # What TensorFlow does by itself on CPUs without AVX-512 VNNI, AVX-VNNI or AMX: many laptops and older servers.
 WITHOUT_ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
+# XLA's compilations on disk are known by what is computed, and not by the flags that they were made with.
+WITHOUT_CACHE = {"TF_XLA_FLAGS": "--tf_xla_persistent_cache_directory="}
+
 TORCH_COMPILED = {"torch_compile": "default", "torch_cuda_graphs": "reduce-overhead"}  # modes of torch.compile
 
 
@@ -55,6 +58,8 @@ def run(
     if device == "gpu":
         by_host = {**settings, **devices.execution(device, "host")}
         ours.append(Contender("resflow_stepwise", "resflow_jobs", {**spec, "settings": by_host}, optional=True))
+        free = {**spec, "settings": settings, "unrepeatable": True}
+        ours.append(Contender("resflow_unrepeatable", "resflow_jobs", free, None, WITHOUT_CACHE, optional=True))
     opponents = list_opponents(net, every, torch_python)
     contenders = choose([*opponents, *ours], only, always=("gemm", "resflow"))
     answers, failed = split_failed(ask_in_turn(contenders, rounds, say))
@@ -70,8 +75,7 @@ def run(
             "parameters": trial.parameters,
             "multiply_adds": trial.multiply_adds,
             "threads": net["threads"],
-            "device": device,
-            **devices.name_gpu(answers),
+            **devices.describe(device),
             "execution": answers["resflow"][0]["execution"],
             "rounds": rounds,
             "least_seconds": seconds,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from resflow.bench import device as devices
 from resflow.bench import process
 from resflow.bench.contest import Contender, Say, ask_in_turn, median, ratio
 from resflow.errors import ResflowError
@@ -79,7 +80,7 @@ def run(study: Path, settings: Mapping[str, Any], rounds: int, say: Say, device:
             "recipe": first.recipe.model_dump(mode="json"),
             "data": first.data.model_dump(),
             "training_images": first.counts[0],
-            "device": device,
+            **devices.describe(device),
             "execution": first.execution.model_dump(),
             "rounds": rounds,
         },

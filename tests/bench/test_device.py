@@ -292,7 +292,11 @@ def test_figures_of_a_gpu_have_names_of_their_own_and_their_absence_is_said(tmp_
     }
     figures = epoch.compare(epoch_answers(resflow_on_device=60))
     on_cpu = {"benchmark": "epoch", **figures, "settings": {**settings, "device": "cpu"}}
-    on_gpu = {"benchmark": "epoch", **figures, "settings": {**settings, "device": "gpu", "gpu": "A Card"}}
+    on_gpu = {
+        "benchmark": "epoch",
+        **figures,
+        "settings": {**settings, "device": "gpu", "gpu": {"name": "A Card", "driver": "1.2"}},
+    }
     first = saving.write(tmp_path, saving.complete(on_cpu, "resflow bench epoch"))
     assert saving.NO_GPU in (tmp_path / "README.md").read_text()
     second = saving.write(tmp_path, saving.complete(on_gpu, "resflow bench epoch --device gpu"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.config import disable_op_determinism  # TensorFlow offers to enable it only
 
+from resflow import environment
 from resflow.bench.clock import BATCHES, input_wait, time_passes, time_training
-from resflow.bench.contenders.gemm import gpu_name
 from resflow.data.dataset import Dataset
 from resflow.study.load import load_study
 from resflow.study.pretrained import Normalisation
@@ -92,13 +94,22 @@ def _meet(meeting: Path, number: int, expected: int) -> None:
 def _prepare(spec: dict[str, Any], gpus: float = 1.0) -> tuple[Trial, Learner]:
     trial = make_plan(load_study(spec["study"], settings=spec["settings"]), prepare=False).trials[0]
     train.configure(trial.execution, gpus)
+    if spec.get("unrepeatable"):
+        _give_up_repeating()
     mean, deviation = (np.array(values, np.float32) for values in (GREY.mean, GREY.deviation))
     return trial, prepare_learner(trial, mean, deviation)
 
 
+def _give_up_repeating() -> None:
+    """Let kernels add in any order, and XLA choose them by measuring: what repeating to the bit costs is the rest."""
+    disable_op_determinism()
+    flags = os.environ.get("XLA_FLAGS", "").split()  # read when XLA compiles first
+    os.environ["XLA_FLAGS"] = " ".join(flag for flag in flags if flag not in environment.GPU_FLAGS)
+
+
 def _facts(trial: Trial, learner: Learner) -> dict[str, Any]:
     parameters = sum(int(np.prod(v.shape)) for v in learner.model.trainable_variables)
-    return {"parameters": parameters, "execution": trial.execution.model_dump(), **gpu_name()}
+    return {"parameters": parameters, "execution": trial.execution.model_dump()}
 
 
 def make_noise(trial: Trial, train: int, validation: int = 0) -> Dataset:
