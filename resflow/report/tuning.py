@@ -96,8 +96,8 @@ def sensitivity(phase: Phase, space: Mapping[str, Parameter], name_of: Naming = 
             elif points["score"].nunique() < 2 or points["value"].nunique() < 2:
                 text = "all alike"
             else:
-                correlation = points[["value", "score"]].astype(float).rank().corr().iloc[0, 1]  # Spearman's
-                text = f"ρ {number(float(correlation), signed=True)} ({len(points)})"
+                ranks = points[["value", "score"]].astype(float).rank()
+                text = f"ρ {number(ranks['value'].corr(ranks['score']), signed=True)} ({len(points)})"  # Spearman's
             rows.append((name_of(arm), name, text))
     note = (
         "Spearman's rank correlation ρ of a range with validation top-1, or the mean by choice; in brackets how many "
