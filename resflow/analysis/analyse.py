@@ -20,6 +20,7 @@ from resflow.records.run import MANY, Run, load_run
 from resflow.study import search_space as space
 from resflow.study.level_columns import with_levels
 from resflow.study.originals import tell_enlarged
+from resflow.study.split_notes import tell_splits
 from resflow.tuning import phase as tuning
 
 DEMO, SYNTHETIC = "demo", "synthetic"
@@ -160,10 +161,11 @@ def _kind(analysis: Analysis) -> list[Label]:
 
 
 def _origins(analysis: Analysis) -> list[Label]:
-    """Tell of photos and weights that are less than they seem, as the records have it."""
+    """Tell of photos, splits and weights that are less than they seem, as the records have it."""
     data = [record.data for record in analysis.records if record.data.get("originals")]
     enlarged = tell_enlarged((one["originals"]["median"], one.get("image_size", 0)) for one in data)
     notes = [Label("enlarged photos", enlarged)] if enlarged else []
+    notes += [Label(*told) for told in tell_splits(one.data.get("split_notes") for one in analysis.records)]
     altered = {_alteration(one.network) for one in analysis.records if one.network.get("weights_altered")}
     if altered:
         text = f"Networks start from weights that were altered after their training. {' '.join(sorted(altered))}"

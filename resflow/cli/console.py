@@ -204,6 +204,8 @@ def trials_table(trials: Sequence[TrialState], of_metric: str) -> Table:
 
 def data_page(facts: Description) -> Group:
     """Lay out a prepared source: classes and splits, identity, copies, the cache."""
+    from resflow.study.split_notes import tell_split
+
     counts: list[list[Any]] = [[name, *numbers, sum(numbers)] for name, numbers in facts.counts.items()]
     counts.append(["all", *facts.totals, sum(facts.totals)])
     sides = ", ".join(f"{which} {width}×{height}" for which, (width, height) in facts.originals.items())
@@ -217,6 +219,8 @@ def data_page(facts: Description) -> Group:
         ["copies", f"{len(facts.copies)} groups of identical images"],
         ["", _named("across parts of the split", facts.across_parts)],
         ["", _named("across classes", facts.across_classes)],
+        *([["groups", facts.groups]] if facts.groups else []),
+        *map(list, tell_split(facts.notes)),
         ["not images", ", ".join(facts.ignored) or "none"],
         ["passed over", _some(facts.litter)],
         ["cache", f"{facts.folder} ({facts.bytes_on_disk / 1e6:.1f} MB)"],

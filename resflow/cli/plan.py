@@ -47,7 +47,7 @@ def show(plan: Plan, format_: str = "table") -> None:
     from resflow.report.formatting import duration
     from resflow.workflow.forecast import forecast
     from resflow.workflow.gpu_plan import tell_gpu_memory
-    from resflow.workflow.preflight import find_enlarged
+    from resflow.workflow.preflight import tell_data
 
     estimate = forecast(plan)
     if format_ != "table":
@@ -62,8 +62,11 @@ def show(plan: Plan, format_: str = "table") -> None:
         return
     if plan.trials:
         console.print(plan_table(plan.trials, estimate.seconds))
-    if enlarged := find_enlarged(plan):
-        console.print(enlarged, style="yellow", markup=False, highlight=False)
+    for facts in {trial.fingerprint: trial.facts for trial in plan.trials}.values():
+        parts = "{} to train on, {} to validate, {} to test".format(*facts.counts)
+        console.print(f"Data: {facts.source}, {facts.split} split: {parts}", markup=False, highlight=False)
+    for text in tell_data(plan):
+        console.print(text, style="yellow", markup=False, highlight=False)
     for pair in estimate.unpaired:
         console.print(f"unpaired: {pair}", style="yellow", markup=False, highlight=False)
     features = f"{estimate.feature_bytes / 1e9:.3g} GB on disk" if estimate.feature_bytes else ""

@@ -48,7 +48,9 @@ class Contents:
 
     `memberships` maps a split's name to one of PARTS for each image, or '' where it is in none of them;
     the first is the default. With no memberships the split is STRATIFIED.
+    A PARTLY_DRAWN split lacks a part.
     `ignored` names files that lie beside the images and are none; `resflow data info` shows them.
+    `groups` names the group of each image, '' on its own: the images of one stay on one side of a drawn split.
     """
 
     names: Sequence[str]
@@ -57,6 +59,7 @@ class Contents:
     images: Iterable[Decoded]
     memberships: Mapping[str, Sequence[str]]
     ignored: Sequence[str] = ()
+    groups: Sequence[str] = ()
 
 
 def folder_of(source: str, identity: str, image_size: int) -> Path:
@@ -167,6 +170,7 @@ def write_folder(final: Path, source: str, identity: str, size: int, contents: C
             splits=list(contents.memberships) or [STRATIFIED],
             memberships={split: list(parts) for split, parts in contents.memberships.items()},
             ignored=list(contents.ignored),
+            groups=list(contents.groups),
         )
         write_meta(draft, meta)
 

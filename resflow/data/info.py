@@ -15,6 +15,7 @@ from resflow.data import cache
 from resflow.data import split as splitting
 from resflow.data.dataset import Dataset, fingerprint_of, load_dataset
 from resflow.errors import DataError
+from resflow.study.split_notes import SplitNotes
 
 NAME_WIDTH, NAME_SIZE, GAP, ROWS = 150, 11, 2, 26  # of the contact sheet: pixels, and classes in one column
 Groups = tuple[tuple[str, ...], ...]
@@ -45,6 +46,8 @@ class Description:
     across_classes: Groups
     ignored: tuple[str, ...]  # files beside the class folders, which are no images
     litter: tuple[str, ...]  # what is passed over by the rule of `sources.litter`
+    notes: SplitNotes  # of what must not be overlooked in the split
+    groups: int  # that images are of, as a CSV file says
     folder: Path
     bytes_on_disk: int
 
@@ -84,6 +87,8 @@ def describe(folder: Path, split: str = "auto", split_seed: int = 0, litter: Seq
         across_classes=_named(splitting.find_crossing(copies, data.labels.tolist()), data),
         ignored=tuple(meta.ignored),
         litter=tuple(litter),
+        notes=data.notes,
+        groups=len(set(meta.groups) - {""}),
         folder=folder,
         bytes_on_disk=sum(path.stat().st_size for path in folder.iterdir()),
     )

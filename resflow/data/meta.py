@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sized
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +26,9 @@ from resflow.study.settings import Split
 META_VERSION, DIGEST_VERSION = 1, 1
 PARTS = ("train", "validation", "test")
 STRATIFIED: Split = "stratified"  # the split of a source that has none of its own, drawn when loading
+PREDEFINED: Split = "predefined"  # a user's own, every part of it
+PARTLY_DRAWN: Split = "partly-drawn"  # a user's own that lacks a part, which is drawn when loading
+DRAWN_SPLITS = (STRATIFIED, PARTLY_DRAWN)  # which `split_seed` decides about
 MOST_META = 512 * reading.MEGABYTE  # some millions of images
 Count = Annotated[int, Field(ge=1)]
 Names = Annotated[list[str], Field(min_length=1)]
@@ -49,6 +52,7 @@ class Meta:
     splits: Names
     memberships: dict[str, list[str]]
     ignored: list[str]
+    groups: list[str] = field(default_factory=list)  # of each image, '' on its own; empty where none is of a group
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def read_meta(folder: Path) -> Meta:
 def _contradiction(meta: Meta) -> str:
     images = len(meta.names)
     lists: dict[str, Sized] = {"digests": meta.digests, "originals": meta.originals, **meta.memberships}
+    lists |= {"groups": meta.groups} if meta.groups else {}
     if wrong := [name for name, values in lists.items() if len(values) != images]:
         return f"{images} names, but {len(lists[wrong[0]])} values of {wrong[0]!r}"
     if len(set(meta.names)) != images:
@@ -145,7 +150,10 @@ def find_problem(folder: Path, of: tuple[str, str, int, int] | None = None) -> s
 
 def _digest(folder: Path, meta: Meta) -> str:
     """Return the hex sha256 of images, labels and what meta.json means, however it is written."""
-    parts = [hashlib.sha256(json.dumps(asdict(meta), sort_keys=True).encode()).hexdigest()]
+    values = asdict(meta)
+    if not meta.groups:  # as those who wrote it before there were groups had it
+        del values["groups"]
+    parts = [hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()]
     for name in (workspace.PIXELS, workspace.LABELS):
         with reading.open_regular(folder / name) as file:
             parts.append(hashlib.file_digest(file, "sha256").hexdigest())

@@ -86,7 +86,7 @@ def load_run_dataset(chosen: ChosenNetworks, data_dir: Path | None) -> Dataset:
             f"trial {record.id} is not in the plan of {chosen.analysis.run.folder}: its study was edited."
         )
     trial = next(trial for trial in plan.trials if trial.id == record.id)
-    return load_dataset(plan.folders[record.id], trial.data.split, trial.split_seed)
+    return load_dataset(plan.folders[record.id], trial.data.split, trial.split_seed, trial.data.train)
 
 
 def draw_maps(

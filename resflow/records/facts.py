@@ -42,6 +42,17 @@ class OriginalFacts(BaseModel):
         return self
 
 
+class SplitFacts(BaseModel):
+    """What must not be overlooked in a split (`study.split_notes`); nothing of one that hides nothing."""
+
+    model_config = ConfigDict(strict=True)
+
+    drawn: list[str] = []
+    leaks: dict[str, Count] = {}
+    absent: dict[str, list[str]] = {}
+    joined: bool = False
+
+
 class DataFacts(BaseModel):
     """What `Record.data` may say, among more."""
 
@@ -56,6 +67,7 @@ class DataFacts(BaseModel):
     validation: Count | None = None
     test: Count | None = None
     originals: OriginalFacts | None = None  # none of drawn images, and of records from before it was noted
+    split_notes: SplitFacts | None = None
 
 
 class NetworkFacts(BaseModel):

@@ -165,6 +165,8 @@ def make_record(trial: Trial, **facts: Any) -> Record:
     if lost:
         reason = f"{', '.join(lost)} of the tested weights: no number"
         facts |= {"status": "diverged", "reason": reason, "metrics": {}, "best_epoch": None}
+    if (notes := trial.facts.notes.as_json()) and facts.get("data"):
+        facts["data"] = {**facts["data"], "split_notes": notes}
     names = {name: getattr(trial, name) for name in ("id", "study", "arm", "levels", "seed", "split_seed")}
     candidate = trial.candidate and CandidateFacts.model_validate(trial.candidate, from_attributes=True)
     return Record(

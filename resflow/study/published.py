@@ -17,7 +17,7 @@ from typing import Any
 from resflow import atomic, reading, workspace
 from resflow.errors import StudyError
 
-FOLDER = "folder:"
+KINDS = ("folder:", "csv:")  # of data sources that name a path
 
 
 class Publisher:
@@ -44,7 +44,8 @@ class Publisher:
 
 def _named(text: str) -> tuple[str, str]:
     """Return the name that stands for a text, and the text with its path whole. What holds no path is its own name."""
-    kind, written = (FOLDER, text[len(FOLDER) :]) if text.startswith(FOLDER) else ("", text)
+    kind = next((kind for kind in KINDS if text.startswith(kind)), "")
+    written = text.removeprefix(kind)
     lies_elsewhere = written.startswith(("/", "~")) or ".." in Path(written).parts
     if not written or not lies_elsewhere or (not kind and "/" not in written):
         return text, text

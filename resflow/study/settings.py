@@ -145,7 +145,8 @@ class Recipe(Section):
         return self
 
 
-Split = Literal["generated", "official", "article", "stratified"]
+Split = Literal["generated", "official", "article", "stratified", "predefined", "partly-drawn"]
+TrainedOn = Literal["train", "train+validation"]
 
 
 class Data(Section):
@@ -153,6 +154,11 @@ class Data(Section):
 
     source: Annotated[str, NUMBER] = Field("synthetic", min_length=1, description="as `resflow data list` names it")
     split: Annotated[Literal["auto", Split], NUMBER] = Field("auto", description="auto: the source's own default")
+    train: Annotated[TrainedOn, NUMBER] = Field(
+        "train",
+        description="images to train on; train+validation is for final models, where nothing may be selected: no early "
+        "stopping, no best epoch, no plateau, no tuning",
+    )
     image_size: Annotated[ImageSize, BACKBONE] = Field(
         64, description="pixels of a side, after resizing and centre crop"
     )

@@ -21,6 +21,7 @@ from resflow.study.load import Study
 from resflow.study.originals import Originals
 from resflow.study.pretrained import Pretrained
 from resflow.study.settings import SECTIONS, Data, Execution, Head, Network, Recipe, Resources
+from resflow.study.split_notes import SplitNotes
 
 NUMERICS_VERSION = 4  # raise by hand when the same settings begin to give other numbers
 ADAM_VERSION = 1  # likewise, for trials of adam and adamw alone
@@ -35,7 +36,9 @@ class DataFacts:
     fingerprint: str  # of the images, labels and split
     classes: int
     counts: tuple[int, int, int]  # images to train, validate and test on
-    originals: Originals | None = None  # where they are decoded already; no part of the id
+    originals: Originals | None = None  # where they are decoded already; no part of the id, and neither is the next
+    split: str = ""  # resolved
+    notes: SplitNotes = field(default_factory=SplitNotes)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def train_trial(
     facts: dict[str, Any] = {}
     fitted: Fitted | None = None
     try:
-        dataset = load_dataset(folder, trial.data.split, trial.split_seed)
+        dataset = load_dataset(folder, trial.data.split, trial.split_seed, trial.data.train)
         if trial.candidate:
             dataset = replace(dataset, test=dataset.test[:0])  # what chooses settings never sees the test images
         normalisation = choose_normalisation(trial, dataset)

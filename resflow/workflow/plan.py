@@ -26,8 +26,9 @@ from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS, read_study
 from resflow.study import trial
 from resflow.study.level_columns import column_names, with_levels
 from resflow.study.load import Origin, Study, load_study
-from resflow.study.published import FOLDER, Publisher, write_paths
+from resflow.study.published import KINDS, Publisher, write_paths
 from resflow.study.settings import Data
+from resflow.study.split_notes import JOINED, SplitNotes
 from resflow.study.trial import DataFacts, Trial
 from resflow.tuning.phase import Phase, Searches, final_study, make_searches, phase_from_records
 from resflow.weights import load
@@ -135,13 +136,17 @@ def plan_of_run(run: Path, command: str, data_dir: Path | None, gpus: int | None
 def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, located: dict[str, Path]) -> DataFacts:
     source = open_source(wanted.source, data_dir)
     split = resolve_split(wanted.split, source.splits, source.name)
-    identity = data_fingerprint(source, wanted.image_size, split, split_seed)
+    identity = data_fingerprint(source, wanted.image_size, split, split_seed, wanted.train)
     known = None if prepare else source.outline(split)
     if known is None:
         located[identity] = source.prepare(wanted.image_size)
-        dataset = load_dataset(located[identity], split, split_seed)
-        return DataFacts(source.name, identity, dataset.classes, dataset.counts, dataset.originals)
-    return DataFacts(source.name, identity, *known)
+        dataset = load_dataset(located[identity], split, split_seed, wanted.train)
+        known = dataset.classes, dataset.counts
+        return DataFacts(source.name, identity, *known, dataset.originals, split, dataset.notes)
+    classes, (train, validation, test) = known
+    joined = wanted.train == JOINED
+    counts = (train + validation, 0, test) if joined else (train, validation, test)
+    return DataFacts(source.name, identity, classes, counts, split=split, notes=SplitNotes(joined=joined))
 
 
 def _run_name(study: Study, trials: Sequence[Trial]) -> str:
@@ -151,7 +156,7 @@ def _run_name(study: Study, trials: Sequence[Trial]) -> str:
         del settings["seeds"]
     source = trials[0].data.source
     parts = [study.name, study.profile or "full", re.sub(r"[^A-Za-z0-9_]+", "_", source)]
-    if source.startswith(FOLDER):  # two folders may have one name, and one folder other photos tomorrow
+    if source.startswith(KINDS):  # two folders may have one name, and one folder other photos tomorrow
         parts.append(trials[0].fingerprint[:6])
     if settings:
         parts.append(hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6])

@@ -23,6 +23,7 @@ from resflow.study.memory import FLOAT, SLOTS
 from resflow.study.originals import tell_enlarged
 from resflow.study.resources import GIGABYTE, TrialResources, object_store_bytes
 from resflow.study.search_space import Choice
+from resflow.study.split_notes import tell_split
 from resflow.study.trial import Trial
 from resflow.weights.load import find_misfits
 from resflow.weights.saved import trials_to_run
@@ -63,10 +64,13 @@ def find_problems(plan: Plan, storage: str | None = None, address: str | None = 
         yield from find_machine_problems(plan)
 
 
-def find_enlarged(plan: Plan) -> str:
-    """Say which photos are enlarged, as far as they are decoded; empty where none are."""
-    sizes = {(trial.facts.originals, trial.data.image_size) for trial in _all_trials(plan)}
-    return tell_enlarged((originals.median, size) for originals, size in sizes if originals)
+def tell_data(plan: Plan) -> list[str]:
+    """Say what of the photos and their split must not be overlooked, as far as they are decoded."""
+    trials = _all_trials(plan)
+    sizes = {(trial.facts.originals, trial.data.image_size) for trial in trials}
+    enlarged = tell_enlarged((originals.median, size) for originals, size in sizes if originals)
+    split = [sentence for trial in trials for _, sentence in tell_split(trial.facts.notes)]
+    return [text for text in dict.fromkeys((enlarged, *split)) if text]
 
 
 def _all_trials(plan: Plan) -> list[Trial]:

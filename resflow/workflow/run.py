@@ -29,7 +29,7 @@ from resflow.weights.saved import trials_to_run, trials_without_network
 from resflow.workflow.forecast import tell_cost
 from resflow.workflow.gpu_plan import tell_gpu_memory
 from resflow.workflow.plan import Plan, plan_of_run, tuning_phase, with_tuned_trials, write_plan
-from resflow.workflow.preflight import check_plan, find_enlarged
+from resflow.workflow.preflight import check_plan, tell_data
 
 if TYPE_CHECKING:
     from resflow.runner.execute import RunPlace
@@ -158,7 +158,7 @@ def tune_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter 
 def check_and_warn(plan: Plan, options: RunOptions, reporter: Reporter) -> None:
     """Raise as `check_plan`, and tell of what is no problem and must not be overlooked: photos, a GPU's memory."""
     check_plan(plan, options.storage, options.address)
-    for text in (find_enlarged(plan), "" if options.address else tell_gpu_memory(plan)):
+    for text in (*tell_data(plan), "" if options.address else tell_gpu_memory(plan)):
         if text:
             reporter.note(text)
 

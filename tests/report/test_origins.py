@@ -14,6 +14,7 @@ from resflow.errors import RecordError
 from resflow.records.record import read_record
 from resflow.report.run_details import how
 from resflow.report.write import write_index, write_report
+from resflow.study.split_notes import SplitNotes
 
 ARMS = {"head": {"linear": "linear", "wide": "wide"}}
 SCRIPT = "<script>alert(1)</script>"
@@ -72,6 +73,21 @@ def test_one_arm_that_starts_from_altered_weights_is_enough(run: Path) -> None:
     assert said == f"net.safetensors (sha256 0123456789ab), origin: a server, note: {SCRIPT}, altered: stored in 8 bits"
 
 
+def test_what_a_split_hides_is_labelled_once_and_a_sound_one_has_no_label(run: Path) -> None:
+    notes = SplitNotes(("validation",), {"test": 3, "validation": 1}, {"test": ("lily", SCRIPT)})
+    before = words(run)
+    change(run, data={"split": "partly-drawn", "split_notes": notes.as_json()})
+    said = words(run)
+    assert "lacks validation, drawn from its training images by split_seed" in said["partly drawn split"]
+    assert "as well, pixel for pixel: 3 test images and 1 validation image." in said["photos in two parts"]
+    assert f"lily, {SCRIPT}: the split has no test image of them" in said["classes without test images"]
+    assert len(labels(analyse(run))) == len(said) == len(before) + 3
+    change(run, data={"split_notes": SplitNotes(joined=True).as_json()})
+    assert words(run).keys() - before.keys() == {"no validation images"}
+    assert SplitNotes().as_json() == {}
+    assert SplitNotes.from_json(notes.as_json()) == notes
+
+
 def test_page_readme_and_index_show_it_as_text(run: Path) -> None:
     change(run, data=THUMBNAILS, network=WEIGHTS)
     page = write_report(run).read_text("utf-8")
@@ -95,6 +111,8 @@ def test_page_readme_and_index_show_it_as_text(run: Path) -> None:
         {"data": {"originals": {"smallest": 64, "median": 64}}},
         {"data": {"originals": [64, 64, 64]}},
         {"network": {"weights_note": 5}},
+        {"data": {"split_notes": {"leaks": {"test": "3"}}}},
+        {"data": {"split_notes": {"drawn": "test"}}},
     ],
     ids=str,
 )

@@ -94,6 +94,25 @@ def test_a_runs_own_files_do_not_tell_where_its_photos_lie(here: Path) -> None:
     assert again.folders == made.folders
 
 
+def test_a_listed_source_is_a_run_of_its_own_and_tells_no_place_either(here: Path) -> None:
+    photos = here.parent / "private" / "a"
+    rows = [f"{path.relative_to(photos)},{path.parent.name}\n" for path in sorted(photos.rglob("*.png"))]
+    lists = []
+    for name, listed in (("all", rows), ("some", rows[1:])):
+        (photos / name).mkdir()
+        lists.append(photos / name / "list.csv")
+        lists[-1].write_text("path,label\n" + "".join(listed))
+    made, other = (make_plan(tiny.STUDY, data=f"csv:{path}", data_dir=photos) for path in lists)
+    assert made.run.name.startswith("mine-full-csv_list_csv-")
+    assert made.run != other.run
+    write_plan(made)
+    assert not any("private" in path.read_text() for path in made.run.rglob("*"))
+    assert f"results/{made.run.name}/study.yaml --data-dir a" in made.command
+    again = plan_of_run(made.run, "", photos)
+    assert [trial.id for trial in again.trials] == [trial.id for trial in made.trials]
+    assert again.folders == made.folders
+
+
 def test_a_run_that_lost_the_place_of_its_photos_says_so(here: Path) -> None:
     made = plan()
     write_plan(made)
@@ -114,7 +133,7 @@ TEXT = st.text(st.sampled_from("ab/.~: "), max_size=8)
 
 @given(
     st.recursive(
-        TEXT | TEXT.map("folder:".__add__) | TEXT.map("/".__add__) | st.integers(),
+        TEXT | TEXT.map("folder:".__add__) | TEXT.map("csv:".__add__) | TEXT.map("/".__add__) | st.integers(),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
         max_leaves=6,
     )
@@ -126,7 +145,7 @@ def test_what_is_published_holds_no_absolute_path_and_comes_back(value: Any) -> 
     except StudyError:
         return
     for text in strings(shown):
-        assert not text.removeprefix("folder:").startswith("/") or text.strip("/") == "", text
+        assert not text.removeprefix("folder:").removeprefix("csv:").startswith("/") or text.strip("/") == "", text
     run = Path("run")
     write_paths(workspace.state_folder(run), publisher.paths)
     restored = restore_paths(shown, run) if publisher.paths else shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 from collections import namedtuple
@@ -56,9 +57,9 @@ def test_a_plan_without_problems_has_none() -> None:
 
 def test_photos_that_are_enlarged_are_told_by_plan_and_before_the_first_trial() -> None:
     larger = plan(data={"image_size": 20})
-    told = preflight.find_enlarged(larger)
+    (told,) = preflight.tell_data(larger)
     assert "16 pixels are enlarged to 20" in told
-    assert preflight.find_enlarged(plan()) == preflight.find_enlarged(make_plan(tiny.STUDY, prepare=False)) == ""
+    assert preflight.tell_data(plan()) == preflight.tell_data(make_plan(tiny.STUDY, prepare=False)) == []
     notes: list[str] = []
 
     class Heard(Silent):
@@ -70,6 +71,17 @@ def test_photos_that_are_enlarged_are_told_by_plan_and_before_the_first_trial() 
     assert notes.count(told) == 1
     write_plan(larger)
     assert told in said("plan", f"{larger.run}/study.yaml", "--data", "folder:photos")
+
+
+def test_plan_says_which_split_there_is_and_what_it_hides(here: Path) -> None:
+    for part in ("train", "test"):
+        shutil.copytree(here / "photos", here / "parts" / part)
+    (here / "parts" / "test" / "a" / "0.png").unlink()
+    (here / "study.yaml").write_text(json.dumps({**tiny.STUDY, "split_seed": 1}))
+    page = " ".join(said("plan", "./study.yaml", "--data", "folder:parts").split())
+    assert "Data: folder:parts, partly-drawn split: 24 to train on, 6 to validate, 29 to test" in page
+    assert "lacks validation, drawn from its training images by split_seed" in page
+    assert "In an earlier part of the split as well, pixel for pixel: 29 test images." in page
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)

@@ -1,134 +1,114 @@
-"""A user's own photos: one folder a class, images directly inside.
+"""A folder of a user's own photos: one folder a class, or the parts of a split with one folder a class in each.
+
+    PATH/rose/1.jpg                the split is drawn
+    PATH/train/rose/1.jpg          the user's own: train, val (valid, validation), test; a missing part is drawn
 
 Every file in a class folder has to be an image, whatever its name's ending says; what is not is an error that
 names it. Hidden files and the litter of every system are passed over (`litter` has the rule). Files beside the
 class folders (a licence, a read-me) are passed over too. `resflow data info` lists both.
-
-Names are compared and kept in one Unicode form, NFC, so that a copy of the folder on another system is the same.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from resflow import reading
-from resflow.data import cache, containers
+from resflow.data import containers
 from resflow.data.dataset import SourceEntry
-from resflow.data.decode import MAX_BYTES, BadImage, decode_all
 from resflow.data.sources.litter import is_litter
+from resflow.data.sources.photos import (
+    PART_NAMES,
+    SPLITS,
+    Listing,
+    Photo,
+    Photos,
+    alike,
+    check_class_names,
+    composed,
+    hash_file,
+)
 from resflow.errors import DataError
-from resflow.study.settings import Split
 
-logger = logging.getLogger(__name__)
-
-PARTS_SEEN = ("train", "training", "val", "valid", "validation", "test", "testing")
-EXPECTED = "Expected one folder a class with images directly inside, such as PATH/rose/1.jpg and PATH/tulip/2.png."
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One file: `name` is class/file; `digest` is the hex sha256 of its bytes."""
-
-    name: str
-    label: int
-    path: Path
-    digest: str
+EXPECTED = (
+    "Expected one folder a class with images directly inside, such as PATH/rose/1.jpg and PATH/tulip/2.png; or "
+    "these in folders called train, val and test."
+)
 
 
-@dataclass(frozen=True)
-class Scan:
-    """The contents of a folder, sorted by name; `beside` are files at the top, which are no images.
-
-    `litter` is passed over wherever it lies.
-    """
-
-    class_names: tuple[str, ...]
-    photos: tuple[Photo, ...]
-    beside: tuple[str, ...]
-    litter: tuple[str, ...]
+def open_folder(name: str, _: Path | None = None) -> Photos:
+    """Return the source folder:PATH, called folder:<basename> so that records hold no path of a machine."""
+    path = name.removeprefix("folder:")
+    if not path:
+        raise DataError("source 'folder:' lacks its path: write folder:PATH.")
+    folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}: folder:PATH names a folder on this machine. {EXPECTED}")
+    return Photos(f"folder:{folder.resolve().name}", partial(scan, folder))
 
 
-class Folder:
-    """The source folder:PATH, called folder:<basename> so that records hold no path of a machine."""
+def scan(folder: Path) -> Listing:
+    """List and hash what lies in a folder. Raises DataError where it is in neither of the two layouts."""
+    parts = _find_parts(folder)
+    if not parts:
+        return _scan_classes(folder)
+    beside = [entry for entry in _visible(folder) if not entry.is_dir()]
+    _check_beside(folder, beside)
+    photos: list[Photo] = []
+    others = list(map(_text, beside))
+    litter = list(_list_litter(folder, "", ()))
+    for part, place in parts.items():
+        one = _scan_classes(place, part, f"{_text(place)}/")
+        photos += one.photos
+        others += [f"{_text(place)}/{name}" for name in one.beside]
+        litter += one.litter
+    return Listing(photos, tuple(others), tuple(sorted(litter)))
 
-    splits: tuple[Split, ...] = (cache.STRATIFIED,)
 
-    def __init__(self, path: str) -> None:
-        if not path:
-            raise DataError("source 'folder:' lacks its path: write folder:PATH.")
-        self._folder = Path(path).expanduser().absolute()
-        if not self._folder.is_dir():
-            raise DataError(f"no folder {self._folder}: folder:PATH names a folder on this machine. {EXPECTED}")
-        self.name = f"folder:{self._folder.resolve().name}"
-
-    @cached_property
-    def _scan(self) -> Scan:
-        try:
-            return scan(self._folder)
-        except OSError as error:
-            raise DataError(f"cannot read {error.filename or self._folder}: {error.strerror}.") from error
-
-    def identity(self) -> str:
-        """Return the hex sha256 over every image's class, name and bytes; reads all files once, decodes none."""
-        lines = (f"{photo.name}\0{photo.digest}\n" for photo in self._scan.photos)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def litter(self) -> Sequence[str]:
-        """Return the names of what is passed over, as it lies there now."""
-        return self._scan.litter
-
-    def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
-        return None  # copies have to be found first
-
-    def prepare(self, image_size: int, *, progress: bool = True) -> Path:
-        """Decode once into the cache, and return the cache folder. Raises DataError naming all bad files."""
-        list_contents = partial(self._contents, image_size)
-        return cache.build(self.name, self.identity(), image_size, list_contents, progress=progress)
-
-    def _contents(self, image_size: int) -> cache.Contents:
-        contents = self._scan
-        return cache.Contents(
-            names=[photo.name for photo in contents.photos],
-            labels=[photo.label for photo in contents.photos],
-            class_names=contents.class_names,
-            images=decode_all(((photo.name, partial(_unchanged, photo)) for photo in contents.photos), image_size),
-            memberships={},
-            ignored=contents.beside,
+def _find_parts(folder: Path) -> dict[str, Path]:
+    """Return part -> its folder, nothing where the folders are classes: parts hold folders, classes hold images."""
+    named = [entry for entry in _visible(folder) if entry.is_dir()]
+    if not named or any(entry.name.lower() not in PART_NAMES for entry in named):
+        return {}
+    flat = [entry.name for entry in named if not any(inner.is_dir() for inner in _visible(entry))]
+    if flat:
+        raise DataError(
+            f"{folder} holds {', '.join(entry.name for entry in named)}, which look like parts of a split, and "
+            f"'{flat[0]}' holds no class folders. {EXPECTED} A part that you do not have is drawn where there is no "
+            "folder of it. Where these are the classes themselves, rename them, or list the photos in csv:FILE."
         )
+    parts: dict[str, Path] = {}
+    for entry in named:
+        part = PART_NAMES[entry.name.lower()]
+        if part in parts:
+            raise DataError(
+                f"{folder} holds '{parts[part].name}' and '{entry.name}', which are one part of a split, {part}: put "
+                "their photos into one of them."
+            )
+        parts[part] = entry
+    return parts
 
 
-def _unchanged(photo: Photo) -> bytes:
-    """Read a photo again, which must still be the one that was hashed into the identity."""
-    encoded = reading.read(photo.path, MAX_BYTES)
-    if hashlib.sha256(encoded).hexdigest() != photo.digest:
-        raise BadImage("changed while it was being read")
-    return encoded
-
-
-def scan(folder: Path) -> Scan:
-    """List and hash what lies in a folder. Raises DataError where it is not one folder a class."""
+def _scan_classes(folder: Path, part: str = "", prefix: str = "") -> Listing:
+    """List the class folders of a folder, which is one part of a split where `part` says so."""
     entries = _visible(folder)
     classes = [entry for entry in entries if entry.is_dir()]
     beside = [entry for entry in entries if not entry.is_dir()]
-    _check_classes(folder, classes)
+    _check_classes(folder, classes, least=1 if part in ("validation", "test") else 2)
     _check_beside(folder, beside)
-    photos = [photo for label, entry in enumerate(classes) for photo in _photos(entry, label)]
-    photos.sort(key=lambda photo: photo.name)
-    names = tuple(map(_text, classes))
-    return Scan(names, tuple(photos), tuple(map(_text, beside)), tuple(_list_litter(folder, classes)))
+    photos = [
+        Photo(f"{prefix}{_text(entry)}/{_text(path)}", _text(entry), path, hash_file(path), part)
+        for entry in classes
+        for path in _visible(entry)
+    ]
+    return Listing(photos, tuple(map(_text, beside)), tuple(_list_litter(folder, prefix, classes)))
 
 
 def _visible(folder: Path) -> list[Path]:
     entries = sorted((entry for entry in folder.iterdir() if not is_litter(entry)), key=_text)
-    if same := _alike(entries, _text):
-        one, other = (ascii(entry.name) for entry in same[:2])
+    if same := alike((entry.name for entry in entries), composed):
+        one, other = map(ascii, same[:2])
         raise DataError(
             f"{folder} holds {one} and {other}: one name, which Unicode spells in two ways. Rename one of them, or "
             "put what belongs together into one."
@@ -136,24 +116,16 @@ def _visible(folder: Path) -> list[Path]:
     return entries
 
 
-def _alike(entries: Iterable[Path], key: Callable[[Path], str]) -> list[Path]:
-    """Return the first entries of which more than one has a key."""
-    groups: dict[str, list[Path]] = defaultdict(list)
-    for entry in entries:
-        groups[key(entry)].append(entry)
-    return next((group for group in groups.values() if len(group) > 1), [])
-
-
-def _list_litter(folder: Path, classes: Iterable[Path]) -> list[str]:
-    """Return the names of all litter, '?' for what no text stands for; nothing below it is looked at."""
-    places = [(place, "" if place == folder else f"{place.name}/") for place in (folder, *classes)]
+def _list_litter(folder: Path, prefix: str, classes: Iterable[Path]) -> Iterator[str]:
+    """Yield the names of all litter, '?' for what no text stands for; nothing below it is looked at."""
+    places = [(folder, prefix), *((place, f"{prefix}{place.name}/") for place in classes)]
     names = [f"{before}{entry.name}" for place, before in places for entry in place.iterdir() if is_litter(entry)]
-    return sorted(name.encode(errors="replace").decode() for name in names)
+    yield from sorted(name.encode(errors="replace").decode() for name in names)
 
 
 def _text(path: Path) -> str:
     """Return a file's name in one Unicode spelling, so that a copy of the folder on another system has the same."""
-    name = unicodedata.normalize("NFC", path.name)
+    name = composed(path.name)
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -161,34 +133,12 @@ def _text(path: Path) -> str:
     return name
 
 
-def _look(path: Path) -> str:
-    """Return what a name looks like: without what is invisible, and without spaces and dots at its end."""
-    return "".join(c for c in _text(path) if unicodedata.category(c) != "Cf").strip().rstrip(". ")
-
-
-def _check_classes(folder: Path, classes: list[Path]) -> None:
+def _check_classes(folder: Path, classes: list[Path], least: int) -> None:
     names = [entry.name for entry in classes]
-    if same := _alike(classes, _look):
-        one, other = (ascii(entry.name) for entry in same[:2])
-        raise DataError(
-            f"{folder} holds {one} and {other}: two classes that nobody could tell apart by name, and one on some "
-            "systems. Rename one of them, or put their images into one."
-        )
-    if same := _alike(classes, lambda entry: _look(entry).casefold()):  # two letters are two classes, A and a
-        logger.warning(
-            "%s holds the classes %s: they differ in capitals alone, and would be one on a system that passes over "
-            "those",
-            folder,
-            " and ".join(repr(entry.name) for entry in same),
-        )
-    if len(classes) < 2:
+    check_class_names(names, folder)
+    if len(classes) < least:
         number = f"only one, '{names[0]}'" if names else "none"
         raise DataError(f"{folder} holds {number}: at least two class folders are needed. {EXPECTED}")
-    if all(name.lower() in PARTS_SEEN for name in names):
-        raise DataError(
-            f"{folder} holds {', '.join(names)}, which look like parts of a split and not like classes. "
-            f"resflow draws the split itself: put the class folders of all parts into one. {EXPECTED}"
-        )
     for entry in classes:
         inside = _visible(entry)
         if not inside:
@@ -219,25 +169,12 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def _photos(folder: Path, label: int) -> list[Photo]:
-    return [Photo(f"{_text(folder)}/{_text(path)}", label, path, _sha256(path)) for path in _visible(folder)]
-
-
-def _sha256(path: Path) -> str:
-    if not path.exists():
-        raise DataError(f"{path} is a broken link, a loop of links or gone: remove it.")
-    try:
-        with reading.open_regular(path, MAX_BYTES) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except reading.UnusableFileError as error:
-        raise DataError(f"{error}: expected a photo. Remove it.") from error
-
-
 SOURCES = (
     SourceEntry(
         "folder:PATH",
-        "your own photos, one folder a class; the split is drawn from split_seed, copies stay on one side",
-        Folder.splits,
-        lambda name, _: Folder(name.removeprefix("folder:")),
+        "your own photos, one folder a class, or these in train, val and test; what you do not split is drawn from "
+        "split_seed, copies stay on one side",
+        SPLITS,
+        open_folder,
     ),
 )
