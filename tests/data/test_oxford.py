@@ -17,9 +17,10 @@ from support.oxford_layout import COUNT, drawn, encoded, make_layout, members, w
 
 from resflow.data.dataset import data_fingerprint, load_dataset
 from resflow.data.info import describe
-from resflow.data.sources import oxford
+from resflow.data.sources import oxford_files as oxford
 from resflow.data.sources.open import open_source
-from resflow.data.sources.oxford import OFFICIAL, Oxford, class_names, read_archive
+from resflow.data.sources.oxford import Oxford, class_names
+from resflow.data.sources.oxford_files import OFFICIAL, read_archive
 from resflow.errors import DataError
 
 NONE: frozenset[int] = frozenset()
@@ -78,6 +79,39 @@ def test_official_identity_is_known_without_a_download() -> None:
     source = open_source("oxford_flowers102")
     assert source.identity() == Oxford("oxford_flowers102", registry=OFFICIAL).identity()
     assert len(data_fingerprint(source, 64, "auto", 0)) == 64
+
+
+@pytest.fixture
+def extracted(files: Path, tmp_path: Path) -> Path:
+    """The root that torchvision is given: `flowers-102/jpg/` beside the .mat files, without the archive."""
+    shutil.unpack_archive(files / "102flowers.tgz", tmp_path / "root" / "flowers-102", "gztar", filter="data")
+    for name in ("imagelabels.mat", "setid.mat"):
+        shutil.copy(files / name, tmp_path / "root" / "flowers-102")
+    return tmp_path / "root"
+
+
+def test_extracted_photos_are_those_of_the_archive(files: Path, extracted: Path) -> None:
+    one, other = load_dataset(prepare(files)), load_dataset(prepare(extracted))
+    assert (one.names, one.class_names, one.split_hash) == (other.names, other.class_names, other.split_hash)
+    assert np.array_equal(one.images, other.images)
+    assert np.array_equal(one.labels, other.labels)
+    within = open_source("oxford_flowers102", extracted / "flowers-102")
+    assert within.identity() == open_source("oxford_flowers102", extracted).identity() != one.identity
+    photo = extracted / "flowers-102" / "jpg" / "image_00001.jpg"
+    photo.write_bytes(encoded(drawn(999)))
+    assert open_source("oxford_flowers102", extracted).identity() != other.identity
+
+
+def test_extracted_photos_that_are_gone_or_change_are_named(extracted: Path) -> None:
+    jpg = extracted / "flowers-102" / "jpg"
+    source = open_source("oxford_flowers102", extracted)
+    source.identity()
+    (jpg / "image_00004.jpg").write_bytes(encoded(drawn(999)))
+    with pytest.raises(DataError, match=r"image_00004\.jpg: changed while"):
+        source.prepare(8, progress=False)
+    (jpg / "image_00007.jpg").unlink()
+    with pytest.raises(DataError, match=rf"jpg lacks 1 of {COUNT} photos, such as image_00007\.jpg"):
+        prepare(extracted)
 
 
 def test_102_class_names() -> None:

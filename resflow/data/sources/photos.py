@@ -121,7 +121,7 @@ class Photos:
             names=[photo.name for photo in photos],
             labels=[places[photo.label] for photo in photos],
             class_names=listing.class_names,
-            images=decode_all(((photo.name, partial(_unchanged, photo)) for photo in photos), image_size),
+            images=decode_all(((photo.name, partial(read_unchanged, photo)) for photo in photos), image_size),
             memberships={} if listing.split == STRATIFIED else {listing.split: [photo.part for photo in photos]},
             ignored=listing.beside,
             groups=groups if any(groups) else (),
@@ -201,7 +201,7 @@ def hash_file(path: Path) -> str:
         raise DataError(f"{error}: expected a photo. Remove it.") from error
 
 
-def _unchanged(photo: Photo) -> bytes:
+def read_unchanged(photo: Photo) -> bytes:
     """Read a photo again, which must still be the one that was hashed into the identity."""
     encoded = reading.read(photo.path, MAX_BYTES)
     if hashlib.sha256(encoded).hexdigest() != photo.digest:
