@@ -43,8 +43,9 @@ def pretrain(
     settings = {**{key: value for key, value in own.items() if value is not None}, **parse_settings(set_)}
     plan = plan_pretraining(data, data_dir, depth, seed, settings, out)
     record = run_pretraining(plan, out, TerminalReporter())
+    scores = {"Validation": record.metrics.get("validation_top1"), "Test": record.metrics["test_top1"]}
     console.print(
-        f"Validation top-1 {record.metrics['validation_top1']:.1%}, test top-1 {record.metrics['test_top1']:.1%}. "
+        f"{', '.join(f'{part} top-1 {value:.1%}' for part, value in scores.items() if value is not None)}. "
         f"Record: {plan.run}/\nWrote {out}. A study starts from it with: --set weights={out}",
         markup=False,
         highlight=False,

@@ -85,7 +85,7 @@ def _trial(run: Run, record: Record) -> Iterator[RenderableType]:
     yield table(("", ""), [*_settings(sections), *_facts(run, record)])  # a terminal shows the end
     history = run.histories([record.id])
     if len(history):
-        shown = history[_columns()].tail(LAST)
+        shown = history[_columns()].dropna(axis="columns", how="all").tail(LAST)  # a final model validates nothing
         names = [metric(name).label if name in METRICS else name.replace("_", " ") for name in shown.columns]
         rows = [[f"{value:.4g}" for value in row] for row in shown.itertuples(index=False)]
         yield Text()

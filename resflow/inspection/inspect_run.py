@@ -132,10 +132,11 @@ def _decode(paths: Sequence[Path], size: int) -> list[Decoded]:
 
 
 def _pick(images: Dataset, count: int) -> list[Decoded]:
-    """Pick some validation images, of as many classes as there are of them."""
-    order = np.argsort(images.labels[images.validation], kind="stable")
+    """Pick some validation images, training images where there are none, of as many classes as there are of them."""
+    part = images.validation if len(images.validation) else images.train
+    order = np.argsort(images.labels[part], kind="stable")
     picked = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
-    return [Decoded.drawn(images.names[index], images.images[index]) for index in images.validation[picked]]
+    return [Decoded.drawn(images.names[index], images.images[index]) for index in part[picked]]
 
 
 def measure_landscape(

@@ -203,10 +203,13 @@ def _inside(analysis: Analysis) -> Iterator[Entry]:
 
 
 def _probed(analysis: Analysis) -> str:
-    """Say how many validation images diagnostics looked at, as far as the records tell."""
-    counts = {record.data.get("validation") for record in analysis.records if record.status == "completed"}
+    """Say how many images of which part diagnostics looked at, as far as the records tell."""
+    data = [record.data for record in analysis.records if record.status == "completed"]
+    parts = {"train" if one.get("validation") == 0 else "validation" for one in data}
+    part = {"train": "training", "validation": "validation"}[parts.pop()] if len(parts) == 1 else "validation"
+    counts = {one.get("validation") or one.get("train") for one in data if one.get("validation") is not None}
     numbers = sorted({min(count, PROBE) for count in counts if count is not None})
-    return f"{' or '.join(map(str, numbers))} validation images" if numbers else "validation images"
+    return f"{' or '.join(map(str, numbers))} {part} images" if numbers else "validation images"
 
 
 def _landscape(analysis: Analysis) -> Iterator[Entry]:

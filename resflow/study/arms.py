@@ -15,6 +15,7 @@ from resflow.errors import StudyError, one_of
 from resflow.study import validation
 from resflow.study.search_space import label_of
 from resflow.study.settings import SECTIONS, Data, Network, Recipe, section_of, setting_names
+from resflow.study.split_notes import JOINED
 from resflow.study.yaml_source import Document
 
 Levels = dict[str, Any]  # factor -> a level as a study writes it: its label or its value
@@ -101,12 +102,31 @@ class Arm:
                 "or raw.",
                 ("normalisation", "weights", "finetune"),
             )
+        if self.data.train == JOINED:
+            self._check_that_nothing_selects()
         count = len(stages(arch.family, arch.depth)[1])
         if recipe.finetune == "partial" and recipe.unfrozen_stages > count:
             raise StudyError(
                 f"unfrozen_stages {recipe.unfrozen_stages}: the {arch.family} family has {count} stages.",
                 ("unfrozen_stages", "family"),
             )
+
+    def _check_that_nothing_selects(self) -> None:
+        """Raise StudyError where a setting needs the validation images that this arm trains on."""
+        recipe = self.recipe
+        asked = {
+            "early_stopping": (recipe.early_stopping is not None, "null"),
+            "test_weights": (recipe.test_weights == "best", "last"),
+            "schedule": (recipe.schedule == "plateau", "constant, step or cosine"),
+            "validation_views": (recipe.validation_views == "augmented", "clean"),
+        }
+        for name, (needs, instead) in asked.items():
+            if needs:
+                raise StudyError(
+                    f"{name} {getattr(recipe, name)} needs validation images, and train {JOINED} trains on them: set "
+                    f"{name} to {instead}, or train to train.",
+                    (name, "train"),
+                )
 
 
 def levels_of(doc: Document, factor: str, levels: list[Any] | dict[str, Any]) -> dict[str, Any]:

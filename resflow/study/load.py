@@ -23,6 +23,7 @@ from resflow.study.arms import Arm, Picker, levels_of
 from resflow.study.builtin import builtin_studies as builtin_studies
 from resflow.study.schema import PROFILE_KEYS, StudyFile
 from resflow.study.settings import SECTIONS, Augmentation, Execution, Resources, section_of, setting_names
+from resflow.study.split_notes import JOINED
 from resflow.study.yaml_source import Document, read_document
 
 MOST_ARMS, MOST_TRIALS = 5_000, 20_000  # what a machine's memory and a reader bear
@@ -190,9 +191,25 @@ def resolve_study(doc: Document, profile: str | None = None) -> Study:
         )
     arms = tuple(_arm(doc, file, factors, levels) for levels in kept)
     _no_two_arms_alike(doc, arms)
+    _check_that_nothing_selects(doc, file, arms)
     if file.tune is not None:
         tuning_rules.check_tuning(doc, file.tune, factors, arms, seeds)
     return Study(file, profile, factors, arms, arms[kept.index(baseline)], seeds, Origin("", doc))
+
+
+def _check_that_nothing_selects(doc: Document, file: StudyFile, arms: Sequence[Arm]) -> None:
+    """Raise StudyError where a study looks at validation images, and one of its arms trains on them."""
+    joined = [arm.name for arm in arms if arm.data.train == JOINED]
+    asked = {
+        "tune": file.tune is not None,
+        "keep_weights": file.keep_weights == "best",
+        "published": file.published is not None and file.published.metric.startswith("validation"),
+    }
+    for key in (key for key, needs in asked.items() if needs and joined):
+        raise StudyError(
+            f"{doc.origin((key,))}: {key} needs validation images, and arm {joined[0]} trains on them: leave {key} out"
+            f"{', or set it to last' if key == 'keep_weights' else ''}; or set train to train."
+        )
 
 
 def _check_prose(doc: Document, file: StudyFile, groups: Sequence[str], factors: Mapping[str, Any]) -> None:

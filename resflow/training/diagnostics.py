@@ -51,7 +51,8 @@ def diagnose(learner: Learner, dataset: Dataset, gradients: Sequence[Sequence[An
         for watched, norms in gradients
         for place, ((layer, _), norm) in enumerate(zip(learner.kernels, norms, strict=True))
     ]
-    images = dataset.images[np.sort(dataset.validation[:PROBE])]
+    probed = dataset.validation if len(dataset.validation) else dataset.train
+    images = dataset.images[np.sort(probed[:PROBE])]
     rows += look(learner.model, learner.prepared, images, epoch)
     return pd.DataFrame(rows, columns=list(DIAGNOSTIC_COLUMNS))
 

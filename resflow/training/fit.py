@@ -87,11 +87,12 @@ class Fit:
             row = self._run_epoch(epoch)
             state.history.append(row)
             log.info(" ".join(f"{key}={value:.6g}" for key, value in row.items()))
-            if not np.isfinite([row["train_loss"], row["validation_loss"]]).all():
+            validation_loss = row.get("validation_loss", np.nan)  # none where these images are trained on
+            if not np.isfinite([row["train_loss"], row.get("validation_loss", 0.0)]).all():
                 raise Diverged(f"the loss is no number after epoch {epoch}")
             if on_epoch is not None:
                 on_epoch({**row, "shared": {kind: cost.model_dump() for kind, cost in self.clock.costs().items()}})
-            if state.end_epoch(epoch, row["validation_loss"], self.trial.recipe) and "best" in self.needed:
+            if state.end_epoch(epoch, validation_loss, self.trial.recipe) and "best" in self.needed:
                 self.networks["best"] = self.learner.model.get_weights()
             if checkpoints is not None:
                 state.seconds, state.computed = self.clock.own, self.clock.computed
@@ -124,7 +125,8 @@ class Fit:
             self.networks["last"] = learner.model.get_weights()
         epoch = self._put_back(trial.recipe.test_weights)
         row = self.state.history[epoch - 1]
-        metrics = {key: row[key] for key in ("train_loss", "train_top1", "validation_loss", "validation_top1")}
+        measured = ("train_loss", "train_top1", "validation_loss", "validation_top1")
+        metrics = {key: row[key] for key in measured if key in row}
         predicted, inside = None, None
         if not trial.candidate:
             logits = self.inputs.predict(learner, "test")
@@ -176,10 +178,11 @@ def _train_epoch(
 
 
 def _evaluate(learner: Learner, inputs: Inputs, epoch: int) -> dict[str, float]:
-    """Return loss and top-1 on the clean training images and on the validation images, in inference mode."""
+    """Return loss and top-1 on the clean training images and on the validation images, if any, in inference mode."""
     augmented = inputs.trial.recipe.validation_views == "augmented"
     row: dict[str, float] = {}
-    for part, view in (("train", None), ("validation", epoch if augmented else None)):
+    views = {"train": None, **({"validation": epoch if augmented else None} if len(inputs.dataset.validation) else {})}
+    for part, view in views.items():
         labels = inputs.dataset.labels[getattr(inputs.dataset, part)]
         scores = score(inputs.predict(learner, part, view), labels)
         row |= {f"{part}_loss": scores["loss"], f"{part}_top1": scores["top1"]}

@@ -57,6 +57,58 @@ BROKEN: dict[str, tuple[dict[int, str], int, str]] = {
     "unknown key of the augmentation": ({RECIPE: "recipe: {augmentation: {flipp: true}}"}, 8, "'flip'"),
     "unknown key of the data": ({MORE: "data: {image_sice: 64}"}, 10, "'image_size'"),
     "unknown key of the execution": ({MORE: "execution: {thread: 2}"}, 10, "'threads'"),
+    "early stopping of a final model": (
+        {RECIPE: "recipe: {early_stopping: 5}", MORE: "data: {train: train+validation}"},
+        8,
+        "early_stopping 5 needs validation images, and train train.validation trains on them: set .* to null",
+    ),
+    "best epoch of a final model": (
+        {RECIPE: "recipe: {test_weights: best}", MORE: "data: {train: train+validation}"},
+        8,
+        "test_weights best needs",
+    ),
+    "plateau of a final model": (
+        {RECIPE: "recipe: {schedule: plateau}", MORE: "data: {train: train+validation}"},
+        8,
+        "schedule plateau needs",
+    ),
+    "validation views of a final model": (
+        {RECIPE: "recipe: {validation_views: augmented}", MORE: "data: {train: train+validation}"},
+        8,
+        "validation_views augmented needs",
+    ),
+    "final model among the arms": (
+        {
+            BASELINE: "baseline: train-18",
+            SHORTCUT: "  train: [train, train+validation]",
+            MORE: "recipe: {test_weights: best}",
+            RECIPE: "",
+        },
+        5,
+        "arm train.validation-18: test_weights best needs",
+    ),
+    "best network of a final model": (
+        {RECIPE: "keep_weights: best", MORE: "data: {train: train+validation}"},
+        8,
+        "keep_weights needs validation images, and arm plain-18 trains on them",
+    ),
+    "tuning of a final model": (
+        {
+            RECIPE: "tune: {space: {learning_rate: {low: 0.01, high: 0.1}}, candidates: 2}",
+            MORE: "data: {train: train+validation}",
+        },
+        8,
+        "tune needs validation images, and arm plain-18 trains on them",
+    ),
+    "published validation figure of a final model": (
+        {
+            RECIPE: "published: {what: a figure, metric: validation_top1, correct: 1, images: 2}",
+            MORE: "data: {train: train+validation}",
+        },
+        8,
+        "published needs validation images",
+    ),
+    "images to train on that there are not": ({MORE: "data: {train: test}"}, 10, "'train' or 'train.validation'"),
     "number as a key": ({MORE: "3: 3"}, 10, "unknown key '3'"),
     "null as a key": ({MORE: "~: 3"}, 10, "unknown key '~'"),
     "list as a key": ({MORE: "[a]: 3"}, 10, "key"),

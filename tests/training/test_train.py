@@ -24,7 +24,8 @@ from resflow import provenance
 from resflow.data import pipeline
 from resflow.data.dataset import load_dataset
 from resflow.errors import TrainingError
-from resflow.records.record import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record
+from resflow.records.record import HISTORY_COLUMNS, PREDICTION_COLUMNS, Outcome, Record, write_record
+from resflow.records.run import load_run
 from resflow.study.settings import Augmentation, Execution
 from resflow.training import fit, optimizers, scoring, train
 from resflow.training import learner as learners
@@ -246,6 +247,23 @@ def test_history_and_metrics_tell_one_story(folder: Path, outcome: Outcome) -> N
     assert metrics["test_mean_class_accuracy"] == pytest.approx(right.groupby(predictions["label"]).mean().mean())
     assert metrics["test_loss"] == pytest.approx(-np.log(predictions["probability"]).mean(), rel=1e-6)
     assert np.array_equal(predictions["predicted"] == predictions["label"], right)
+
+
+def test_a_final_model_trains_on_validation_images_and_reports_none_of_them(folder: Path, tmp_path: Path) -> None:
+    trial = tiny.trial(folder, train="train+validation", epochs=2)
+    outcome = train.train_trial(trial, folder)
+    record, data = outcome.record, load_dataset(folder)
+    assert record.status == "completed", record.reason
+    assert (record.data["train"], record.data["validation"]) == (len(data.train) + len(data.validation), 0)
+    assert record.data["test"] == len(data.test)
+    assert not [name for name in record.metrics if name.startswith("validation")]
+    assert outcome.history[["validation_loss", "validation_top1"]].isna().all(axis=None)
+    assert outcome.history[["train_loss", "train_top1"]].notna().all(axis=None)
+    assert outcome.diagnostics is not None
+    write_record(tmp_path, outcome)
+    assert load_run(tmp_path).records[0] == record
+    (row,) = load_run(tmp_path).trials.to_dict("records")
+    assert row["test_top1"] == record.metrics["test_top1"]
 
 
 def test_a_tiny_net_learns_its_tiny_data(folder: Path) -> None:
