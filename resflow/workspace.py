@@ -18,6 +18,7 @@ RESULTS, STATE = Path("results"), Path(".resflow")
 
 # In a run's folder
 STUDY, PLAN, TRIALS = "study.yaml", "plan.csv", "trials"
+SCHEMA = "study.schema.json"  # beside a study of one's own
 TRIALS_TABLE, EFFECTS, LANDSCAPE = "trials.csv", "effects.csv", "landscape.csv"
 REPORT, README, FIGURES, EXPORTS = "report.html", "README.md", "figures", "exports"
 TUNING, SEARCHES, LEDGER = "tuning", "searches.csv", "ledger.csv"

@@ -26,6 +26,13 @@ def studies(ctx: Any, args: list[str], incomplete: str) -> list[str]:
     return [*builtin_studies(), *files]
 
 
+def builtin_studies(ctx: Any, args: list[str], incomplete: str) -> list[str]:
+    """Return the built-in studies."""
+    from resflow.study.builtin import builtin_studies
+
+    return list(builtin_studies())
+
+
 def profiles(ctx: Any, args: list[str], incomplete: str) -> list[str]:
     """Return the profiles of the study that the command line names."""
     from resflow.study.builtin import builtin_studies

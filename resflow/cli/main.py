@@ -11,11 +11,11 @@ import typer
 
 from resflow import atomic, environment, interruption, scratch
 from resflow.architectures import FAMILIES
-from resflow.cli import bench, inspect, networks, plan, report, status, streams, study
+from resflow.cli import bench, complete, inspect, networks, plan, report, status, streams, study
 from resflow.cli.help_page import Group, Root
 from resflow.cli.options import SOURCE_HELP, DataDir, Force, choice
 from resflow.cli.terminal import guard, one_line
-from resflow.errors import ResflowError, StudyError
+from resflow.errors import ResflowError
 from resflow.workspace import CACHE_TAG
 
 app = typer.Typer(
@@ -115,27 +115,26 @@ def models(
         console.print(models_table(rows))
 
 
-@app.command(epilog="Example: resflow init mine.yaml && resflow study ./mine.yaml --dry-run")
+@app.command(epilog="Example: resflow init mine.yaml --from depth && resflow study ./mine.yaml --dry-run")
 def init(
     path: Annotated[Path | None, typer.Argument(help="the file to write [default: KIND.yaml]")] = None,
     kind: Annotated[
         str, choice("--kind", "-k", of=("study", "ray-cluster", "rayjob"), what="kind of file", note=" (KubeRay)")
     ] = "study",
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME", help="copy a built-in study", autocompletion=complete.builtin_studies),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Write a commented file to start from: a study, or what runs one on a cluster."""
-    from importlib import resources
+    from resflow.workflow.starting_point import write_start
 
-    path = path or Path(f"{kind}.yaml")
-    if path.is_dir() or not path.parent.is_dir():
-        raise StudyError(f"cannot write {path}: expected a file's name in a folder that is there.")
-    atomic.refuse_to_replace([path], force)
-    try:
-        atomic.write(path, (resources.files("resflow") / "templates" / f"{kind}.yaml").read_bytes())
-    except OSError as error:
-        raise StudyError(f"cannot write {path}: {error}. Choose a folder that exists and can be written.") from error
+    path = path or Path(f"{from_ or kind}.yaml")
+    write_start(kind, path, from_, force)
     if kind == "study":
-        print(f"Wrote {path}. Look at its trials with: resflow plan {path if path.is_absolute() else f'./{path}'}")
+        place = path if path.is_absolute() else f"./{path}"
+        print(f"Wrote {path}, and its schema for editors. Look at its trials with: resflow plan {place}")
     else:
         print(f"Wrote {path}. Its first lines say how it is used.")
 
@@ -145,9 +144,9 @@ def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
     import json
 
-    from resflow.study.schema import StudyFile
+    from resflow.study.schema import json_schema
 
-    print(json.dumps(StudyFile.model_json_schema(), indent=1))
+    print(json.dumps(json_schema(), indent=1))
 
 
 @app.command(epilog="Example: resflow doctor")

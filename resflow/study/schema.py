@@ -13,6 +13,9 @@ from resflow.study.settings import Data, Execution, Network, Recipe, Resources, 
 # The study's own, whatever its size: no profile and no `--set` changes them.
 FIXED = ("name", "question", "claim", "titles", "metric", "published", "profiles", "profile", "command", "fingerprints")
 
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+SCHEMA_ID = "urn:resflow:study"
+
 Decided = Literal["helps", "hurts", "equivalent"]
 
 
@@ -28,14 +31,14 @@ class Claim(Section):
     """What a study puts to the test, and the comparisons that decide it: its answer is yes, no, or neither."""
 
     text: str = Field(min_length=1, description="the claim in one sentence, such as: Shortcuts help")
-    needs: list[Expectation] = Field(min_length=1)
+    needs: list[Expectation] = Field(min_length=1, description="verdicts that it rests on, all of them")
 
 
 class LevelTitle(Section):
     """A level in prose: `18 layers`; and what holds where it does: `at 18 layers`, `without shortcuts`."""
 
-    name: str = Field(min_length=1)
-    where: str | None = Field(None, min_length=1)
+    name: str = Field(min_length=1, description="what has the level: plain nets")
+    where: str | None = Field(None, min_length=1, description="what holds there: without shortcuts")
 
 
 class Titles(Section):
@@ -51,7 +54,7 @@ class Published(Section):
     """A figure of others that a study sets its arms beside; it takes part in no test."""
 
     what: str = Field(min_length=1, description="whose figure it is, in a few words")
-    metric: Literal["validation_top1", "test_top1"] = "test_top1"
+    metric: Literal["validation_top1", "test_top1"] = Field("test_top1", description="what it was measured by")
     correct: int = Field(ge=0, description="images that were classified correctly")
     images: int = Field(ge=1, description="of so many")
 
@@ -65,7 +68,7 @@ class Published(Section):
 class StudyFile(Section):
     """A study as it is written. Settings that are neither fixed nor factors keep their defaults."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="lower-case letters, digits, - and _")
+    name: str = Field(pattern=NAME_PATTERN, description="lower-case letters, digits, - and _")
     question: str = Field(min_length=1, description="what the study asks, in one sentence")
     claim: Claim | None = Field(None, description="a claim that the study's comparisons decide: Yes, No, It depends")
     titles: dict[str, Titles] = Field({}, description="factor -> how its levels are called in sentences")
@@ -77,16 +80,20 @@ class StudyFile(Section):
         "all", description="every combination, the baseline with one factor changed at a time, or a list"
     )
     exclude: list[Entry] = Field([], description="arms to leave out: names, or levels that they share")
-    network: Network = Network()
-    recipe: Recipe = Recipe()
-    data: Data = Data()
-    execution: Execution = Execution()
-    resources: Resources = Resources()
+    network: Network = Field(Network(), description="the network's fixed settings, as in He et al. 2015")
+    recipe: Recipe = Field(Recipe(), description="the training's fixed settings")
+    data: Data = Field(Data(), description="the images, their size and their split")
+    execution: Execution = Field(
+        Execution(), description="how trials are computed; equal for all arms, part of their ids"
+    )
+    resources: Resources = Field(Resources(), description="what is set aside for each trial; it changes no result")
     seeds: Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Seed], Field(min_length=1)] = Field(
         3, description="how many (1, 2, …), or which"
     )
     split_seed: Seed = Field(0, description="draws the split where the source has none; never the trial's seed")
-    metric: Literal["test_top1", "test_top5", "test_mean_class_accuracy", "train_top1"] = "test_top1"
+    metric: Literal["test_top1", "test_top5", "test_mean_class_accuracy", "train_top1"] = Field(
+        "test_top1", description="what arms are compared by: of the test images, or of the training images"
+    )
     margin: float | None = Field(
         None, gt=0, lt=1, description="differences within ± this fraction of accuracy count as equivalent"
     )
@@ -122,3 +129,9 @@ class StudyFile(Section):
 
 
 PROFILE_KEYS = tuple(key for key in StudyFile.model_fields if key not in FIXED)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of study files, for editors."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID}
+    return {**head, **StudyFile.model_json_schema(), "title": "A study of resflow"}

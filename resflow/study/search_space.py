@@ -37,8 +37,8 @@ class Conditional(Section):
 class Range(Conditional):
     """Numbers between two bounds, both included."""
 
-    low: Number
-    high: Number
+    low: Number = Field(description="the least value")
+    high: Number = Field(description="the greatest value")
     sampling: Literal["linear", "log", "reverse_log"] = Field("linear", description="reverse_log: dense near high")
     step: Number | None = Field(None, gt=0, description="linear: the distance of two values; log: their ratio")
 

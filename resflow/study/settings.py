@@ -67,7 +67,7 @@ class Network(Section):
     partial_weights: Annotated[bool, NUMBER] = Field(
         False, description="load what fits of a file and leave the rest random: no error"
     )
-    head: Head = Head()
+    head: Head = Field(Head(), description="the layers on the backbone")
 
     def architecture(self, image_size: int) -> Architecture:
         """Return the network with its stem resolved. Raises StudyError where its settings do not go together."""
@@ -96,7 +96,9 @@ class Recipe(Section):
     weight_decay: Annotated[float, SWITCH] = Field(
         1e-4, ge=0, description="of kernels only; an L2 gradient in sgd and adam, decoupled in adamw"
     )
-    schedule: Annotated[Literal["constant", "cosine", "step", "plateau"], NUMBER] = "cosine"
+    schedule: Annotated[Literal["constant", "cosine", "step", "plateau"], NUMBER] = Field(
+        "cosine", description="of the rate, after warm-up"
+    )
     warmup_epochs: Annotated[int, NUMBER] = Field(0, ge=0, description="linear from 0 to the peak rate")
     milestones: Annotated[tuple[Fraction, ...], NUMBER] = Field(
         (0.5, 0.75), strict=False, description="step: fractions of the epochs after which the rate drops"
@@ -107,9 +109,11 @@ class Recipe(Section):
     plateau_patience: Annotated[PositiveInt, NUMBER] = Field(
         5, description="plateau: epochs without a lower validation loss before a drop"
     )
-    epochs: Annotated[PositiveInt, NUMBER] = 90
-    batch_size: Annotated[PositiveInt, NUMBER] = 32
-    label_smoothing: Annotated[float, NUMBER] = Field(0.0, ge=0, lt=1)
+    epochs: Annotated[PositiveInt, NUMBER] = Field(90, description="passes over the training images")
+    batch_size: Annotated[PositiveInt, NUMBER] = Field(32, description="training images a step")
+    label_smoothing: Annotated[float, NUMBER] = Field(
+        0.0, ge=0, lt=1, description="share of a label that is spread over all classes"
+    )
     early_stopping: Annotated[PositiveInt | None, NUMBER] = Field(
         None, description="epochs without a lower validation loss before the end"
     )
@@ -117,7 +121,7 @@ class Recipe(Section):
         "last",
         description="weights that are tested: the last epoch's, or those of the lowest validation loss",
     )
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = Field(Augmentation(), description="random views of training images")
     validation_views: Annotated[Literal["clean", "augmented"], NUMBER] = Field(
         "clean", description="validation images as they are, or each epoch under new draws of the augmentation"
     )

@@ -1,7 +1,8 @@
-"""The files that `resflow init` writes for clusters: as far as they can be checked without one."""
+"""The files that `resflow init` writes: studies, and what runs one on a cluster, as far as that can be checked here."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +13,7 @@ from ruamel.yaml import YAML
 from support.direct import raised, said
 
 from resflow.errors import ResflowError
+from resflow.study.builtin import builtin_studies
 from resflow.study.load import load_study
 from resflow.study.yaml_source import parse_settings
 
@@ -75,3 +77,50 @@ def test_wrong_kinds_and_files_that_are_there_are_told() -> None:
     with pytest.raises(ResflowError, match=r"rayjob.yaml would be replaced"):
         raised("init", "--kind", "rayjob")
     assert not Path("study.yaml").exists()
+
+
+@pytest.mark.parametrize("name", sorted(builtin_studies()))
+def test_a_built_in_study_is_written_out_with_its_comments_under_the_files_own_name(name: str) -> None:
+    assert "resflow plan ./mine.yaml" in said("init", "mine.yaml", "--from", name)
+    first, *lines = Path("mine.yaml").read_text(encoding="utf-8").splitlines()
+    assert first == "# yaml-language-server: $schema=study.schema.json"
+    original = builtin_studies()[name].read_text(encoding="utf-8").splitlines()
+    changed = {pair for pair in zip(original, lines, strict=True) if pair[0] != pair[1]}
+    assert changed == {(f"name: {name}", "name: mine")}
+    mine, own = load_study("./mine.yaml"), load_study(name)
+    assert mine.arms == own.arms
+    assert {**mine.resolved(), "name": name} == own.resolved()
+
+
+def test_a_copy_is_called_as_the_study_where_the_file_is_not_named_or_no_name() -> None:
+    said("init", "--from", "depth")
+    said("init", "My Study.yaml", "--from", "depth")
+    assert load_study("./depth.yaml").name == load_study("./My Study.yaml").name == "depth"
+
+
+def test_the_schema_that_a_study_names_lies_beside_it_and_is_kept_up_to_date() -> None:
+    said("init", "mine.yaml")
+    first = Path("mine.yaml").read_text(encoding="utf-8").splitlines()[0]
+    schema = Path(first.partition("$schema=")[2])
+    assert json.loads(schema.read_text(encoding="utf-8")) == json.loads(said("schema"))
+    schema.write_text(json.dumps({"$id": json.loads(schema.read_text())["$id"], "title": "of an older resflow"}))
+    said("init", "other.yaml")
+    assert json.loads(schema.read_text(encoding="utf-8")) == json.loads(said("schema"))
+    schema.write_text("{}")
+    with pytest.raises(ResflowError, match=r"study\.schema\.json would be replaced: nothing was written"):
+        raised("init", "third.yaml")
+    assert not Path("third.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--from", "dept"), "unknown built-in study 'dept': .*Did you mean 'depth'"),
+        (("--from", "depth", "--kind", "rayjob"), "does not go with --kind rayjob"),
+        (("nowhere/mine.yaml",), "cannot write nowhere"),
+    ],
+)
+def test_copies_that_cannot_be_made(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ResflowError, match=message):
+        raised("init", *words)
+    assert not list(Path().iterdir())
