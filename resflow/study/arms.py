@@ -153,11 +153,12 @@ def levels_of(doc: Document, factor: str, levels: list[Any] | dict[str, Any]) ->
                 f"{where}: level {label!r} of {factor} needs a label of at most 60 letters, digits or . _ + -, such as "
                 f"'{factor}: {{short-name: {json.dumps(value, default=str)}}}'."
             )
-        labelled[label] = _checked_level(section, factor, value, where)
+        labelled[label] = check_level(section, factor, value, where)
     return labelled
 
 
-def _checked_level(section: str, factor: str, value: Any, where: str) -> Any:
+def check_level(section: str, factor: str, value: Any, where: str) -> Any:
+    """Return a level as it is after validation, plain. Raises StudyError."""
     try:
         checked = getattr(SECTIONS[section].model_validate({factor: value}), factor)
     except ValidationError as error:

@@ -18,14 +18,15 @@ from pydantic import ValidationError
 
 from resflow import workspace
 from resflow.errors import StudyError, nearest, one_of
-from resflow.study import contrast_families, published, tuning_rules, validation
+from resflow.study import contrast_families, overrides, published, tuning_rules, validation
 from resflow.study.arms import Arm, Picker, levels_of
 from resflow.study.builtin import builtin_studies as builtin_studies
 from resflow.study.schema import PROFILE_KEYS, StudyFile
-from resflow.study.settings import SECTIONS, Augmentation, Execution, Resources, section_of, setting_names
+from resflow.study.settings import SECTIONS, section_of
 from resflow.study.split_notes import JOINED
 from resflow.study.yaml_source import Document, read_document
 
+NO_PROFILE = "full"  # its name in a run's
 MOST_ARMS, MOST_TRIALS = 5_000, 20_000  # what a machine's memory and a reader bear
 
 
@@ -38,17 +39,12 @@ class Origin:
     source: str | None = None  # of the data; its own default split comes with it
     settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted or bare key, as `--set` has them
     profiles: tuple[str, ...] = ()  # that it has
+    run_profiles: tuple[str, ...] = (NO_PROFILE,)  # names that this one has in a run's, its own first
 
     def resolve(self, profile: str | None) -> Study:
         """Turn it into a Study. Raises StudyError."""
-        doc = self.document
         source = {} if self.source is None else {"data.source": self.source, "data.split": "auto"}
-        for key, value in {**source, **self.settings}.items():
-            path = _override_path(key, doc)
-            nested: Any = value
-            for part in reversed(path):
-                nested = {part: nested}
-            doc = doc.overlaid(nested, {path: f"--set {key}={json.dumps(value)}"})
+        doc = overrides.lay_over(self.document, {**source, **self.settings})
         return replace(resolve_study(doc, profile), origin=self)
 
 
@@ -81,7 +77,7 @@ class Study:
             values = getattr(self.file, section).model_dump(mode="json")
             plain[section] = {key: values[key] for key in model.model_fields if key not in self.factors}
         plain |= {
-            "profile": self.profile,
+            "profile": self.profile or self.file.profile,  # a run's own study says under which it ran
             "baseline": self.baseline.name,
             "factors": self.factors,
             "arms": [arm.name for arm in self.arms],
@@ -132,13 +128,24 @@ def load_study(
             resolve_study(doc.profile(known), known)
         except StudyError as error:
             raise StudyError(f"{error} (with profile '{known}' laid over the study)") from error
+    names = _run_profiles(doc, checked, profile)
     if profile is not None:
         if profile not in checked.profiles:
             raise StudyError(f"{doc.origin(('profiles',))}: {one_of(profile, checked.profiles, 'profile')}")
         doc = doc.profile(profile)
     count = {} if seeds is None else {"seeds": seeds}
-    origin = Origin(name, doc.without("profiles"), None, {**count, **(settings or {})}, tuple(checked.profiles))
+    origin = Origin(name, doc.without("profiles"), None, {**count, **(settings or {})}, tuple(checked.profiles), names)
     return origin.resolve(profile)
+
+
+def _run_profiles(doc: Document, checked: StudyFile, profile: str | None) -> tuple[str, ...]:
+    """Return a profile's names in a run's: profiles that change nothing are one with each other and with none."""
+    plain = doc.without("profiles").values
+    idle = [known for known in checked.profiles if doc.profile(known).values == plain]
+    if profile is None or profile in idle:
+        own = [checked.profile] if checked.profile else []  # of a study as it ran
+        return (*own, *idle, NO_PROFILE)
+    return (profile,)
 
 
 def _document_of(study: Mapping[str, Any]) -> Document:
@@ -239,30 +246,6 @@ def _check_profile_keys(doc: Document, profile: str) -> None:
                 f"{where}: profile {profile} cannot override '{key}'.{nearest(str(key), PROFILE_KEYS)} "
                 f"Known: {', '.join(PROFILE_KEYS)}."
             )
-
-
-def _override_path(key: str, doc: Document) -> tuple[str, ...]:
-    """Turn `epochs`, `recipe.epochs`, `augmentation.flip` or `seeds` into a path. Raises StudyError."""
-    parts = tuple(key.split("."))
-    if parts[0] in PROFILE_KEYS:
-        path = parts
-    elif (section := section_of(parts[0])) is not None:
-        path = (section, *parts)
-    elif parts[0] in Execution.model_fields:
-        path = ("execution", *parts)
-    elif parts[0] in Resources.model_fields:
-        path = ("resources", *parts)
-    else:
-        known = [*setting_names(), *Execution.model_fields, *Resources.model_fields, *PROFILE_KEYS]
-        raise StudyError(
-            f"--set {key}: unknown key '{key}'.{nearest(parts[0], known)} Known: {', '.join(known)}, and "
-            f"augmentation.{{{', '.join(Augmentation.model_fields)}}}."
-        )
-    if len(path) == 2 and path[1] in (doc.values.get("factors") or {}) and path[0] in SECTIONS:
-        raise StudyError(
-            f"--set {key}: {path[1]} is a factor of this study. Choose its levels with --set 'factors.{path[1]}=[…]'."
-        )
-    return path
 
 
 def _arm(doc: Document, file: StudyFile, factors: dict[str, dict[str, Any]], levels: dict[str, str]) -> Arm:

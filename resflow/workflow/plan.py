@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import io
 import json
 import os
-import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +24,13 @@ from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS, read_study
 from resflow.study import trial
 from resflow.study.level_columns import column_names, with_levels
 from resflow.study.load import Origin, Study, load_study
-from resflow.study.published import KINDS, Publisher, write_paths
+from resflow.study.published import Publisher, write_paths
 from resflow.study.settings import Data
 from resflow.study.split_notes import JOINED, SplitNotes
 from resflow.study.trial import DataFacts, Trial
 from resflow.tuning.phase import Phase, Searches, final_study, make_searches, phase_from_records
 from resflow.weights import load
-
-SAME_RUN = ("keep_weights", "diagnostics")  # settings with and without which a run is the same
+from resflow.workflow.run_place import find_run, own_run
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,10 @@ def make_plan(
         gpus,
     )
     folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
-    run = workspace.RESULTS / _run_name(loaded, trials) if out is None else Path(out)
+    run = find_run(loaded, trials[0]) if out is None else Path(out)
     command = _command(loaded.origin, loaded.profile, run, out, place, gpus is not None)
+    if run == own_run(loaded) and not loaded.origin.settings:
+        command = loaded.file.command or command  # the one that made the run
     plan = Plan(loaded, trials, folders, run, command)
     if loaded.file.tune is None:
         return plan
@@ -147,20 +146,6 @@ def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, 
     joined = wanted.train == JOINED
     counts = (train + validation, 0, test) if joined else (train, validation, test)
     return DataFacts(source.name, identity, classes, counts, split=split, notes=SplitNotes(joined=joined))
-
-
-def _run_name(study: Study, trials: Sequence[Trial]) -> str:
-    """Name a run: study-profile-data, and short hashes of a folder's photos and of the settings laid over the study."""
-    settings = {key: value for key, value in study.origin.settings.items() if key not in SAME_RUN}
-    if isinstance(settings.get("seeds"), int):  # more seeds of one study are one run
-        del settings["seeds"]
-    source = trials[0].data.source
-    parts = [study.name, study.profile or "full", re.sub(r"[^A-Za-z0-9_]+", "_", source)]
-    if source.startswith(KINDS):  # two folders may have one name, and one folder other photos tomorrow
-        parts.append(trials[0].fingerprint[:6])
-    if settings:
-        parts.append(hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6])
-    return "-".join(parts)
 
 
 def _command(
