@@ -43,9 +43,10 @@ def pretrain(
     settings = {**{key: value for key, value in own.items() if value is not None}, **parse_settings(set_)}
     plan = plan_pretraining(data, data_dir, depth, seed, settings, out)
     record = run_pretraining(plan, out, TerminalReporter())
-    scores = {"Validation": record.metrics.get("validation_top1"), "Test": record.metrics["test_top1"]}
+    scores = {part: record.metrics.get(f"{part}_top1") for part in ("validation", "test")}
+    text = ", ".join(f"{part} top-1 {value:.1%}" for part, value in scores.items() if value is not None)
     console.print(
-        f"{', '.join(f'{part} top-1 {value:.1%}' for part, value in scores.items() if value is not None)}. "
+        f"{text[:1].upper()}{text[1:]}. "
         f"Record: {plan.run}/\nWrote {out}. A study starts from it with: --set weights={out}",
         markup=False,
         highlight=False,

@@ -65,19 +65,20 @@ def study(
     from resflow.study.yaml_source import parse_settings
     from resflow.workflow.plan import make_plan
     from resflow.workflow.preflight import check_plan
-    from resflow.workflow.run import RunOptions, cluster_gpus, run_plan
+    from resflow.workflow.run import RunOptions, cluster_gpus, run_plan, spent_by
 
     options = RunOptions(time_budget, max_failures, storage, address, fresh, prune, tuple(reuse or ()))
-    options.make_stop()  # a wrong time budget is told before photos are decoded
+    stop = options.make_stop()  # a wrong time budget is told before photos are decoded, and they are on its time
     if not dry_run:
         provenance.require_training()
     loaded = load_study(name, profile, parse_settings(set_), seeds=seeds)
-    plan = make_plan(loaded, data, data_dir, out, prepare=not dry_run, gpus=cluster_gpus(address))
+    gpus = cluster_gpus(address)
+    plan = make_plan(loaded, data, data_dir, out, prepare=not dry_run, gpus=gpus, spent=spent_by(stop))
     if dry_run:
         plan_command.show(plan)
         check_plan(plan, storage, address)
     else:
-        _conclude(run_plan(plan, options, TerminalReporter()))
+        _conclude(run_plan(plan, options, TerminalReporter(), stop))
 
 
 @app.command(epilog="Example: resflow tune tuned_depth --profile demo")
@@ -101,15 +102,15 @@ def tune(
     from resflow.study.load import load_study
     from resflow.study.yaml_source import parse_settings
     from resflow.workflow.plan import make_plan
-    from resflow.workflow.run import RunOptions, check_tunable, cluster_gpus, tune_plan
+    from resflow.workflow.run import RunOptions, check_tunable, cluster_gpus, spent_by, tune_plan
 
     options = RunOptions(time_budget, storage=storage, address=address, fresh=fresh)
-    options.make_stop()
+    stop = options.make_stop()
     provenance.require_training()
     loaded = load_study(name, profile, parse_settings(set_), seeds=seeds)
     check_tunable(loaded)
-    plan = make_plan(loaded, data, data_dir, out, gpus=cluster_gpus(address))
-    _conclude_search(tune_plan(plan, options, TerminalReporter()))
+    plan = make_plan(loaded, data, data_dir, out, gpus=cluster_gpus(address), spent=spent_by(stop))
+    _conclude_search(tune_plan(plan, options, TerminalReporter(), stop))
     say_command("Go on with", shlex.join(["resflow", "study", *[word for word in sys.argv[2:] if word != "--fresh"]]))
 
 

@@ -19,7 +19,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -39,6 +39,7 @@ from resflow.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+Spent = Callable[[], str]  # says why no more time may be spent; nothing for as long as it may
 _checked: dict[tuple[object, ...], bool] = {}  # the state of each folder that was looked into -> whether it was whole
 
 
@@ -62,6 +63,11 @@ class Contents:
     groups: Sequence[str] = ()
 
 
+def never() -> str:
+    """Say that there is time enough."""
+    return ""
+
+
 def folder_of(source: str, identity: str, image_size: int) -> Path:
     """Return where a source's decoded images lie, whether they do yet or not."""
     key = hashlib.sha256(f"{source} {identity} {image_size} {DECODE_VERSION}".encode()).hexdigest()[:16]
@@ -76,11 +82,12 @@ def build(
     contents: Callable[[], Contents],
     *,
     progress: bool = True,
+    spent: Spent = never,
 ) -> Path:
     """Return the cache folder of a source, decoding into it first where it does not exist yet or is damaged.
 
-    One process decodes while others wait for its lock. Raises DataError where images are bad or the
-    disk does not take them; nothing half-written stays in place.
+    One process decodes while others wait for its lock. Raises DataError where images are bad, the disk does not take
+    them, or the time for it is `spent`; nothing half-written stays in place.
     """
     if image_size < 1:
         raise DataError(f"image size {image_size}: expected a whole number of pixels, at least 1.")
@@ -94,8 +101,24 @@ def build(
     ):
         if not check():
             atomic.sweep(final.parent, final.name)  # the lock is ours
-            write_folder(final, source, identity, image_size, contents(), progress)
+            write_folder(final, source, identity, image_size, _in_time(contents(), source, image_size, spent), progress)
     return final
+
+
+def _in_time(contents: Contents, source: str, image_size: int, spent: Spent) -> Contents:
+    """Return contents whose images end in a DataError when the time for them is spent."""
+
+    def images() -> Iterator[Decoded]:
+        for done, image in enumerate(contents.images):
+            if reason := spent():
+                raise DataError(
+                    f"{reason}, and {done:,} of {len(contents.names):,} photos of {source} are decoded: nothing has "
+                    "started, and nothing was cached. Allow more time, or decode them beforehand with `resflow data "
+                    f"fetch SOURCE --image-size {image_size}`, which later runs share."
+                )
+            yield image
+
+    return replace(contents, images=images())
 
 
 def is_whole(folder: Path, of: tuple[str, str, int, int] | None = None) -> bool:

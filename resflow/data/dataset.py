@@ -13,6 +13,7 @@ import numpy as np
 
 from resflow import workspace
 from resflow.data import split as splitting
+from resflow.data.cache import Spent, never
 from resflow.data.decode import DECODE_VERSION
 from resflow.data.meta import DRAWN_SPLITS, PARTLY_DRAWN, PARTS, Meta, damaged, map_array, read_meta
 from resflow.errors import DataError, one_of
@@ -35,8 +36,11 @@ class Source(Protocol):
     def identity(self) -> str:
         """Return the hex sha256 of all that defines images and labels, decoding nothing."""
 
-    def prepare(self, image_size: int, *, progress: bool = True) -> Path:
-        """Download where needed, decode once into the cache, and return the cache folder."""
+    def prepare(self, image_size: int, *, progress: bool = True, spent: Spent = never) -> Path:
+        """Download where needed, decode once into the cache, and return the cache folder.
+
+        Raises DataError where images are bad, or the time for decoding them is `spent`.
+        """
 
     def litter(self) -> Sequence[str]:
         """Return the names of what is passed over by a rule, and lies among the photos now."""

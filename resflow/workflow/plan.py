@@ -16,6 +16,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from resflow import atomic, workspace
+from resflow.data.cache import Spent, never
 from resflow.data.dataset import data_fingerprint, load_dataset, resolve_split
 from resflow.data.sources.open import open_source
 from resflow.errors import RecordError
@@ -75,13 +76,15 @@ def make_plan(
     *,
     prepare: bool = True,
     gpus: int | None = None,
+    spent: Spent = never,
 ) -> Plan:
     """Expand a study into trials. What is no Study yet is loaded by `load_study`.
 
     `data` is another source than the study's; `data_dir` holds the source's official files where it has some; `out` is
     the run's folder, results/STUDY-PROFILE-DATA by default. With `prepare` the data is downloaded and decoded where
     needed; without it nothing is, where what is known anyway suffices. `gpus` are those of a cluster, where trials do
-    not run on this machine. Raises StudyError, DataError and WeightsError.
+    not run on this machine. `spent` says why no more time may go into decoding, which then ends in a DataError. Raises
+    StudyError, DataError and WeightsError.
     """
     loaded = study if isinstance(study, Study) else load_study(study)
     loaded = loaded if data is None else loaded.with_data(data)
@@ -89,7 +92,7 @@ def make_plan(
     located: dict[str, Path] = {}  # by fingerprint
     trials = trial.expand_trials(
         loaded,
-        lambda wanted: _facts(wanted, loaded.file.split_seed, place, prepare, located),
+        lambda wanted: _facts(wanted, loaded.file.split_seed, place, prepare, located, spent),
         lambda network: load.find_weights(
             network.weights.replace("{depth}", str(network.depth)), network.family, network.depth, workspace.STATE
         ),
@@ -126,19 +129,21 @@ def with_tuned_trials(plan: Plan, found: Phase) -> Plan:
     return replace(plan, study=final, trials=trials, folders=folders)
 
 
-def plan_of_run(run: Path, command: str, data_dir: Path | None, gpus: int | None = None) -> Plan:
+def plan_of_run(run: Path, command: str, data_dir: Path | None, gpus: int | None = None, spent: Spent = never) -> Plan:
     """The plan of a run that is there, from its own study.yaml; it keeps the command that made it."""
-    plan = make_plan(run / workspace.STUDY, data_dir=data_dir, out=run, gpus=gpus)
+    plan = make_plan(run / workspace.STUDY, data_dir=data_dir, out=run, gpus=gpus, spent=spent)
     return replace(plan, command=command or plan.command)
 
 
-def _facts(wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, located: dict[str, Path]) -> DataFacts:
+def _facts(
+    wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, located: dict[str, Path], spent: Spent
+) -> DataFacts:
     source = open_source(wanted.source, data_dir)
     split = resolve_split(wanted.split, source.splits, source.name)
     identity = data_fingerprint(source, wanted.image_size, split, split_seed, wanted.train)
     known = None if prepare else source.outline(split)
     if known is None:
-        located[identity] = source.prepare(wanted.image_size)
+        located[identity] = source.prepare(wanted.image_size, spent=spent)
         dataset = load_dataset(located[identity], split, split_seed, wanted.train)
         known = dataset.classes, dataset.counts
         return DataFacts(source.name, identity, *known, dataset.originals, split, dataset.notes)

@@ -16,6 +16,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resflow import atomic, provenance, workspace
+from resflow.data.cache import Spent
 from resflow.errors import RecordError, StudyError
 from resflow.records import record as trial_records
 from resflow.records.record import Record
@@ -124,15 +125,23 @@ class RunResult:
         return not (self.searching or self.missing or self.without_network)
 
 
-def run_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunResult:
+def spent_by(stop: Stop) -> Spent:
+    """Return what tells whoever decodes photos for a plan that its time is over, and why."""
+    return lambda: stop.reason if stop.due() else ""
+
+
+def run_plan(
+    plan: Plan, options: RunOptions | None = None, reporter: Reporter | None = None, stop: Stop | None = None
+) -> RunResult:
     """Run what a plan has no record of yet, then write its report.
 
+    `stop` is the options' own where its clock has started before the plan was made: photos are decoded on that time.
     Raises MissingExtraError where nothing can be trained here, RecordError where another process has the run or its
     folder cannot be written, TrainingError where Ray does not start.
     """
     options, reporter = options or RunOptions(), reporter or Silent()
     provenance.require_training()
-    stop = options.make_stop()
+    stop = stop or options.make_stop()
     check_and_warn(plan, options, reporter)
     with exclusive_run(plan.run), stop.on_signals():
         if plan.searches:
@@ -143,12 +152,14 @@ def run_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter |
         return _train(plan, options, stop, reporter)
 
 
-def tune_plan(plan: Plan, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunResult:
+def tune_plan(
+    plan: Plan, options: RunOptions | None = None, reporter: Reporter | None = None, stop: Stop | None = None
+) -> RunResult:
     """Search the settings of each arm of a plan whose study tunes, and train nothing else. Raises as `run_plan`."""
     options, reporter = options or RunOptions(), reporter or Silent()
     provenance.require_training()
     check_tunable(plan.study)
-    stop = options.make_stop()
+    stop = stop or options.make_stop()
     check_and_warn(plan, options, reporter)
     with exclusive_run(plan.run), stop.on_signals():
         plan, searching = _search(plan, options, stop, reporter)
@@ -189,7 +200,8 @@ def retry_run(
         )
     provenance.require_training()
     stop = options.make_stop()
-    plan = plan_of_run(folder, str(run.study.get("command", "")), data_dir, cluster_gpus(options.address))
+    gpus, command = cluster_gpus(options.address), str(run.study.get("command", ""))
+    plan = plan_of_run(folder, command, data_dir, gpus, spent_by(stop))
     statuses, ids = ("failed", "diverged") if diverged else ("failed",), {trial.id for trial in plan.trials}
     check_and_warn(plan, options, reporter)
     with exclusive_run(folder), stop.on_signals():

@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +53,28 @@ def build(make: Callable[[], cache.Contents] = contents, identity: str = "1") ->
 def leftovers(own_cache: Path) -> list[str]:
     own = (".lock", ".TAG")
     return [path.name for path in (own_cache / "data").iterdir() if path.suffix not in own]
+
+
+@given(st.integers(0, COUNT + 2))
+def test_decoding_ends_when_its_time_is_spent_and_leaves_nothing(tmp_path_factory: Any, allowed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
+        asked = iter(range(10 * COUNT))
+
+        def spent() -> str:
+            return "the time is spent" if next(asked) >= allowed else ""
+
+        make = partial(cache.build, "drawn", "1", SIZE, contents, progress=False)
+        if allowed >= COUNT:
+            assert load_dataset(make(spent=spent)).images.shape[0] == COUNT
+        else:
+            with pytest.raises(
+                DataError, match=rf"the time is spent, and {allowed} of {COUNT} photos .*--image-size 8"
+            ):
+                make(spent=spent)
+            assert leftovers(workspace.cache()) == []
+        assert cache.is_whole(make())
+        assert cache.is_whole(make(spent=lambda: "no time at all"))  # what is decoded takes none
 
 
 @pytest.mark.parametrize("order", [None, list(reversed(range(COUNT)))])

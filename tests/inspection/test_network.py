@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -217,6 +218,16 @@ def test_a_folder_holds_one_network(here: Path, folder: Path, trained: Any) -> N
     said("export", f"tiny/{other.id}", "--out", "model", "--format", "keras")
     assert {path.suffix for path in Path("model").iterdir()} == {".keras", ".json"}
     assert read_network(locate_network("model", Path(), Path())).network.trained.trial == other.id
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_exported_files_are_readable_as_the_umask_says(here: Path, trained: Any, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        said("export", f"tiny/{trained[1]}", "--out", "model")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in Path("model").iterdir()} == {0o666 & ~mask}
 
 
 def test_an_interrupted_export_leaves_no_half_file(here: Path, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,6 +447,8 @@ def test_an_interrupted_copy_leaves_what_was_there(sorted_photos: Path, monkeypa
 @pytest.mark.timeout(600)
 def test_pretrain_and_predict_through_ray_as_a_user_does(sorted_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "from resflow.cli.main import main; main()"
+    Path("temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(Path("temporary").absolute()))
     words = [*PRETRAIN, "--out", "net.safetensors"]
     ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
@@ -446,3 +459,4 @@ def test_pretrain_and_predict_through_ray_as_a_user_does(sorted_photos: Path, mo
     )
     assert ended.returncode == 0, ended.stderr
     assert len(json.loads(ended.stdout)[0]["classes"]) == 3
+    assert not list(Path("temporary").iterdir())  # TensorFlow's copies of functions among others

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from resflow import architectures, workspace
 from resflow.architectures import Architecture
 from resflow.cli import main
-from resflow.errors import ResflowError, TrainingError
+from resflow.errors import DataError, ResflowError, TrainingError
 from resflow.runner import execute
 from resflow.weights import load
 from resflow.workflow import preflight
@@ -71,6 +71,14 @@ def test_photos_that_are_enlarged_are_told_by_plan_and_before_the_first_trial() 
     assert notes.count(told) == 1
     write_plan(larger)
     assert told in said("plan", f"{larger.run}/study.yaml", "--data", "folder:photos")
+
+
+def test_photos_are_decoded_on_the_time_of_the_budget(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESFLOW_CACHE", str(here / "cache"))
+    (here / "study.yaml").write_text(json.dumps(tiny.STUDY))
+    with pytest.raises(DataError, match=r"the time budget of 0 s is spent, and 0 of 30 photos of folder:photos"):
+        raised("study", "./study.yaml", "--data", "folder:photos", "--time-budget", "0.001")
+    assert not (here / "results").exists()
 
 
 def test_plan_says_which_split_there_is_and_what_it_hides(here: Path) -> None:

@@ -106,10 +106,10 @@ class Oxford:
         parts = Counter(_article().values())
         return classes, (parts["train"], parts["validation"], parts["test"])
 
-    def prepare(self, image_size: int, *, progress: bool = True) -> Path:
+    def prepare(self, image_size: int, *, progress: bool = True, spent: cache.Spent = cache.never) -> Path:
         """Download, decode once into the cache, and return the cache folder. Raises DataError."""
         list_contents = partial(self._contents, image_size, progress)
-        return cache.build(self.name, self.identity(), image_size, list_contents, progress=progress)
+        return cache.build(self.name, self.identity(), image_size, list_contents, progress=progress, spent=spent)
 
     def _contents(self, image_size: int, progress: bool) -> cache.Contents:
         files = self.fetch(progress=progress)

@@ -108,10 +108,10 @@ class Photos:
     def outline(self, split: str) -> tuple[int, tuple[int, int, int]] | None:
         return None  # copies have to be found first
 
-    def prepare(self, image_size: int, *, progress: bool = True) -> Path:
+    def prepare(self, image_size: int, *, progress: bool = True, spent: cache.Spent = cache.never) -> Path:
         """Decode once into the cache, and return the cache folder. Raises DataError naming all bad files."""
         list_contents = partial(self._contents, image_size)
-        return cache.build(self.name, self.identity(), image_size, list_contents, progress=progress)
+        return cache.build(self.name, self.identity(), image_size, list_contents, progress=progress, spent=spent)
 
     def _contents(self, image_size: int) -> cache.Contents:
         listing, photos = self._listing, self._listing.sorted_photos

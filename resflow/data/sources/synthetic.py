@@ -67,7 +67,7 @@ class Synthetic:
         train, validation, test = (self.counts[part] for part in cache.PARTS)
         return len(scene.KINDS), (train, validation, test)
 
-    def prepare(self, image_size: int, *, progress: bool = True) -> Path:
+    def prepare(self, image_size: int, *, progress: bool = True, spent: cache.Spent = cache.never) -> Path:
         """Draw the set once into the cache and return its folder. Raises DataError for an odd size."""
         low, high = IMAGE_SIZES
         if not low <= image_size <= high:
@@ -76,7 +76,7 @@ class Synthetic:
                 f"{high}. Set data.image_size within that."
             )
         contents = partial(self._contents, image_size)
-        return cache.build(self.name, self.identity(), image_size, contents, progress=progress)
+        return cache.build(self.name, self.identity(), image_size, contents, progress=progress, spent=spent)
 
     def _contents(self, image_size: int) -> cache.Contents:
         places = [(part, index) for part in cache.PARTS for index in range(self.counts[part])]
