@@ -194,8 +194,8 @@ def list_sources() -> None:
 
     rows = [[entry.name, ", ".join(entry.splits), entry.help] for entry in SOURCES]
     console.print(table(("source", "splits", "photos"), rows))
-    takers = " and ".join(entry.name for entry in SOURCES if entry.takes_data_dir)
-    print(f"--data-dir names a folder that already holds the files of {takers}.")
+    official = ", ".join(entry.name for entry in SOURCES if entry.takes_data_dir and ":" not in entry.name)
+    print(f"--data-dir names a folder that already holds the files of {official}, or the photos of csv:FILE.")
 
 
 @data_app.command(epilog="Example: resflow data fetch oxford_flowers102 --image-size 64")

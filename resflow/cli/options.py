@@ -39,10 +39,11 @@ Profile = Annotated[
         autocompletion=complete.profiles,
     ),
 ]
-SOURCE_HELP = "a source of photos, such as synthetic or folder:PATH (see resflow data list)"
+SOURCE_HELP = "a source of photos, such as synthetic, folder:PATH or csv:FILE (see resflow data list)"
 Source = Annotated[str | None, typer.Option("--data", "-d", help=SOURCE_HELP)]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="a folder that already holds the source's official files")
+    Path | None,
+    typer.Option("--data-dir", help="a folder that already holds the source's official files, or a CSV file's photos"),
 ]
 Seeds = Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="how many seeds: 1, 2, …, N")]
 Set = Annotated[

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -120,9 +120,14 @@ def map_array(path: Path) -> np.ndarray:
 
 def write_meta(folder: Path, meta: Meta) -> None:
     """Write meta.json and, of all that is in the folder by now, digest.json."""
-    (folder / workspace.META).write_text(json.dumps(asdict(meta)), encoding="utf-8")
+    (folder / workspace.META).write_text(json.dumps(_values(meta)), encoding="utf-8")
     seal = Seal(DIGEST_VERSION, _digest(folder, meta), jpeg_check.available())
     (folder / workspace.DIGEST).write_text(json.dumps(asdict(seal)), encoding="utf-8")
+
+
+def _values(meta: Meta) -> dict[str, Any]:
+    """Return what meta.json says: of images without groups it is what it was before there were any."""
+    return {key: value for key, value in asdict(meta).items() if value or key != "groups"}
 
 
 def find_problem(folder: Path, of: tuple[str, str, int, int] | None = None) -> str:
@@ -150,10 +155,7 @@ def find_problem(folder: Path, of: tuple[str, str, int, int] | None = None) -> s
 
 def _digest(folder: Path, meta: Meta) -> str:
     """Return the hex sha256 of images, labels and what meta.json means, however it is written."""
-    values = asdict(meta)
-    if not meta.groups:  # as those who wrote it before there were groups had it
-        del values["groups"]
-    parts = [hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()]
+    parts = [hashlib.sha256(json.dumps(_values(meta), sort_keys=True).encode()).hexdigest()]
     for name in (workspace.PIXELS, workspace.LABELS):
         with reading.open_regular(folder / name) as file:
             parts.append(hashlib.file_digest(file, "sha256").hexdigest())

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,14 @@ def build(make: Callable[[], cache.Contents] = contents, identity: str = "1") ->
 def leftovers(own_cache: Path) -> list[str]:
     own = (".lock", ".TAG")
     return [path.name for path in (own_cache / "data").iterdir() if path.suffix not in own]
+
+
+def test_what_has_no_groups_is_written_as_before_there_were_any_and_groups_come_back() -> None:
+    assert "groups" not in json.loads((build() / "meta.json").read_text())
+    grouped = replace(contents(), groups=["plant"] * COUNT)
+    folder = build(lambda: grouped, "2")
+    assert cache.is_whole(folder)
+    assert cache.read_meta(folder).groups == ["plant"] * COUNT
 
 
 @given(st.integers(0, COUNT + 2))

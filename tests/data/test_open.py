@@ -28,7 +28,7 @@ def test_a_source_is_what_its_entry_says(entry: SourceEntry, tmp_path: Path) -> 
     kind, colon, path = name.partition(":")
     assert source.name == f"{kind}{colon}{Path(path).name if colon else ''}"
     assert entry.help
-    refused = "takes no data folder: --data-dir is for oxford_flowers102 and"
+    refused = "takes no data folder: --data-dir is for oxford_flowers102, "
     message = "no folder|lacks|holds none of them" if entry.takes_data_dir else refused
     with pytest.raises(DataError, match=message):
         open_source(name, tmp_path / "nowhere")

@@ -92,10 +92,10 @@ class Cifar10:
         """Return classes and counts; None where a folder's own files decide."""
         return None if self.data_dir is not None else (len(CLASS_NAMES), COUNTS)
 
-    def prepare(self, image_size: int, *, progress: bool = True) -> Path:
+    def prepare(self, image_size: int, *, progress: bool = True, spent: cache.Spent = cache.never) -> Path:
         """Download, bring to the size into the cache, and return the cache folder. Raises DataError."""
         list_contents = partial(self._contents, image_size, progress)
-        return cache.build(NAME, self.identity(), image_size, list_contents, progress=progress)
+        return cache.build(NAME, self.identity(), image_size, list_contents, progress=progress, spent=spent)
 
     def _contents(self, image_size: int, progress: bool) -> cache.Contents:
         place = self.fetch(progress=progress)

@@ -24,7 +24,7 @@ def open_source(name: str, data_dir: Path | None = None) -> Source:
         hint = f" Did you mean '{kind}{name}'?" if kind else ""
         raise DataError(one_of(name, [entry.name for entry in SOURCES], "data source") + hint)
     if data_dir is not None and not entry.takes_data_dir:
-        takers = " and ".join(entry.name for entry in SOURCES if entry.takes_data_dir)
+        takers = ", ".join(entry.name for entry in SOURCES if entry.takes_data_dir)
         raise DataError(
             f"source '{name}' takes no data folder: --data-dir is for {takers}. For your own photos, say folder:PATH."
         )
