@@ -9,7 +9,7 @@ import csv
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from resflow import workspace
 from resflow.errors import ResflowError
@@ -42,6 +42,32 @@ def profiles(ctx: Any, args: list[str], incomplete: str) -> list[str]:
     with suppress(ResflowError, OSError):
         return list(read_document(builtin_studies().get(name, Path(name))).values.get("profiles") or {})
     return []
+
+
+def settings(ctx: Any, args: list[str], incomplete: str) -> list[str]:
+    """Return what --set takes: keys, and of one that is written out, its values as far as there are a few."""
+    from resflow.study.overrides import KEYS
+    from resflow.study.schema import StudyFile
+    from resflow.study.settings import SECTIONS, Execution, Resources, Section
+
+    fields = {key: StudyFile.model_fields[key] for key in KEYS}
+    models: tuple[type[Section], ...] = (*SECTIONS.values(), Execution, Resources)
+    for model in models:
+        fields |= model.model_fields
+    key, equals, _ = incomplete.partition("=")
+    if not equals:
+        return [f"{name}=" for name in fields]
+    field = fields.get(key.rpartition(".")[2])
+    return [f"{key}={value}" for value in _choices(field.annotation)] if field else []
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the values that a type names, as YAML writes them."""
+    if annotation is bool:
+        return ["true", "false"]
+    if get_origin(annotation) is Literal:
+        return list(map(str, get_args(annotation)))
+    return [value for part in get_args(annotation) for value in _choices(part)]
 
 
 def runs(ctx: Any, args: list[str], incomplete: str) -> list[str]:

@@ -48,7 +48,13 @@ DataDir = Annotated[
 Seeds = Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="how many seeds: 1, 2, …, N")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="override a setting, such as epochs=5; repeatable"),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="override a setting, such as epochs=5; repeatable",
+        autocompletion=complete.settings,
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="the run's folder [default: results/STUDY-PROFILE-DATA]")]
 

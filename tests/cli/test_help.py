@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 
 from resflow.cli import complete, main, terminal
 from resflow.cli.help_page import Root
+from resflow.study.load import open_document
+from resflow.study.overrides import override_path
 
 ROOT: Any = typer.main.get_command(main.app)
 
@@ -119,6 +121,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def completed(what: str, incomplete: str = "", **params: Any) -> set[str]:
     values = getattr(complete, what)(SimpleNamespace(params=params, args=[]), [], incomplete)
     return {value for value in values if value.startswith(incomplete)}
+
+
+def test_settings_are_completed_and_so_are_the_values_of_those_that_have_few() -> None:
+    assert completed("settings", "optim") == {"optimizer="}
+    assert completed("settings", "optimizer=") == {"optimizer=sgd", "optimizer=adam", "optimizer=adamw"}
+    assert completed("settings", "recipe.schedule=pl") == {"recipe.schedule=plateau"}
+    assert {"jit=auto", "jit=true", "jit=false"} == completed("settings", "jit=")
+    assert completed("settings", "metric=") >= {"metric=test_top1", "metric=test_top5"}
+    assert completed("settings", "epochs=") == completed("settings", "nothing=") == set()
+    doc = open_document("depth").without("factors")
+    for pair in completed("settings"):
+        override_path(pair.removesuffix("="), doc)
 
 
 def test_names_of_what_is_there_are_completed(run: Path) -> None:
