@@ -95,14 +95,22 @@ def _forecast_search(plan: Plan, slots: int) -> SearchForecast | None:
 def estimate_search_seconds(plan: Plan, found: Phase, rate: float) -> float:
     """Estimate the seconds that the candidates which are still to come take, one after the other."""
     assert plan.searches is not None
-    searches, seconds_ = plan.searches, 0.0
+    searches, total, first = plan.searches, 0.0, []
     for arm in found.unfinished:
         rungs, seeds = searches.rungs(arm), searches.tune.chosen_seeds
         like = {epochs: searches.candidate(arm, 1, {}, epochs, seeds[0]) for epochs in set(rungs)}
-        work = {epochs: costs.estimate_work([one])[one.id] for epochs, one in like.items()}
+        work = {epochs: _work_of_another(one) for epochs, one in like.items()}
         share = 1 - len(found.tried[arm]) / len(rungs)
-        seconds_ += share * len(seeds) * sum(work[epochs] for epochs in rungs) / rate
-    return seconds_
+        total += share * len(seeds) * sum(work[epochs] for epochs in rungs)
+        first.append(like[max(like)])
+    shared = sum(costs.estimate_work(first).values()) - sum(map(_work_of_another, first))  # features, once
+    return (total + shared) / rate
+
+
+def _work_of_another(trial: Trial) -> float:
+    """Return the multiply-adds of a trial like one that has run, whose features are there."""
+    other = replace(trial, id=f"another {trial.id}")
+    return costs.estimate_work([trial, other])[other.id]
 
 
 def unpaired_twins(trials: Sequence[Trial]) -> list[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resflow.study.load import load_study
+from resflow.study.pretrained import Normalisation, Pretrained
+from resflow.weights import load
 from resflow.workflow import forecast as forecasting
 from resflow.workflow.forecast import forecast, tell_cost
 from resflow.workflow.plan import Plan, make_plan
@@ -17,6 +20,11 @@ CPU = {"device": "cpu", "data.source": "synthetic"}
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def stand_in(setting: str, *more: Any) -> Pretrained:
+    """Weights that no file holds."""
+    return Pretrained(Path(setting), setting, setting, Normalisation((124.0,) * 3, (58.0,) * 3), "both", None)
 
 
 def plan(name: str, profile: str | None) -> Plan:
@@ -40,6 +48,24 @@ def test_a_profile_that_a_study_lacks_is_not_named(monkeypatch: pytest.MonkeyPat
     study = {"name": "mine", "question": "Which?", "baseline": "18", "factors": {"depth": [18, 34]}}
     made = make_plan(load_study(study, None, CPU), data="synthetic", prepare=False)
     assert "--profile" not in tell_cost(made)
+
+
+def test_a_search_on_shared_features_computes_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = {
+        "name": "mine",
+        "question": "Which?",
+        "baseline": "linear",
+        "factors": {"head": {"linear": {"hidden": []}, "wide": {"hidden": [512]}}},
+        "network": {"depth": 50, "weights": "imagenet", "shortcut": "projection"},
+        "recipe": {"finetune": "frozen", "epochs": 5},
+        "tune": {"space": {"learning_rate": {"low": 0.01, "high": 0.1}}, "candidates": 12},
+    }
+    monkeypatch.setattr(load, "find_weights", stand_in)
+    searched = forecast(make_plan(load_study(study, None, CPU), data="synthetic", prepare=False)).search
+    del study["tune"]
+    heads = forecast(make_plan(load_study(study, None, {**CPU, "seeds": 1}), data="synthetic", prepare=False))
+    assert searched is not None
+    assert searched.seconds < 2 * sum(heads.seconds.values())  # of 24 candidates
 
 
 def test_a_search_is_told_before_its_trials() -> None:
