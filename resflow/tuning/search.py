@@ -20,12 +20,12 @@ with provenance.quiet_import():
     import keras_tuner
 
 from resflow.errors import RecordError
-from resflow.records.record import Record, read_record
+from resflow.records.packing import find_record
+from resflow.records.record import Record
 from resflow.study.search_space import Choice, Parameter, Tune
 from resflow.study.trial import Trial
 from resflow.tuning.oracle_searcher import FINISHED, OracleSearcher
 from resflow.tuning.phase import SCORE, Searches, TriedCandidate
-from resflow.workspace import trial_folder
 
 EPOCHS = "tuner/epochs"  # how keras-tuner names what Hyperband adds to a candidate's values
 OWN = "tuner/"
@@ -176,7 +176,7 @@ class Search:
             while (trial := arm.next()) is not None:
                 self.trials[trial.id] = trial
                 try:
-                    arm.report_result(read_record(trial_folder(self.run, trial.id)))
+                    arm.report_result(find_record(self.run, trial.id))
                 except RecordError:
                     self.running[trial.id] = trial.arm
                     return trial
@@ -210,7 +210,7 @@ class Search:
         later = []
         for trial_id in self.ended_ids:
             try:
-                record = read_record(trial_folder(self.run, trial_id))
+                record = find_record(self.run, trial_id)
             except RecordError:
                 later.append(trial_id)
             else:
