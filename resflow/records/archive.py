@@ -201,15 +201,8 @@ def _members(column: pa.ChunkedArray) -> Iterator[tuple[str, bytes]]:
 def open_archive(run: Path) -> Archive | None:
     """Read the archive of a run's trials; None where it has none. Raises RecordError where it is damaged."""
     path = workspace.archive_path(run)
-    try:
-        status = path.stat()
-    except OSError:
+    if not path.exists():
         return None
-    return _open(path, (status.st_ino, status.st_mtime_ns, status.st_size))
-
-
-@lru_cache(maxsize=2)  # a search asks for one record after the other
-def _open(path: Path, state: tuple[int, ...]) -> Archive:
     try:
         return read(path)
     except (OSError, DamagedArchiveError) as error:
@@ -221,8 +214,13 @@ def _open(path: Path, state: tuple[int, ...]) -> Archive:
 
 def read(path: Path) -> Archive:
     """Read an archive. Raises OSError, DamagedArchiveError; whether its content is as written, digests say."""
+    return _parse(reading.read(path, LARGEST))
+
+
+@lru_cache(maxsize=2)  # a search asks for one record after the other
+def _parse(content: bytes) -> Archive:
     try:
-        with reading.open_regular(path, LARGEST) as content, zipfile.ZipFile(content) as file:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
             if sum(member.file_size for member in file.infolist()) > UNPACKED:
                 raise DamagedArchiveError(f"it unpacks to more than {UNPACKED:,} bytes")
             version = from_json(file.read(HEAD)).get("format")
