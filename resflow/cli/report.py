@@ -173,12 +173,13 @@ def upgrade(
     """Pack the trials of runs that have ended into one file each, small enough to commit."""
     from resflow.cli.console import say_error
     from resflow.report.formatting import count
+    from resflow.workflow.run import many
     from resflow.workflow.upgrade import upgrade_run
     from resflow.workspace import run_folder
 
     for run in runs:
         done = upgrade_run(run_folder(run))
         sizes = [f"{size.files:,} files, {count(size.bytes)}B" for size in (done.before, done.after)]
-        print(one_line(f"{done.run}: {done.packed} trials packed; {sizes[0]} before, {sizes[1]} now"))
+        print(one_line(f"{done.run}: {many(done.packed, 'trial')} packed; {sizes[0]} before, {sizes[1]} now"))
         for message in done.left:
             say_error(f"Left as it is: {message}", style="yellow")

@@ -31,6 +31,7 @@ from pydantic_core import from_json
 from resflow import reading, workspace
 from resflow.errors import RecordError
 from resflow.records import rounding
+from resflow.records.tables import DIAGNOSTIC_KINDS, PREDICTION_KINDS, Kind, check_types
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +45,14 @@ ABOUT = (
 HEAD, RECORDS = "format.json", "records.jsonl"
 HISTORY, PREDICTIONS, DIAGNOSTICS = TABLES = ("history", "predictions", "diagnostics")
 CODE = "probability_code"
+KINDS: Mapping[str, Mapping[str, Kind]] = {  # of each table the columns that have to be there
+    HISTORY: {"id": "text"},
+    PREDICTIONS: {
+        "id": "text",
+        **{CODE if name == "probability" else name: kind for name, kind in PREDICTION_KINDS.items()},
+    },
+    DIAGNOSTICS: {"id": "text", **DIAGNOSTIC_KINDS},
+}
 LARGEST, UNPACKED = 256 * reading.MEGABYTE, 2048 * reading.MEGABYTE  # bytes of an archive, and of what it unpacks to
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # no time of day: the same trials give the same bytes
 
@@ -257,15 +266,20 @@ def _read_table(file: zipfile.ZipFile, table: str, names: Sequence[str]) -> pa.T
     for name in names:
         member = f"{table}/{name}.npy"
         numbers = np.lib.format.read_array(io.BytesIO(file.read(member)), allow_pickle=False)
-        if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
-            raise DamagedArchiveError(f"{member} holds no column of numbers")
         texts = f"{table}/{name}.json"
-        if texts in file.namelist():
+        is_text = texts in file.namelist()
+        if numbers.ndim != 1 or numbers.dtype.kind not in ("iu" if is_text else "iuf"):
+            raise DamagedArchiveError(f"{member} holds no column of numbers")
+        if name == CODE and numbers.dtype != np.uint8:
+            raise DamagedArchiveError(f"{member} holds {numbers.dtype}, expected bytes")
+        if is_text:
             values = pa.array(from_json(file.read(texts)), pa.string())
             columns[name] = pa.DictionaryArray.from_arrays(pa.array(numbers.astype(np.int32)), values)
         else:
             columns[name] = pa.array(numbers)
-    return pa.table(columns)  # raises where they differ in length
+    whole = pa.table(columns)  # raises where they differ in length
+    check_types(whole.schema, KINDS[table])
+    return whole
 
 
 def _find_places(table: pa.Table) -> dict[str, tuple[int, int]]:

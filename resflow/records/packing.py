@@ -40,7 +40,7 @@ from resflow.records.record import (
     record_text,
     whole,
 )
-from resflow.records.tables import read_parquet
+from resflow.records.tables import DIAGNOSTIC_KINDS, PREDICTION_KINDS, read_parquet
 from resflow.workspace import archive_path, trial_folder
 
 if TYPE_CHECKING:
@@ -121,12 +121,14 @@ def take_over(run: Path, trial: Trial, other: Path) -> Path:
     names = {"study": trial.study, "arm": trial.arm, "levels": trial.levels}
     provenance = {**record.provenance, "taken_over": other.resolve().name}
     with whole(run, record.model_copy(update={**names, "provenance": provenance})) as draft:
-        archive = None if folder.exists() else open_archive(other)
-        if archive:
+        if archive := None if folder.exists() else open_archive(other):
             _write_tables(archive, trial.id, draft)
-        for name in FILES.values():
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, draft / name)
+        else:
+            for name in FILES.values():
+                if (folder / name).is_file():
+                    shutil.copyfile(folder / name, draft / name)
+            if not folder.exists():  # what had gone before it was copied would seem never to have been
+                raise RecordError(f"{other} was packed or changed while {trial.id} was taken over. Do it again.")
     return trial_folder(run, trial.id)
 
 
@@ -147,7 +149,7 @@ def _read_part(folder: Path) -> Part | None:
     if record.epochs_run:
         history = pd.read_csv(io.BytesIO(reading.read(folder / workspace.HISTORY)))
         tables[HISTORY] = pa.Table.from_pandas(history, preserve_index=False)
-    kinds = {PREDICTIONS: verification.PREDICTION_KINDS, DIAGNOSTICS: verification.DIAGNOSTIC_KINDS}
+    kinds = {PREDICTIONS: PREDICTION_KINDS, DIAGNOSTICS: DIAGNOSTIC_KINDS}
     for name, columns in kinds.items():
         if (folder / FILES[name]).is_file():
             tables[name] = read_parquet(reading.read(folder / FILES[name]), columns)

@@ -13,8 +13,7 @@ import pandas as pd
 from resflow import reading, workspace
 from resflow.errors import RecordError
 from resflow.records.archive import DIAGNOSTICS, HISTORY, PREDICTIONS, Archive
-from resflow.records.tables import DamagedTableError, Kind, read_parquet
-from resflow.records.verification import DIAGNOSTIC_KINDS, PREDICTION_KINDS
+from resflow.records.tables import DIAGNOSTIC_KINDS, PREDICTION_KINDS, DamagedTableError, Kind, read_parquet
 from resflow.workspace import trial_folder
 
 if TYPE_CHECKING:

@@ -20,7 +20,14 @@ from resflow import reading, workspace
 from resflow.records import rounding
 from resflow.records.archive import HISTORY, PREDICTIONS, TABLES, Archive, content_digest
 from resflow.records.metrics import METRICS
-from resflow.records.tables import MOST_ROWS, DamagedTableError, Kind, read_numbers, read_parquet
+from resflow.records.tables import (
+    DIAGNOSTIC_KINDS,
+    MOST_ROWS,
+    PREDICTION_KINDS,
+    DamagedTableError,
+    read_numbers,
+    read_parquet,
+)
 
 if TYPE_CHECKING:
     from resflow.records.record import Record
@@ -28,20 +35,6 @@ if TYPE_CHECKING:
 DIGESTS = "digests"  # of record.json: file -> digest; its own is of everything but itself
 FIRST_SEALED = 2  # schema version
 BESIDE = (workspace.HISTORY, workspace.PREDICTIONS, workspace.DIAGNOSTICS)
-PREDICTION_KINDS: dict[str, Kind] = {
-    "image": "text",
-    "label": "whole",
-    "predicted": "whole",
-    "probability": "number",
-    "rank": "whole",
-}
-DIAGNOSTIC_KINDS: dict[str, Kind] = {
-    "kind": "text",
-    "layer": "text",
-    "place": "whole",
-    "epoch": "whole",
-    "value": "number",
-}
 MOST_DIAGNOSTICS = 1_000_000  # rows: 152 layers have some 25,000
 MOST_CLASSES = 1_000  # of a record that does not say how many there are
 TOLERANCE = 1e-6

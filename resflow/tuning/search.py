@@ -20,6 +20,7 @@ with provenance.quiet_import():
     import keras_tuner
 
 from resflow.errors import RecordError
+from resflow.records.archive import open_archive
 from resflow.records.packing import find_record
 from resflow.records.record import Record
 from resflow.study.search_space import Choice, Parameter, Tune
@@ -148,11 +149,12 @@ class ArmSearch:
 class Search:
     """All searches of a study as a source of trials for the runner; a process that is free goes on with its arm.
 
-    `run` is where candidates' records lie; those that are there are not run again.
+    `run` is where candidates' records lie; those that are there are not run again. Raises RecordError.
     """
 
     def __init__(self, searches: Searches, run: Path) -> None:
         self.searches, self.run = searches, run
+        open_archive(run)  # raises where it is damaged: the candidates in it would run again
         self.scratch = tempfile.TemporaryDirectory(prefix="resflow-")  # keras-tuner writes files that nobody reads
         self.arms = {
             arm: ArmSearch(searches, arm, Path(self.scratch.name) / str(i)) for i, arm in enumerate(searches.arms)

@@ -22,12 +22,13 @@ from support.fake_run import trial_id, write_run
 
 from resflow import atomic, workspace
 from resflow.analysis.analyse import analyse
-from resflow.errors import RecordError
+from resflow.errors import RecordError, WeightsError
 from resflow.records import archive, rounding, verification
 from resflow.records.packing import find_record, pack, set_aside, take_over
 from resflow.records.record import Outcome, read_record, write_record
 from resflow.records.run import finished_records, load_run
 from resflow.runner.stopping import exclusive_run
+from resflow.weights.saved import locate_network
 from resflow.workflow.upgrade import upgrade_run
 from resflow.workspace import archive_path, trial_folder
 
@@ -226,6 +227,23 @@ def test_packed_trials_are_set_aside_and_taken_over_as_they_were(run: Path, tmp_
     assert not list((run / "trials").iterdir())
 
 
+def test_a_trial_whose_run_is_packed_meanwhile_is_not_taken_over_by_half(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, trial = shutil.copyfile, replace(tiny.trial(tiny.prepare()), id=TRIAL)
+
+    def pack_and_copy(source: Path, target: Path) -> None:
+        copy(source, target)
+        pack(run)
+
+    monkeypatch.setattr(shutil, "copyfile", pack_and_copy)
+    with pytest.raises(RecordError, match="was packed or changed"):
+        take_over(tmp_path / "new", trial, run)
+    assert not trial_folder(tmp_path / "new", TRIAL).exists()
+    take_over(tmp_path / "new", trial, run)
+    assert load_run(tmp_path / "new").predictions_of(TRIAL).equals(load_run(run).predictions_of(TRIAL))
+
+
 def test_what_is_damaged_or_has_lost_a_table_is_not_packed(run: Path) -> None:
     with (trial_folder(run, TRIAL) / workspace.HISTORY).open("a") as file:
         file.write("4,")
@@ -363,3 +381,8 @@ def test_a_loss_is_held_against_rounded_probabilities_within_their_precision(pac
         values["metrics"]["test_loss"] = loss + off
         path.write_text(json.dumps(verification.sealed(values, target)))
         assert (TRIAL not in load_run(packed).broken) is fits
+
+
+def test_a_packed_trial_is_named_by_the_folder_that_it_had(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=f"trial {TRIAL} of run packed has kept no network. Train it again"):
+        locate_network(str(trial_folder(packed, TRIAL)), tmp_path / "results", tmp_path / "state")
