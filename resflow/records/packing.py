@@ -27,6 +27,7 @@ from resflow.records.archive import (
     TABLES,
     Archive,
     DamagedArchiveError,
+    content_digest,
     open_archive,
     to_stored,
 )
@@ -63,7 +64,7 @@ def find_record(run: Path, trial_id: str) -> Record:
 def packed_record(run: Path, archive: Archive, trial_id: str, tables: bool = True) -> Record:
     """Return the record of a trial that the archive of a run has. Raises RecordError where it is not as packed."""
     place = archive_path(run)
-    again = f"Restore {place}, or run the study again with --fresh."
+    again = f"Restore {place}, or run the study again: only that trial will run."
     record = parse(archive.records[trial_id], place, again)
     if problem := verification.damage_packed(archive, record, tables):
         raise RecordError(f"trial {trial_id} in {place}: {problem}. {again}")
@@ -73,8 +74,8 @@ def packed_record(run: Path, archive: Archive, trial_id: str, tables: bool = Tru
 def pack(run: Path) -> int:
     """Put the trials of a run into its archive, and return how many came to it.
 
-    What is damaged, or has lost a table, stays in its folder. The archive is there, whole and read back, before the
-    first folder goes: whenever this is interrupted, doing it again ends it. Raises RecordError.
+    What is damaged, or has lost a table, stays in its folder, and in the archive as it was. The archive is there, whole
+    and read back, before the first folder goes: interrupted wherever, it is ended by doing it again. Raises RecordError.
     """
     trials = run / workspace.TRIALS
     if not trials.is_dir():
@@ -104,7 +105,7 @@ def set_aside(run: Path, ids: Iterable[str], place: Path) -> Path:
         if archive and packed:
             for trial_id in sorted(packed):
                 if not trial_folder(run, trial_id).exists():
-                    _unpack(archive, packed_record(run, archive, trial_id), target / trial_id)
+                    _unpack(run, archive, trial_id, target)
             _replace(run, [part for part in _parts(archive) if part[0]["id"] not in packed])
         for trial_id in sorted(wanted):
             if trial_folder(run, trial_id).exists():
@@ -146,9 +147,11 @@ def _read_part(folder: Path) -> Part | None:
     if lost:
         return None
     tables: dict[str, pa.Table] = {}
-    if record.epochs_run:
+    if (folder / workspace.HISTORY).is_file():
         history = pd.read_csv(io.BytesIO(reading.read(folder / workspace.HISTORY)))
         tables[HISTORY] = pa.Table.from_pandas(history, preserve_index=False)
+        if len(history) != record.epochs_run:
+            return None
     kinds = {PREDICTIONS: PREDICTION_KINDS, DIAGNOSTICS: DIAGNOSTIC_KINDS}
     for name, columns in kinds.items():
         if (folder / FILES[name]).is_file():
@@ -175,16 +178,27 @@ def _replace(run: Path, parts: Iterable[Part]) -> None:
         with atomic.file(path) as draft:
             archives.write(draft, archives.make_archive(listed))
             written = archives.read(draft)
-            for values, _ in listed:
-                record = parse(written.records[values["id"]], draft, "Report this.")
-                if problem := verification.damage_packed(written, record):
-                    raise RecordError(f"trial {record.id} of {run} was not packed: {problem}. Nothing was changed.")
+            if [_digests(part) for part in _parts(written)] != [_digests(part) for part in listed]:
+                raise RecordError(
+                    f"the trials of {run} could not be read back as they were packed. Nothing was changed."
+                )
     atomic.sync(path.parent)
 
 
-def _unpack(archive: Archive, record: Record, folder: Path) -> None:
-    with atomic.folder(folder) as draft:
-        _write_tables(archive, record.id, draft)
+def _digests(part: Part) -> tuple[Mapping[str, Any], dict[str, str]]:
+    values, tables = part
+    return values, {name: content_digest(rows) for name, rows in tables.items()}
+
+
+def _unpack(run: Path, archive: Archive, trial_id: str, place: Path) -> None:
+    """Write the folder of a packed trial below `place`; where it is damaged, keep a copy of the archive there."""
+    try:
+        record = packed_record(run, archive, trial_id)
+    except RecordError:
+        shutil.copyfile(archive_path(run), place / workspace.ARCHIVE)
+        return
+    with atomic.folder(place / trial_id) as draft:
+        _write_tables(archive, trial_id, draft)
         (draft / workspace.RECORD).write_text(record_text(record, draft), encoding="utf-8")
 
 

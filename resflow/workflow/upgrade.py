@@ -8,7 +8,7 @@ from pathlib import Path
 from resflow import workspace
 from resflow.errors import RecordError
 from resflow.records.packing import pack
-from resflow.records.run import load_run
+from resflow.records.run import Run, load_run
 from resflow.runner.stopping import exclusive_run
 
 
@@ -43,9 +43,16 @@ def upgrade_run(run: Path) -> Upgrade:
         for part in (run, run / workspace.TUNING):
             if (part / workspace.TRIALS).is_dir():
                 packed += pack(part)
-                found = load_run(part)
-                left += [*found.broken.values(), *found.faults]
+                left += _tell_left(load_run(part))
         return Upgrade(run, packed, before, measure(run), tuple(left))
+
+
+def _tell_left(run: Run) -> list[str]:
+    """Say of each trial that is still in its folder why."""
+    place = run.folder / workspace.TRIALS
+    others = [record.id for record in run.records if record.id not in run.packed]
+    unfit = [f"{place / trial}: a table of it is lost, or does not fit its record" for trial in others]
+    return [*run.broken.values(), *run.faults, *unfit]
 
 
 def measure(run: Path) -> Size:

@@ -306,6 +306,31 @@ def test_a_value_that_was_changed_costs_its_trial_and_no_other(packed: Path, mem
         find_record(packed, trial)
 
 
+def test_a_damaged_trial_is_no_hindrance_to_others_and_may_run_again(packed: Path, run: Path, tmp_path: Path) -> None:
+    edit(packed, "history/train_loss.npy", column_with(0, 1))
+    ((damaged, _),) = load_run(packed).broken.items()
+    other = next(record.id for record in load_run(packed).records)
+    set_aside(packed, [other], tmp_path / "other")
+    shutil.copytree(trial_folder(run, other), trial_folder(packed, other))
+    assert pack(packed) == 1
+    assert load_run(packed).broken.keys() == {damaged}
+    shutil.copytree(trial_folder(run, damaged), trial_folder(packed, damaged))  # as if it had run again
+    pack(packed)
+    assert said(packed) == said(run)
+
+
+def test_a_damaged_trial_is_set_aside_as_it_is(packed: Path, tmp_path: Path) -> None:
+    edit(packed, "history/train_loss.npy", column_with(0, 1))
+    ((damaged, message),) = load_run(packed).broken.items()
+    content = archive_path(packed).read_bytes()
+    aside = set_aside(packed, load_run(packed).folders, tmp_path / "aside")
+    assert (aside / workspace.ARCHIVE).read_bytes() == content
+    assert "only that trial will run" in message
+    assert not (aside / damaged).exists()
+    assert len([read_record(path) for path in aside.iterdir() if path.is_dir()]) == 4
+    assert not list((packed / "trials").iterdir())
+
+
 def test_a_record_that_was_changed_costs_its_trial_and_no_other(packed: Path) -> None:
     edit(packed, "records.jsonl", lambda content: content.replace(b'"seed":1', b'"seed":7', 1))
     found = load_run(packed)
