@@ -40,7 +40,7 @@ FORMAT = 1
 ABOUT = (
     "The trials of a run of resflow. records.jsonl has a line a trial. In each folder <column>.npy has a value a row "
     "(numpy.load); where <column>.json is there it lists texts, and the .npy has places in that list. "
-    f"probability = 2 ** (-probability_code / {rounding.STEPS}); {rounding.LAST} stands for 0."
+    f"probability = 0.5 ** (probability_code / {rounding.STEPS}); {rounding.LAST} stands for 0."
 )
 HEAD, RECORDS = "format.json", "records.jsonl"
 HISTORY, PREDICTIONS, DIAGNOSTICS = TABLES = ("history", "predictions", "diagnostics")

@@ -74,8 +74,9 @@ def packed_record(run: Path, archive: Archive, trial_id: str, tables: bool = Tru
 def pack(run: Path) -> int:
     """Put the trials of a run into its archive, and return how many came to it.
 
-    What is damaged, or has lost a table, stays in its folder, and in the archive as it was. The archive is there, whole
-    and read back, before the first folder goes: interrupted wherever, it is ended by doing it again. Raises RecordError.
+    What is damaged, or has lost a table, stays in its folder, and in the archive as it was. The archive is there,
+    whole and read back, before the first folder goes: interrupted anywhere, it is ended by doing it again. Raises
+    RecordError.
     """
     trials = run / workspace.TRIALS
     if not trials.is_dir():

@@ -1,6 +1,6 @@
 """Probabilities as archives keep them: a byte each, an eighth of an octave apart.
 
-Code c stands for 2 ** (-c / 8), so that what is read back lies within 4.5 % of what was written; the last code stands
+Code c stands for 0.5 ** (c / 8), so that what is read back lies within 4.5 % of what was written; the last code stands
 for 0, and for all that is less than a byte reaches.
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 STEPS = 8  # codes an octave
 LAST = 255
-PRECISION = 2 ** (0.5 / STEPS) - 1  # the largest relative error, of what is 2 ** (-LAST / STEPS) or more
+PRECISION = 2 ** (0.5 / STEPS) - 1  # the largest relative error, of what is 0.5 ** (LAST / STEPS) or more
 LOSS_PRECISION = float(np.log(2) / (2 * STEPS))  # nats: that of a logarithm of one
 
 
@@ -35,4 +35,4 @@ def is_rounded(probabilities: NDArray[Any]) -> bool:
     return bool(np.array_equal(decode(encode(probabilities)), probabilities))
 
 
-_VALUES = np.append(2.0 ** (-np.arange(LAST) / STEPS), 0.0)
+_VALUES = np.append(0.5 ** (np.arange(LAST) / STEPS), 0.0)

@@ -207,6 +207,19 @@ def test_a_trial_that_fails_where_it_ran_for_its_network_alone_keeps_its_packed_
     assert not trial_folder(packed, TRIAL).exists()
 
 
+def test_a_stranger_reads_an_archive_with_numpy_alone(packed: Path) -> None:
+    file = np.load(archive_path(packed))
+    records = [json.loads(line) for line in file["records.jsonl"].splitlines()]
+    place = json.loads(file["predictions/id.json"]).index(TRIAL)
+    mine = file["predictions/id"] == place
+    images = np.array(json.loads(file["predictions/image.json"]))[file["predictions/image"][mine]]
+    known = load_run(packed).predictions_of(TRIAL)
+    assert images.tolist() == known["image"].tolist()
+    assert np.allclose(0.5 ** (file["predictions/probability_code"][mine] / 8), known["probability"])
+    top1 = {record["id"]: record["metrics"].get("test_top1") for record in records}
+    assert (file["predictions/rank"][mine] == 0).mean() == top1[TRIAL]
+
+
 def test_packed_trials_are_set_aside_and_taken_over_as_they_were(run: Path, tmp_path: Path) -> None:
     source, original = Path(shutil.copytree(run, tmp_path / "source")), read_record(trial_folder(run, TRIAL))
     pack(source)
