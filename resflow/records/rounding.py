@@ -20,8 +20,8 @@ LOSS_PRECISION = float(np.log(2) / (2 * STEPS))  # nats: that of a logarithm of 
 def encode(probabilities: ArrayLike) -> NDArray[np.uint8]:
     """Return the code of each probability."""
     values = np.asarray(probabilities, dtype=float)
-    with np.errstate(divide="ignore"):
-        codes = -STEPS * np.log2(values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        codes = np.nan_to_num(-STEPS * np.log2(values), nan=LAST)  # damage is no probability: others tell of it
     return np.clip(np.round(codes), 0, LAST).astype(np.uint8)
 
 
@@ -31,8 +31,8 @@ def decode(codes: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def is_rounded(probabilities: NDArray[Any]) -> bool:
-    """Tell whether probabilities have been through an archive."""
-    return bool(np.array_equal(decode(encode(probabilities)), probabilities))
+    """Tell whether probabilities have been through an archive, on this machine or another."""
+    return bool(np.allclose(decode(encode(probabilities)), probabilities, rtol=1e-12, atol=0))
 
 
 _VALUES = np.append(0.5 ** (np.arange(LAST) / STEPS), 0.0)

@@ -103,7 +103,13 @@ def test_a_probability_comes_back_within_its_precision_and_then_stays(probabilit
     else:
         assert abs(back - probability) < 2**-31
     assert rounding.decode(rounding.encode([back])) == [back]
-    assert rounding.is_rounded(np.array([back]))
+    assert rounding.is_rounded(np.array([back, back * (1 - 1e-15)]))  # another machine may round otherwise
+    assert not rounding.is_rounded(np.array([back, 0.3]))
+
+
+@pytest.mark.parametrize("value", [np.nan, -0.5, np.inf, -np.inf, 1.5])
+def test_what_is_no_probability_is_none_from_an_archive(value: float) -> None:
+    assert not rounding.is_rounded(np.array([0.5, value]))
 
 
 def test_a_packed_run_says_what_it_said(run: Path) -> None:
