@@ -132,7 +132,7 @@ def test_a_committed_run_says_what_it_said(name: str, tmp_path: Path) -> None:
     assert (said(run), reported(run)) == (before, tables)
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(parts=st.lists(st.sets(st.integers(0, 4), min_size=1), max_size=3))
 def test_trials_that_come_one_after_the_other_are_packed_as_all_at_once(
     parts: list[set[int]], written: Path, tmp_path_factory: pytest.TempPathFactory
