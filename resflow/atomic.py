@@ -71,6 +71,13 @@ def folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(gone, ignore_errors=True)
 
 
+def remove(path: Path) -> None:
+    """Remove a folder: readers meet all of it or none. Raises OSError where the disk refuses."""
+    draft = _draft(path)
+    path.rename(draft)
+    shutil.rmtree(draft, ignore_errors=True)
+
+
 def write(path: Path, content: bytes | str) -> None:
     """Put a file in place whole; text is UTF-8. One that already holds these bytes is left alone."""
     data = content.encode() if isinstance(content, str) else content

@@ -28,6 +28,7 @@ LOCK, DRIVER = ".driver.lock", ".driver.json"  # who runs it right now
 # In a trial's folder
 RECORD, HISTORY = "record.json", "history.csv"
 PREDICTIONS, DIAGNOSTICS = "predictions.parquet", "diagnostics.parquet"
+ARCHIVE = "packed.zip"  # beside trials' folders: the trials of a run that was packed
 
 # Beside all runs
 INDEX = "index.html"
@@ -71,7 +72,9 @@ def state_folder(run: Path) -> Path:
 
 def is_run(folder: Path) -> bool:
     """Tell whether a folder holds a run: a study as it ran, a record, or a search for one."""
-    if any(True for _ in folder.glob(f"{TRIALS}/*/{RECORD}")) or (folder / TUNING / SEARCHES).is_file():
+    if any(True for _ in folder.glob(f"{TRIALS}/*/{RECORD}")) or archive_path(folder).is_file():
+        return True
+    if (folder / TUNING / SEARCHES).is_file():
         return True
     study = folder / STUDY
     return study.is_file() and b"\ncommand:" in reading.read(study)
@@ -96,6 +99,11 @@ def claim_run(folder: Path) -> None:
 def trial_folder(run: Path, trial_id: str) -> Path:
     """Return the folder of a trial's record."""
     return run / TRIALS / trial_id
+
+
+def archive_path(run: Path) -> Path:
+    """Return the path of the archive of a run's packed trials."""
+    return run / TRIALS / ARCHIVE
 
 
 def log_path(state: Path, trial_id: str) -> Path:

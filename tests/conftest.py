@@ -37,6 +37,7 @@ SLOW = (
     "models/test_build",
     "cli/test_study",
     "cli/test_fuzz",
+    "records/test_packing",
     "inspection/test_network",
     "training/test_finetune",
     "weights/test_saved",

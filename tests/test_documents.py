@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 import resflow
 from resflow.cli import main
 from resflow.records.record import DIAGNOSTIC_COLUMNS, PREDICTION_COLUMNS
+from resflow.records.run import load_run
 from resflow.study.contrast_families import with_tuning
 from resflow.study.load import load_study
 from resflow.study.schema import StudyFile
@@ -263,11 +264,12 @@ def test_the_data_dictionary_names_every_column() -> None:
     for run in (file.parent for file in _tracked("results/*/study.yaml")):
         factors = with_tuning(YAML(typ="safe").load((run / "study.yaml").read_text(encoding="utf-8")))["factors"]
         levels = {prefix + factor for factor in factors for prefix in ("", "factor_", "arm_", "reference_")}
-        history = next((run / "trials").glob("*/history.csv"))
-        for table in [history, *(run / name for name in parts if name.endswith(".csv") and (run / name).exists())]:
-            columns = set(table.read_text(encoding="utf-8").partition("\n")[0].split(","))
-            named = set(INLINE.findall(parts[table.name])) | (metrics if table.name == "trials.csv" else set())
-            assert columns <= named | levels, f"{NAME[run / 'README.md']}: {table.name}"
+        tables = {"history.csv": set(load_run(run).histories().columns) - {"id", "arm", "seed"}}
+        for path in (run / name for name in parts if name.endswith(".csv") and (run / name).exists()):
+            tables[path.name] = set(path.read_text(encoding="utf-8").partition("\n")[0].split(","))
+        for name, columns in tables.items():
+            named = set(INLINE.findall(parts[name])) | (metrics if name == "trials.csv" else set())
+            assert columns <= named | levels, f"{NAME[run / 'README.md']}: {name}"
     predictions, diagnostics = (parts[f"{name}.parquet"] for name in ("predictions", "diagnostics"))
     assert set(PREDICTION_COLUMNS) <= set(INLINE.findall(predictions))
     assert set(DIAGNOSTIC_COLUMNS) <= set(INLINE.findall(diagnostics))

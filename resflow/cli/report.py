@@ -1,4 +1,4 @@
-"""Results: `resflow report`, `compare`, `show` and `open`."""
+"""Results: `resflow report`, `compare`, `show`, `open` and `upgrade`."""
 
 from __future__ import annotations
 
@@ -164,3 +164,22 @@ def open_(
     print(one_line(f"Report: {page}"))
     if not webbrowser.open(page.resolve().as_uri()):
         print("No browser was found here: open that file in yours.")
+
+
+@app.command(epilog="Example: resflow upgrade depth-cpu-oxford_flowers102")
+def upgrade(
+    runs: Annotated[list[str], typer.Argument(help="runs by name or folder", autocompletion=complete.runs)],
+) -> None:
+    """Pack the trials of runs that have ended into one file each, small enough to commit."""
+    from resflow.cli.console import say_error
+    from resflow.report.formatting import count
+    from resflow.workflow.run import many
+    from resflow.workflow.upgrade import upgrade_run
+    from resflow.workspace import run_folder
+
+    for run in runs:
+        done = upgrade_run(run_folder(run))
+        sizes = [f"{size.files:,} files, {count(size.bytes)}B" for size in (done.before, done.after)]
+        print(one_line(f"{done.run}: {many(done.packed, 'trial')} packed; {sizes[0]} before, {sizes[1]} now"))
+        for message in done.left:
+            say_error(f"Left as it is: {message}", style="yellow")

@@ -105,7 +105,9 @@ def _columns() -> list[str]:
 def _places(run: Run, record: Record) -> Iterator[str]:
     """Yield a line for each thing that lies on disk of a trial."""
     state = workspace.state_folder(run.folder)
-    places = {"record": trial_folder(run.folder, record.id), "log": workspace.log_path(state, record.id)}
+    packed = record.id in run.packed
+    kept = workspace.archive_path(run.folder) if packed else trial_folder(run.folder, record.id)
+    places = {"record": kept, "log": workspace.log_path(state, record.id)}
     places["network"] = network_path(state, record.id)
     for name, place in places.items():
         if place.exists():

@@ -6,7 +6,8 @@
     results/<run>/trials/<id>/diagnostics.parquet  a row a layer and kind of figure: DIAGNOSTIC_COLUMNS
 
 A record appears whole or not at all: its files are written and synced in a hidden folder beside
-the final one, which one rename then puts in place. It is read whole or not at all as well: what does not fit its
+the final one, which one rename then puts in place. A run that has ended may be packed into one file
+without such folders (`archive`). A record is read whole or not at all as well: what does not fit its
 digests, or contradicts itself, is refused (`verification`). Fractions are 0..1.
 """
 
@@ -14,11 +15,9 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -186,7 +185,7 @@ class Outcome:
 
 def write_record(run: Path, outcome: Outcome) -> Path:
     """Write one record, whole or not at all, and return its folder. Replaces an older one."""
-    with _whole(run, outcome.record) as draft:
+    with whole(run, outcome.record) as draft:
         outcome.history.to_csv(draft / workspace.HISTORY, index=False)
         if outcome.predictions is not None and outcome.record.status == "completed":
             outcome.predictions.to_parquet(draft / workspace.PREDICTIONS, index=False)
@@ -195,23 +194,8 @@ def write_record(run: Path, outcome: Outcome) -> Path:
     return trial_folder(run, outcome.record.id)
 
 
-def take_over(run: Path, trial: Trial, folder: Path) -> Path:
-    """Copy the record that another run has of a trial, under this one's names of study and arm; return its folder.
-
-    Its id says that nothing else differs; the record says where it came from. Raises RecordError.
-    """
-    record = read_record(folder)
-    names = {"study": trial.study, "arm": trial.arm, "levels": trial.levels}
-    provenance = {**record.provenance, "taken_over": folder.resolve().parents[1].name}
-    with _whole(run, record.model_copy(update={**names, "provenance": provenance})) as draft:
-        for name in (workspace.HISTORY, workspace.PREDICTIONS, workspace.DIAGNOSTICS):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, draft / name)
-    return trial_folder(run, trial.id)
-
-
 @contextmanager
-def _whole(run: Path, record: Record) -> Iterator[Path]:
+def whole(run: Path, record: Record) -> Iterator[Path]:
     """Give a draft folder for the tables beside a record; it takes the record's place when all of it is on the disk."""
     try:
         with atomic.folder(trial_folder(run, record.id)) as draft:
@@ -233,20 +217,6 @@ def record_text(record: Record, folder: Path) -> str:
     return json.dumps(verification.sealed(values, folder) if record.sealed else values, indent=1) + "\n"
 
 
-def set_aside(run: Path, ids: Iterable[str], place: Path) -> Path:
-    """Move the records of some trials out of a run, and return the new folder below `place` that holds them."""
-    target = place / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    try:
-        target.mkdir(parents=True)
-        for trial_id in ids:
-            shutil.move(trial_folder(run, trial_id), target / trial_id)
-    except OSError as error:
-        raise RecordError(
-            f"cannot move records of {run} to {target}: {error}. Free space or mend it by hand."
-        ) from error
-    return target
-
-
 def read_record(folder: Path) -> Record:
     """Read one record folder. Raises RecordError where it is not a whole, known record, as it was written."""
     return open_record(folder)[0]
@@ -257,9 +227,18 @@ def open_record(folder: Path, tables: bool = True) -> tuple[Record, list[str]]:
 
     Without `tables` those that fit their digests are not looked into: of very many trials that takes long.
     """
-    path = folder / workspace.RECORD
-    again = f"Remove the folder {folder} and run the study again: only that trial will run."
-    values = _content(path, again)
+    path, again = folder / workspace.RECORD, _again(folder)
+    values = read_content(folder)
+    record = parse(values, path, again)
+    if record.id != folder.name:  # ids become paths
+        raise RecordError(f"{path} is the record of another trial, {record.id!r}: rename or remove that folder.")
+    if problem := verification.damage(folder, values, record, tables):
+        raise RecordError(f"{problem}. {again}")
+    return record, verification.lost_files(folder, values)
+
+
+def parse(values: Mapping[str, Any], path: Path, again: str) -> Record:
+    """Return a record of the content that `path` has; `again` says how to do without it. Raises RecordError."""
     try:
         record = Record.model_validate({name: value for name, value in values.items() if name != verification.DIGESTS})
     except ValidationError as error:
@@ -273,15 +252,16 @@ def open_record(folder: Path, tables: bool = True) -> tuple[Record, list[str]]:
             f"{path} has schema version {record.schema_version}, this resflow reads up to {SCHEMA_VERSION}. "
             "Upgrade resflow."
         )
-    if record.id != folder.name:  # ids become paths
-        raise RecordError(f"{path} is the record of another trial, {record.id!r}: rename or remove that folder.")
-    if problem := verification.damage(folder, values, record, tables):
-        raise RecordError(f"{problem}. {again}")
-    return record, verification.lost_files(folder, values)
+    return record
 
 
-def _content(path: Path, again: str) -> dict[str, Any]:
-    """Return what record.json says. Raises RecordError."""
+def _again(folder: Path) -> str:
+    return f"Remove the folder {folder} and run the study again: only that trial will run."
+
+
+def read_content(folder: Path) -> dict[str, Any]:
+    """Return what the record.json in a folder says, whether it is a record or not. Raises RecordError."""
+    path, again = folder / workspace.RECORD, _again(folder)
     try:
         values = from_json(reading.read(path, LARGEST))
     except FileNotFoundError as error:

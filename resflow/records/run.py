@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from resflow import reading, workspace
+from resflow import workspace
 from resflow.errors import RecordError
+from resflow.records.archive import Archive, open_archive
+from resflow.records.packing import packed_record
 from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, Record, open_record
 from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS, read_plan, read_study
-from resflow.records.tables import DamagedTableError, Kind, read_parquet
-from resflow.records.verification import DIAGNOSTIC_KINDS, PREDICTION_KINDS
+from resflow.records.trial_tables import TrialTables
 from resflow.study.contrast_families import with_tuning
 from resflow.study.level_columns import column_names, with_levels
 from resflow.workspace import trial_folder
@@ -30,8 +30,14 @@ MANY = 200  # trials: of more, what lies beside records is not read unasked, and
 
 
 def finished_records(run: Path) -> dict[str, Record]:
-    """Return every readable record of a run by trial id; broken ones are left out (see `load`)."""
-    return {record.id: record for record in load_run(run).records}
+    """Return every readable record of a run by trial id; broken ones are left out (see `load_run`).
+
+    Raises RecordError where the archive is damaged, which may hold any of them.
+    """
+    found = load_run(run)
+    if workspace.ARCHIVE in found.broken:
+        raise RecordError(found.broken[workspace.ARCHIVE])
+    return {record.id: record for record in found.records}
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Run:
     plan: pd.DataFrame
     study: dict[str, Any]
     faults: tuple[str, ...] = ()
+    archive: Archive | None = None
+    packed: frozenset[str] = frozenset()  # trials that are read from the archive
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -67,10 +75,10 @@ class Run:
         """A row an epoch of each record with a history: id, arm, seed, HISTORY_COLUMNS."""
         wanted = None if ids is None else set(ids)
         mine = [r for r in self.records if r.epochs_run and (wanted is None or r.id in wanted)]
-        tables = _tables([trial_folder(self.folder, record.id) / workspace.HISTORY for record in mine])
         if not mine:
             return pd.DataFrame(columns=["id", "arm", "seed", *HISTORY_COLUMNS])
-        return tables.assign(**_repeated(mine, [record.epochs_run for record in mine]))
+        epochs = {record.id: record.epochs_run for record in mine}
+        return self._tables.histories(epochs).assign(**_repeated(mine, list(epochs.values())))
 
     def predictions_of(self, trial_id: str) -> pd.DataFrame:
         """The test predictions of one trial: PREDICTION_COLUMNS."""
@@ -78,23 +86,25 @@ class Run:
 
     def prediction_table(self, trial_id: str) -> pa.Table:
         """The test predictions of one trial as an Arrow table, whose text costs nothing until somebody looks at it."""
-        path = trial_folder(self.folder, trial_id) / workspace.PREDICTIONS
-        if not path.is_file():
-            raise RecordError(f"trial {trial_id} kept no predictions: {path} does not exist.")
-        return _table(path, PREDICTION_KINDS)
+        if (table := self._tables.predictions(trial_id)) is None:
+            raise RecordError(f"trial {trial_id} of {self.folder} kept no predictions.")
+        return table
 
     def diagnostics_of(self, ids: Iterable[str]) -> pd.DataFrame:
         """The diagnostics of those of some trials that kept any: id, arm, seed, DIAGNOSTIC_COLUMNS."""
         import pyarrow as pa
 
         known = {record.id: record for record in self.records}
-        places = {trial_id: trial_folder(self.folder, trial_id) / workspace.DIAGNOSTICS for trial_id in ids}
-        found = {key: path for key, path in places.items() if key in known and path.is_file()}
-        tables = [_table(path, DIAGNOSTIC_KINDS) for path in found.values()]
-        if not tables:
+        found = self._tables.diagnostics(trial_id for trial_id in ids if trial_id in known)
+        if not found:
             return pd.DataFrame(columns=["id", "arm", "seed", *DIAGNOSTIC_COLUMNS])
-        of_record = _repeated([known[key] for key in found], [table.num_rows for table in tables])
-        return pd.concat([pd.DataFrame(of_record), pa.concat_tables(tables).to_pandas()], axis="columns")
+        of_record = _repeated([known[key] for key in found], [table.num_rows for table in found.values()])
+        rows = pa.concat_tables(found.values(), promote_options="permissive")
+        return pd.concat([pd.DataFrame(of_record), rows.to_pandas()], axis="columns")
+
+    @cached_property
+    def _tables(self) -> TrialTables:
+        return TrialTables(self.folder, self.archive, self.packed)
 
     @cached_property
     def factors(self) -> dict[str, dict[str, Any]]:
@@ -149,7 +159,7 @@ class Run:
         kept = [
             self.predictions_of(record.id).assign(id=record.id, arm=record.arm, seed=record.seed)
             for record in self.records
-            if (trial_folder(self.folder, record.id) / workspace.PREDICTIONS).is_file()
+            if self._tables.keeps_predictions(record.id)
         ]
         columns = ["id", "arm", "seed", *PREDICTION_COLUMNS]
         return self._with_levels(pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=columns))
@@ -195,34 +205,6 @@ def _repeated(records: Iterable[Record], rows: Sequence[int]) -> dict[str, np.nd
     """The names of each record, as often as it has rows."""
     listed = list(records)
     return {name: np.repeat([getattr(record, name) for record in listed], rows) for name in ("id", "arm", "seed")}
-
-
-def _table(path: Path, columns: Mapping[str, Kind]) -> pa.Table:
-    try:
-        return read_parquet(reading.read(path), columns)
-    except (OSError, DamagedTableError) as error:
-        raise RecordError(
-            f"{path} cannot be read as a table ({error}). Remove the folder {path.parent} and run the study again: "
-            "only that trial will run."
-        ) from error
-
-
-def _tables(paths: Sequence[Path]) -> pd.DataFrame:
-    """CSV files with a header each, as one frame in their order: thousands in the time of some."""
-    bodies: dict[bytes, list[bytes]] = {}
-    for path in paths:
-        header, _, body = reading.read(path).partition(b"\n")
-        bodies.setdefault(header, []).append(body)
-    try:
-        if len(bodies) == 1:
-            ((header, parts),) = bodies.items()
-            return pd.read_csv(io.BytesIO(b"\n".join([header, b"".join(parts)])))
-        frames = [pd.read_csv(io.BytesIO(reading.read(path))) for path in paths]
-    except ValueError as error:  # pandas' parser errors are: somebody changed a file since it was looked into
-        raise RecordError(
-            f"a {workspace.HISTORY} was changed while it was read ({error}). Read the run again."
-        ) from error
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -271,7 +253,31 @@ def load_run(run: Path) -> Run:
         else:
             records.append(record)
             faults += [f"{folder / name} is lost: its record was written with it." for name in lost]
-    return Run(run, tuple(records), broken, planned, written, tuple(faults))
+    archive = None
+    try:
+        archive = open_archive(run)
+    except RecordError as error:
+        broken[workspace.ARCHIVE] = str(error)
+    packed = _packed_records(run, archive, broken) if archive else []
+    records = sorted([*records, *packed], key=lambda record: record.id)
+    ids = frozenset(record.id for record in packed)
+    return Run(run, tuple(records), broken, planned, written, tuple(faults), archive, ids)
+
+
+def _packed_records(run: Path, archive: Archive, broken: dict[str, str]) -> list[Record]:
+    """Return the records of an archive that count, and bring `broken` up to date.
+
+    It is read after the folders: a trial that was packed meanwhile has none any more, and is here.
+    """
+    records = []
+    for trial_id in archive.records:
+        if not trial_folder(run, trial_id).exists():
+            broken.pop(trial_id, None)
+            try:
+                records.append(packed_record(run, archive, trial_id, tables=len(archive.records) <= MANY))
+            except RecordError as error:
+                broken[trial_id] = str(error)
+    return records
 
 
 def _trial_folders(paths: Iterable[Path], plan: pd.DataFrame) -> Iterator[Path]:

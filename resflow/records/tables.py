@@ -9,6 +9,20 @@ import numpy as np
 
 Kind = Literal["text", "whole", "number"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+PREDICTION_KINDS: dict[str, Kind] = {
+    "image": "text",
+    "label": "whole",
+    "predicted": "whole",
+    "probability": "number",
+    "rank": "whole",
+}
+DIAGNOSTIC_KINDS: dict[str, Kind] = {
+    "kind": "text",
+    "layer": "text",
+    "place": "whole",
+    "epoch": "whole",
+    "value": "number",
+}
 LONGEST_TEXT = 4096  # bytes of a cell: no path is longer
 MOST_ROWS = 10_000_000  # of a table whose record does not say how many it has
 
@@ -33,7 +47,7 @@ def read_parquet(
     try:
         metadata = pq.read_metadata(pa.BufferReader(content))
         _check_sizes(metadata, most)
-        _check_types(metadata.schema.to_arrow_schema(), columns)
+        check_types(metadata.schema.to_arrow_schema(), columns)
         # As dictionaries: a thousand cells may share one long text, which is then read once.
         file = pq.ParquetFile(pa.BufferReader(content), metadata=metadata, read_dictionary=texts)
         table = file.read(columns=wanted, use_threads=False)
@@ -58,7 +72,8 @@ def _check_sizes(metadata: Any, most: int) -> None:
         raise DamagedTableError(f"it says that it unpacks to {size:,} bytes, and at most {limit:,} are expected")
 
 
-def _check_types(schema: Any, columns: Mapping[str, Kind]) -> None:
+def check_types(schema: Any, columns: Mapping[str, Kind]) -> None:
+    """Raise DamagedTableError where a table lacks one of the columns, or has another kind of value in it."""
     from pyarrow import types
 
     wanted = {

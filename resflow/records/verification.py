@@ -1,7 +1,8 @@
 """Whether a record and what lies beside it are as they were written: digests, ranges, and one against the other.
 
 A record of schema version 2 carries the SHA-256 digests of its files and of its own content. Older ones have none: what
-contradicts itself is found out, a changed last digit is not, and readers are told so.
+contradicts itself is found out, a changed last digit is not, and readers are told so. In an archive the digests are of
+a trial's rows, whatever bytes hold them, and older records have them from their packing on.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resflow import reading, workspace
+from resflow.records import rounding
+from resflow.records.archive import HISTORY, PREDICTIONS, TABLES, Archive, content_digest
 from resflow.records.metrics import METRICS
-from resflow.records.tables import MOST_ROWS, DamagedTableError, Kind, read_numbers, read_parquet
+from resflow.records.tables import (
+    DIAGNOSTIC_KINDS,
+    MOST_ROWS,
+    PREDICTION_KINDS,
+    DamagedTableError,
+    read_numbers,
+    read_parquet,
+)
 
 if TYPE_CHECKING:
     from resflow.records.record import Record
@@ -25,20 +35,6 @@ if TYPE_CHECKING:
 DIGESTS = "digests"  # of record.json: file -> digest; its own is of everything but itself
 FIRST_SEALED = 2  # schema version
 BESIDE = (workspace.HISTORY, workspace.PREDICTIONS, workspace.DIAGNOSTICS)
-PREDICTION_KINDS: dict[str, Kind] = {
-    "image": "text",
-    "label": "whole",
-    "predicted": "whole",
-    "probability": "number",
-    "rank": "whole",
-}
-DIAGNOSTIC_KINDS: dict[str, Kind] = {
-    "kind": "text",
-    "layer": "text",
-    "place": "whole",
-    "epoch": "whole",
-    "value": "number",
-}
 MOST_DIAGNOSTICS = 1_000_000  # rows: 152 layers have some 25,000
 MOST_CLASSES = 1_000  # of a record that does not say how many there are
 TOLERANCE = 1e-6
@@ -49,6 +45,12 @@ def sealed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     files = {name: digest((folder / name).read_bytes()) for name in BESIDE if (folder / name).is_file()}
     plain = json.loads(json.dumps({**values, DIGESTS: files}))
     return {**plain, DIGESTS: {**files, workspace.RECORD: _own_digest(plain)}}
+
+
+def sealed_rows(values: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a record with the digests of its rows, as an archive stores them, and its own."""
+    plain = json.loads(json.dumps({**values, DIGESTS: {name: content_digest(rows) for name, rows in tables.items()}}))
+    return {**plain, DIGESTS: {**plain[DIGESTS], workspace.RECORD: _own_digest(plain)}}
 
 
 def digest(content: bytes) -> str:
@@ -102,6 +104,22 @@ def damage(folder: Path, values: Mapping[str, Any], record: Record, tables: bool
     return ""
 
 
+def damage_packed(archive: Archive, record: Record, tables: bool = True) -> str:
+    """Say what of a trial in an archive is not as it was packed, as `damage` does of one in its folder."""
+    values = archive.records[record.id]
+    digests = values.get(DIGESTS)
+    if not isinstance(digests, Mapping) or digests.get(workspace.RECORD) != _own_digest(values):
+        return "the record does not fit its own digest: something in it was changed"
+    for name in TABLES:
+        rows = archive.stored(name, record.id)
+        if digests.get(name) != (None if rows is None else content_digest(rows)):
+            return f"its {name} does not fit the digest in its record: it was changed"
+    if (epochs := archive.count(HISTORY, record.id)) != record.epochs_run:
+        return f"its {HISTORY} has {epochs} rows, its record is of {record.epochs_run} epochs"
+    answers = archive.table(PREDICTIONS, record.id) if tables else None
+    return "" if answers is None else next((f"its {PREDICTIONS}: {line}" for line in _of_answers(answers, record)), "")
+
+
 def _contradictions(folder: Path, record: Record) -> Iterator[str]:
     for name in BESIDE:
         try:
@@ -145,12 +163,17 @@ def _of_history(content: bytes, record: Record) -> Iterator[str]:
 
 
 def _of_predictions(content: bytes, record: Record) -> Iterator[str]:
-    images, classes = record.data.get("test"), record.data.get("classes") or MOST_CLASSES
+    images = record.data.get("test")
     table = read_parquet(content, PREDICTION_KINDS, MOST_ROWS if images is None else images, only=("whole", "number"))
+    yield from _of_answers(table, record)
+
+
+def _of_answers(table: Any, record: Record) -> Iterator[str]:
+    images, classes = record.data.get("test"), record.data.get("classes") or MOST_CLASSES
     if images is not None and table.num_rows != images:
         yield f"it has {table.num_rows:,} rows, its record is of {images:,} test images"
         return
-    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    columns = {name: table.column(name).to_numpy() for name, kind in PREDICTION_KINDS.items() if kind != "text"}
     for name in ("label", "predicted", "rank"):
         wrong = columns[name][(columns[name] < 0) | (columns[name] >= classes)]
         if len(wrong):
@@ -164,12 +187,13 @@ def _of_predictions(content: bytes, record: Record) -> Iterator[str]:
     if table.num_rows:
         for name, value in answer_scores(columns["label"], columns["rank"], probability).items():
             said = record.metrics.get(name)
-            if said is not None and not _alike(said, value):
+            slack = rounding.LOSS_PRECISION if name == "test_loss" and rounding.is_rounded(probability) else 0.0
+            if said is not None and not _alike(said, value, slack):
                 yield _contradiction(name, value, record)
 
 
-def _alike(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+def _alike(one: float, other: float, slack: float = 0.0) -> bool:
+    return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE + slack)
 
 
 def answer_scores(label: np.ndarray, rank: np.ndarray, probability: np.ndarray) -> dict[str, float]:

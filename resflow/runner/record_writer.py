@@ -15,9 +15,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from resflow import workspace
 from resflow.errors import RecordError
-from resflow.records.record import Outcome, read_record, write_record
+from resflow.records.packing import find_record
+from resflow.records.record import Outcome, write_record
 from resflow.weights.saved import whole
-from resflow.workspace import network_path, trial_folder
+from resflow.workspace import network_path
 
 
 class RecordWriter:
@@ -46,7 +47,7 @@ class RecordWriter:
 
     def _has_completed(self, trial_id: str) -> bool:
         try:
-            return read_record(trial_folder(self.run, trial_id)).status == "completed"
+            return find_record(self.run, trial_id).status == "completed"
         except RecordError:
             return False
 

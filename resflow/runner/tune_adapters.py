@@ -18,7 +18,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from resflow import provenance
 from resflow.errors import RecordError
-from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, make_record, read_record, write_record
+from resflow.records.packing import find_record
+from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, make_record, write_record
 from resflow.runner import ray_session
 from resflow.runner.gpu_sharing import Sharing
 from resflow.runner.progress import Progress, ProgressFile
@@ -27,7 +28,6 @@ from resflow.runner.stopping import Stop
 from resflow.runner.watchdog import Watchdog
 from resflow.study.trial import Trial
 from resflow.training.gpu_memory import OUT_OF_MEMORY
-from resflow.workspace import trial_folder
 
 
 class Silent(CLIReporter):
@@ -203,7 +203,7 @@ class Watcher(Callback):
             self.progress.withdraw(trial_id)
             return
         try:
-            record = read_record(trial_folder(self.run, trial_id))
+            record = find_record(self.run, trial_id)
         except RecordError:
             if self.stop.reason:
                 return  # it was stopped: no record means not run yet

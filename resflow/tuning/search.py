@@ -20,12 +20,13 @@ with provenance.quiet_import():
     import keras_tuner
 
 from resflow.errors import RecordError
-from resflow.records.record import Record, read_record
+from resflow.records.archive import open_archive
+from resflow.records.packing import find_record
+from resflow.records.record import Record
 from resflow.study.search_space import Choice, Parameter, Tune
 from resflow.study.trial import Trial
 from resflow.tuning.oracle_searcher import FINISHED, OracleSearcher
 from resflow.tuning.phase import SCORE, Searches, TriedCandidate
-from resflow.workspace import trial_folder
 
 EPOCHS = "tuner/epochs"  # how keras-tuner names what Hyperband adds to a candidate's values
 OWN = "tuner/"
@@ -148,11 +149,12 @@ class ArmSearch:
 class Search:
     """All searches of a study as a source of trials for the runner; a process that is free goes on with its arm.
 
-    `run` is where candidates' records lie; those that are there are not run again.
+    `run` is where candidates' records lie; those that are there are not run again. Raises RecordError.
     """
 
     def __init__(self, searches: Searches, run: Path) -> None:
         self.searches, self.run = searches, run
+        open_archive(run)  # raises where it is damaged: the candidates in it would run again
         self.scratch = tempfile.TemporaryDirectory(prefix="resflow-")  # keras-tuner writes files that nobody reads
         self.arms = {
             arm: ArmSearch(searches, arm, Path(self.scratch.name) / str(i)) for i, arm in enumerate(searches.arms)
@@ -179,7 +181,7 @@ class Search:
             while (trial := search.next()) is not None:
                 self.trials[trial.id] = trial
                 try:
-                    search.report_result(read_record(trial_folder(self.run, trial.id)))
+                    search.report_result(find_record(self.run, trial.id))
                 except RecordError:
                     self.running[trial.id] = trial.arm
                     return trial
@@ -213,7 +215,7 @@ class Search:
         later = []
         for trial_id in self.ended_ids:
             try:
-                record = read_record(trial_folder(self.run, trial_id))
+                record = find_record(self.run, trial_id)
             except RecordError:
                 later.append(trial_id)
             else:

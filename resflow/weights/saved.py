@@ -172,10 +172,10 @@ def _check_size(network: TrainedNetwork, path: Path) -> None:
 def locate_network(model: str, results: Path, state: Path) -> Path:
     """Return the file of MODEL: an exported folder, a file, or RUN/TRIAL. Raises WeightsError or RecordError."""
     path = Path(model).expanduser()
+    if path.parent.name == workspace.TRIALS and workspace.is_run(path.parents[1]):
+        return locate_kept(f"{path.parents[1]}/{path.name}", results, state)
     if (path / workspace.RECORD).is_file():
-        return locate_kept(
-            f"{path.parents[1]}/{path.name}" if path.parent.name == workspace.TRIALS else model, results, state
-        )
+        return locate_kept(model, results, state)
     if path.is_dir():
         return _locate_in_folder(path)
     if path.is_file() and path.suffix not in (KEPT, KERAS):

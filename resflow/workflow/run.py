@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from resflow import atomic, provenance, workspace
 from resflow.data.cache import Spent
 from resflow.errors import RecordError, StudyError
-from resflow.records import record as trial_records
+from resflow.records import packing
 from resflow.records.record import Record
 from resflow.records.run import Run, finished_records, load_run
 from resflow.report import tuning as tuning_tables
@@ -313,13 +313,13 @@ def _take_over(plan: Plan, other: Path, reporter: Reporter) -> None:
         if trial.id in theirs and trial.id not in ours and theirs[trial.id].status == "completed"
     ]
     for trial in same:
-        trial_records.take_over(plan.run, trial, workspace.trial_folder(other, trial.id))
+        packing.take_over(plan.run, trial, other)
     reporter.note(f"{many(len(same), 'record')} taken over from {other}")
 
 
 def _set_aside(plan: Plan, ids: Collection[str], reporter: Reporter, run: Path | None = None) -> None:
     if ids:
-        place = trial_records.set_aside(run or plan.run, ids, plan.state / workspace.SET_ASIDE)
+        place = packing.set_aside(run or plan.run, ids, plan.state / workspace.SET_ASIDE)
         reporter.note(f"{many(len(ids), 'record')} set aside in {place}")
 
 

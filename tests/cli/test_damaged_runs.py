@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from typer.testing import CliRunner
 from resflow.analysis.analyse import analyse
 from resflow.cli import main
 from resflow.errors import ResflowError
+from resflow.records.packing import pack
 from resflow.report import figure_list
 
 HEADS = {"head": {"linear": "linear", "wide": "wide"}}
@@ -67,6 +69,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     pd.DataFrame(table, columns=["arm", "seed", "x", "y", "loss"]).to_csv(run / "landscape.csv", index=False)
     for extra in ("tuning/plan.csv", "tuning/study.yaml"):
         (run / extra).unlink()
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def packed(whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The same run, its trials and its candidates packed."""
+    run = written(whole, tmp_path_factory.mktemp("packed"))
+    assert pack(run) == 4
+    assert pack(run / "tuning") == 2
     return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
 
 
@@ -122,6 +133,8 @@ def replace(draw: random.Random, content: bytes) -> bytes:
 def edit(draw: random.Random, content: bytes, name: str) -> bytes:
     """Change one value to an odd one, in a file that stays what it is."""
     value = draw.choice(ODD)
+    if name.endswith(".zip"):
+        return _edited_archive(draw, content, value)
     if name.endswith(".json"):
         return json.dumps(_changed(draw, json.loads(content), value)).encode()
     if name.endswith(".yaml"):
@@ -142,6 +155,27 @@ def edit(draw: random.Random, content: bytes, name: str) -> bytes:
         return frame.to_parquet()
     except (ValueError, TypeError):  # Arrow takes no column of numbers and text
         return frame.drop(columns=column).to_parquet()
+
+
+def _edited_archive(draw: random.Random, content: bytes, value: Any) -> bytes:
+    """Change a member of an archive, whose checksums fit again."""
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        members = {member: file.read(member) for member in file.namelist()}
+    name = draw.choice(["records.jsonl", draw.choice(sorted(members))])
+    if name.endswith(".npy"):
+        numbers = np.load(io.BytesIO(members[name]))
+        numbers[draw.randrange(len(numbers))] = draw.choice([0, 1, 255])
+        buffer = io.BytesIO()
+        np.save(buffer, draw.choice([numbers, numbers[1:], numbers.astype(float), numbers.astype("S")]))
+        members[name] = buffer.getvalue()
+    else:
+        lines = [_changed(draw, json.loads(line), value) for line in members[name].splitlines()]
+        members[name] = "\n".join(map(json.dumps, lines)).encode()
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w") as file:
+        for member, part in members.items():
+            file.writestr(member, part)
+    return changed.getvalue()
 
 
 def _changed(draw: random.Random, values: Any, new: Any) -> Any:
@@ -208,8 +242,8 @@ def run_commands(place: Path, *commands: str) -> None:
         assert not set(result.output) & set("\x1b\x07\x9b\u202e")
 
 
-def check(draw: random.Random, whole: dict[str, bytes], place: Path, *commands: str) -> None:
-    files = draw.choice([whole, unsealed(whole)])
+def check(draw: random.Random, whole: dict[str, bytes], packed: dict[str, bytes], place: Path, *commands: str) -> None:
+    files = draw.choice([whole, unsealed(whole), packed])
     run = written(files, place)
     for _ in range(draw.choice([1, 1, 1, 2])):
         if run.is_dir() and any(path.is_file() for path in run.rglob("*")):
@@ -223,7 +257,11 @@ def check(draw: random.Random, whole: dict[str, bytes], place: Path, *commands: 
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=8, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # no damage is smaller
 def test_commands_on_any_damaged_run_end_in_a_message(
-    seed: int, whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, no_figures: None
+    seed: int,
+    whole: dict[str, bytes],
+    packed: dict[str, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+    no_figures: None,
 ) -> None:
     commands = (
         "status",
@@ -234,15 +272,15 @@ def test_commands_on_any_damaged_run_end_in_a_message(
         "report run -f csv",
         "report run",
     )
-    check(random.Random(seed), whole, tmp_path_factory.mktemp("damaged"), *commands)
+    check(random.Random(seed), whole, packed, tmp_path_factory.mktemp("damaged"), *commands)
 
 
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=3, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # no damage is smaller
 def test_figures_of_any_damaged_run_are_drawn_or_left_out(
-    seed: int, whole: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+    seed: int, whole: dict[str, bytes], packed: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    check(random.Random(seed), whole, tmp_path_factory.mktemp("drawn"), "report run -f png")
+    check(random.Random(seed), whole, packed, tmp_path_factory.mktemp("drawn"), "report run -f png")
 
 
 @pytest.fixture
@@ -254,8 +292,9 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_a_whole_run_has_everything_and_no_message(whole: dict[str, bytes], tmp_path: Path) -> None:
-    analysis = analyse(written(whole, tmp_path))
+@pytest.mark.parametrize("form", ["whole", "packed"])
+def test_a_whole_run_has_everything_and_no_message(form: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    analysis = analyse(written(request.getfixturevalue(form), tmp_path))
     assert (analysis.completed, analysis.faults, analysis.run.broken) == (4, (), {})
     assert analysis.landscape is not None
     assert analysis.tuning is not None

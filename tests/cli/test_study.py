@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from support import direct, tiny
 from support.direct import said
+from typer.testing import CliRunner
 
+from resflow.cli import main
 from resflow.errors import RecordError, ResflowError
 from resflow.records.record import Outcome, Record, read_record
 from resflow.records.run import finished_records, load_run
@@ -19,7 +21,7 @@ from resflow.runner import execute
 from resflow.runner.stopping import exclusive_run
 from resflow.study.trial import Trial
 from resflow.training import train
-from resflow.workspace import DRIVER
+from resflow.workspace import ARCHIVE, DRIVER
 
 pytestmark = pytest.mark.usefixtures("tensorflow_on_one_thread")
 STUDY = """
@@ -106,6 +108,46 @@ def test_fresh_runs_all_of_it_again_and_loses_nothing() -> None:
     assert after.keys() == before.keys()
     assert all(after[key].metrics == before[key].metrics for key in before)
     assert {path.name for path in Path(".resflow").glob("*/set_aside/*/*")} == before.keys()
+
+
+def test_a_packed_run_goes_on_as_any_other() -> None:
+    said("study", "./mine.yaml")
+    assert f"{the_run()}: 2 trials packed;" in said("upgrade", the_run().name)
+    first = finished()
+    assert "4 trials, 2 of them done before" in said("study", "./mine.yaml", "--seeds", "2")
+    assert {key: finished()[key] for key in first} == first
+    said("upgrade", the_run().name)
+    before = finished()
+    assert [path.name for path in (the_run() / "trials").iterdir()] == [ARCHIVE]
+
+    shown = said("study", "./mine.yaml", "--seeds", "2", "--out", "elsewhere", "--reuse", the_run().name)
+    assert "4 records taken over" in shown
+    assert {key: record.metrics for key, record in finished_records(Path("elsewhere")).items()} == {
+        key: record.metrics for key, record in before.items()
+    }
+    assert "2 records set aside" in said("study", "./mine.yaml", "--prune")
+    assert finished() == first
+    assert "2 records set aside" in said("study", "./mine.yaml", "--fresh")
+    after = finished()
+    assert {key: record.metrics for key, record in after.items()} == {
+        key: record.metrics for key, record in first.items()
+    }
+    assert not (the_run() / "trials" / ARCHIVE).exists()
+    assert {path.name for path in Path(".resflow").glob("*/set_aside/*/*")} == before.keys()
+
+
+def test_trials_that_failed_and_were_packed_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch, "failed", "fast")
+        said("study", "./mine.yaml", code=1)
+    said("upgrade", the_run().name)
+    shown = said("retry", the_run().name)
+    assert "1 record set aside" in shown
+    assert "2 completed" in shown
+    (the_run() / "trials" / ARCHIVE).write_bytes(b"no archive")
+    result = CliRunner().invoke(main.app, ["study", "./mine.yaml"])
+    assert isinstance(result.exception, RecordError)
+    assert "Restore it" in str(result.exception)
 
 
 def test_fresh_on_a_new_run_is_a_study() -> None:

@@ -16,6 +16,7 @@ from support import tiny, work
 
 from resflow.errors import RecordError
 from resflow.records import verification
+from resflow.records.packing import take_over
 from resflow.records.record import (
     DIAGNOSTIC_COLUMNS,
     HISTORY_COLUMNS,
@@ -23,10 +24,10 @@ from resflow.records.record import (
     Outcome,
     Record,
     read_record,
-    take_over,
     write_record,
 )
-from resflow.records.run import _table, load_run
+from resflow.records.run import load_run
+from resflow.records.trial_tables import _read_parquet
 
 EPOCHS = 3
 TRIAL = "0123456789ab"
@@ -147,7 +148,7 @@ def test_a_table_of_nonsense_is_told(content: bytes, tmp_path_factory: pytest.Te
     path = tmp_path_factory.mktemp("table") / "predictions.parquet"
     path.write_bytes(b"PAR1" + content + b"PAR1")
     with pytest.raises(RecordError, match="cannot be read as a table"):
-        _table(path, verification.PREDICTION_KINDS)
+        _read_parquet(path, verification.PREDICTION_KINDS)
 
 
 def test_a_broken_record_is_one_message_and_the_others_are_read(whole: dict[str, bytes], tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_a_record_of_the_same_trial_is_taken_over_under_its_new_names(tmp_path: 
     made = replace(made, record=made.record.model_copy(update={"epochs_run": 2}), history=frame)
     folder = write_record(tmp_path / "old", made)
     renamed = replace(trial, study="other", arm="mine-untuned", levels={"x": "mine"})
-    taken = take_over(tmp_path / "new", renamed, folder)
+    taken = take_over(tmp_path / "new", renamed, tmp_path / "old")
     before, after = read_record(folder), read_record(taken)
     assert (after.study, after.arm, after.levels) == ("other", "mine-untuned", {"x": "mine"})
     assert after.provenance == {**before.provenance, "taken_over": "old"}

@@ -24,13 +24,12 @@ from support.fake_run import rewrite, trial_id, write_run
 from resflow.errors import RecordError
 from resflow.records import verification
 from resflow.records.metrics import METRICS
+from resflow.records.packing import set_aside, take_over
 from resflow.records.record import (
     PREDICTION_COLUMNS,
     Outcome,
     make_record,
     read_record,
-    set_aside,
-    take_over,
     write_record,
 )
 from resflow.records.run import load_run
@@ -297,7 +296,7 @@ def test_a_record_that_is_taken_over_or_set_aside_is_as_checked_as_it_was(
     if old:
         change(folder, lambda record: None)
     trial = replace(tiny.trial(tiny.prepare()), id=TRIAL, study="other", arm="mine", levels={"x": "mine"})
-    taken = take_over(tmp_path / "new", trial, folder)
+    taken = take_over(tmp_path / "new", trial, folder.parents[1])
     assert read_record(taken).sealed is not old
     assert read_record(taken).arm == "mine"
     assert {name: (taken / name).read_bytes() for name in FILES[1:]} == {

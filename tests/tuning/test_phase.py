@@ -19,7 +19,8 @@ from support import tiny
 from resflow import workspace
 from resflow.analysis.analyse import analyse, labels
 from resflow.analysis.tuning_curves import expected
-from resflow.errors import StudyError
+from resflow.errors import RecordError, StudyError
+from resflow.records.packing import pack
 from resflow.records.record import Outcome, make_record, write_record
 from resflow.records.run import load_run
 from resflow.report import tuning as tuned
@@ -31,6 +32,7 @@ from resflow.study.trial import Trial
 from resflow.tuning import phase as tuning
 from resflow.tuning.search import Search, make_oracle
 from resflow.workflow.plan import Plan, make_plan, tuning_phase, with_tuned_trials, write_plan
+from resflow.workspace import archive_path
 
 TEXT = """\
 name: mine
@@ -140,9 +142,19 @@ def test_a_search_that_was_cut_off_goes_on_with_the_same_candidates(kind: str, m
     searches = searches_of(mine, kind)
     whole = asked(run_all(Search(searches, tmp_path / "whole"), tmp_path / "whole"))
     begun = run_all(Search(searches, tmp_path / "cut"), tmp_path / "cut", most=5)
+    assert pack(tmp_path / "cut") == 5  # which some do before they go on
     rest = run_all(Search(searches, tmp_path / "cut"), tmp_path / "cut")
     assert not {trial.id for trial in begun} & {trial.id for trial in rest}
     assert asked(begun + rest) == whole
+
+
+def test_candidates_do_not_run_again_because_their_archive_is_damaged(mine: str, tmp_path: Path) -> None:
+    searches = searches_of(mine, "random")
+    run_all(Search(searches, tmp_path), tmp_path, most=2)
+    pack(tmp_path)
+    archive_path(tmp_path).write_bytes(b"no archive")
+    with pytest.raises(RecordError, match="Restore it"):
+        Search(searches, tmp_path)
 
 
 @EVERY
