@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resflow import architectures
-from resflow.analysis import image_statistics, missing, mixed_model, power, seed_statistics, times
+from resflow.analysis import image_statistics, missing, mixed_model, seed_statistics, times
 from resflow.analysis.chance import Chance, beside_chance
 from resflow.analysis.contrasts import Contrast, contrasts
 from resflow.analysis.design import NOT_RUN, OUTCOMES, UNREADABLE, Design, by_seed, unfinished
@@ -242,7 +242,7 @@ def _effect(pair: Contrast, result: seed_statistics.Paired, judge: Verdicts) -> 
         "seeds_apart": result.signs.n,
         "better_low": result.signs.low,
         "better_high": result.signs.high,
-        "seeds_needed": power.seeds_needed(difference),
+        "seeds_needed": judge.seeds_needed(pair, difference),
         "margin": np.nan if design.margin is None else design.margin,
         "p_equivalence": result.p_equivalence,
     }
