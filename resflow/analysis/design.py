@@ -41,6 +41,7 @@ class Design:
     metric: Metric
     margin: float | None = None
     contrasts: tuple[str, ...] | None = None  # groups that the study declares; None means all
+    sequential: bool = False  # whether seeds are added until all is decided
 
     @cached_property
     def varied(self) -> tuple[str, ...]:
@@ -117,6 +118,7 @@ def design(run: Run) -> Design:
         metric=metric(str(study.get("metric") or "test_top1")),
         margin=float(study["margin"]) if study.get("margin") else None,
         contrasts=tuple(map(str, listed)) if isinstance(listed := study.get("contrasts"), list) else None,
+        sequential=isinstance(study.get("seeds"), Mapping),
     )
 
 
