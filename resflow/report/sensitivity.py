@@ -30,7 +30,7 @@ def robustness(analysis: Analysis) -> Table:
         rows.append(
             {
                 "Contrast": _label(row, design),
-                "t test p": p_value(row["p_seeds"]),
+                "p over seeds": p_value(row["p_seeds"]),
                 "Sign-flip p": p_value(row["p_sign_flip"]) + smallest,
                 "Better in": f"{row['seeds_better']} of {row['seeds_apart']}",
                 "P(better) (%)": better,
@@ -45,11 +45,13 @@ def robustness(analysis: Analysis) -> Table:
                 or row["mixed_note"],
             }
         )
+    test = "the sequential test" if design.sequential else "the paired t test"
     note = (
-        "The verdicts do not use these. t test: over seeds alone. Sign-flip: exact, assumes symmetry only; in brackets "
-        "the smallest p that so many seeds allow. P(better): Clopper and Pearson's 95 % interval from the signs. Seeds "
-        f"to resolve it: for a power of {100 * power.POWER:.0f} % at p < {seed_statistics.ALPHA:g} after Holm, were "
-        f"the difference as seen, by the upper {100 * power.ASSURANCE:.0f} % confidence limit of its spread."
+        f"The verdicts do not use these. p over seeds: {test} over seeds alone. Sign-flip: exact, assumes symmetry "
+        "only; in brackets the smallest p that so many seeds allow. P(better): Clopper and Pearson's 95 % interval "
+        f"from the signs. Seeds to resolve it: for a power of {100 * power.POWER:.0f} % at p < "
+        f"{seed_statistics.ALPHA:g} after Holm, were the difference as seen, by the upper "
+        f"{100 * power.ASSURANCE:.0f} % confidence limit of its spread."
     )
     correlation = analysis.effects["correlation"].dropna()
     if len(correlation):

@@ -18,6 +18,7 @@ from resflow.errors import RecordError
 from resflow.records.metrics import metric as metric_named
 from resflow.records.record import Record
 from resflow.records.run import Run, load_run
+from resflow.records.run_files import expected_rows
 from resflow.runner.progress import KeptProgress, Progress, RunningTrial, read_progress
 from resflow.tuning.phase import SCORE
 
@@ -182,7 +183,8 @@ def _read_live(folder: Path, is_search: bool) -> tuple[KeptProgress | None, tupl
 def _list_trials(run: Run, running: Collection[str], metric: str) -> tuple[TrialState, ...]:
     """Return the planned trials of a run in order, or those that have left something where no plan is there."""
     known = {record.id: record for record in run.records}
-    rows = (run.plan if len(run.plan) else run.frame()).to_dict("records")
+    planned = expected_rows(run.plan, {*run.folders, *running})
+    rows = (planned if len(planned) else run.frame()).to_dict("records")
     rows += [{"id": name} for name in run.broken if not len(run.plan)]
     return tuple(
         trial_state(known[row["id"]], metric)
