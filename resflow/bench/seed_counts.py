@@ -32,7 +32,7 @@ def _moderately_skewed(draw: np.random.Generator, shape: tuple[int, ...]) -> NDA
 
 def _discrete(draw: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """A few images more or less: five values, so that seeds often agree."""
-    return draw.binomial(4, 0.5, shape) - 2.0
+    return draw.binomial(4, 0.5, shape).astype(np.float64) - 2
 
 
 def run(draws: int, say: Say, samplers: Mapping[str, Sampler]) -> dict[str, Any]:

@@ -67,8 +67,9 @@ def show(plan: Plan, format_: str = "table", prior: str | None = None) -> None:
 
         from resflow.study.trial import plan_rows
 
-        rows = [{**row, "estimated_seconds": round(estimate.seconds[row["id"]], 1)} for row in plan_rows(plan.trials)]
-        frame = pd.DataFrame(rows)
+        optional = plan.study.optional_seeds
+        frame = pd.DataFrame(plan_rows(plan.trials, optional))
+        frame["estimated_seconds"] = [round(estimate.seconds[trial.id], 1) for trial in plan.trials]
         text = frame.to_csv(index=False) if format_ == "csv" else frame.to_json(orient="records", indent=1)
         print(text, end="")
         return
@@ -87,6 +88,9 @@ def show(plan: Plan, format_: str = "table", prior: str | None = None) -> None:
         markup=False,
         highlight=False,
     )
+    if optional := plan.study.optional_seeds:
+        text = f"Seeds {optional[0]} to {optional[-1]} are optional: they run until every comparison is decided."
+        console.print(text, markup=False, highlight=False)
     if resolved:
         console.print(render_table(resolved))
     elif text := tell_resolution(plan):

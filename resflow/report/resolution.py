@@ -7,7 +7,7 @@ import pandas as pd
 
 from resflow.analysis import holm, power
 from resflow.analysis.design import Design
-from resflow.analysis.resolution import compared
+from resflow.analysis.resolution import compared, smallest_effect_of
 from resflow.report.formatting import known, number
 from resflow.report.tables import Table, make_table, pair
 
@@ -20,17 +20,18 @@ def tell_standardised(design: Design, seeds: int) -> str:
         return ""
     if seeds < 2:
         return "One seed decides nothing: no interval and no test can be given."
-    smallest = power.smallest_effect(seeds, holm.first_level(declared))
+    smallest = smallest_effect_of(design)(seeds, holm.first_level(declared), power.Variation())
+    what = f"{_at_most(design)}{seeds} seeds and {declared} comparison{'s' if declared > 1 else ''}"
     return (
-        f"{seeds} seeds and {declared} comparison{'s' if declared > 1 else ''}: a difference of {number(smallest)} "
-        f"standard deviations over seeds is found {PROMISE}; --prior RUN tells it in {design.metric.difference_unit}, "
-        "by that run's spread."
+        f"{what}: a difference of {number(smallest)} standard deviations over seeds is found {PROMISE}; --prior RUN "
+        f"tells it in {design.metric.difference_unit or 'its own unit'}, by that run's spread."
     )
 
 
 def table(rows: pd.DataFrame, design: Design, seeds: int, prior: str) -> Table:
     """Tabulate `analysis.resolution`, in the metric's own unit."""
     scale, margin, cells = design.metric.scale, design.margin, []
+    number_of_seeds = f"{_at_most(design).lower()}{seeds} seed{'s' if seeds > 1 else ''}"
     for row in rows.to_dict("records"):
         at = f", {row['context']}" if row["less"] else ""
         cells.append(
@@ -48,16 +49,20 @@ def table(rows: pd.DataFrame, design: Design, seeds: int, prior: str) -> Table:
     note = (
         f"By {prior}: the spread of its paired differences over seeds{unit}, and the upper "
         f"{100 * power.ASSURANCE:.0f} % confidence limit of that, by which all else goes. Found from: the smallest "
-        f"difference that {seeds} seeds find {PROMISE}."
+        f"difference that {number_of_seeds} find {PROMISE}."
     )
     if margin:
         most = float(np.nanmax(rows[["margin_found", "margin_equivalent"]].to_numpy(dtype=float)))
         note += (
-            f" Margin: ± {number(scale * margin)}; so many seeds find a difference as large, and show that arms "
-            "without one are equivalent, as often: all of it needs "
+            f" Margin: ± {number(scale * margin)}; so many seeds, chosen beforehand, find a difference as large, "
+            "and show that arms without one are equivalent, as often: all of it needs "
             f"{seed_count(most)}."
         )
-    return make_table(f"What {seeds} seed{'s' if seeds > 1 else ''} can resolve", cells, {"Comparison"}, note)
+    return make_table(f"What {number_of_seeds} can resolve", cells, {"Comparison"}, note)
+
+
+def _at_most(design: Design) -> str:
+    return "At most " if design.sequential else ""
 
 
 def seed_count(needed: float) -> str:

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from resflow.analysis import holm, seed_statistics
+from resflow.analysis import holm, power, seed_statistics, sequential_power
+from resflow.analysis.power import Variation
 from resflow.analysis.sequential import CONCENTRATION, AnytimeSpread
 
 DRAWS, SEEDS = 1500, 20
@@ -139,3 +140,14 @@ def test_a_level_stays_within_its_bounds(x: list[float]) -> None:
     fixed = seed_statistics.level_interval(x)
     assert np.isnan(interval.low) or 0 <= interval.low <= interval.high <= 1
     assert interval.mean == fixed.mean
+
+
+@pytest.mark.parametrize(("images", "declared"), [(0.0, 1), (0.0, 6), (0.1, 1)])
+def test_the_smallest_difference_is_found_as_often_as_promised(images: float, declared: int) -> None:
+    level, variation = holm.first_level(declared), Variation(0.5, images)
+    effect = sequential_power.smallest_effect(12, level, variation)
+    draw = np.random.default_rng(17)
+    samples = draw.normal(effect, 0.5, (1000, 12)) + draw.normal(0, np.sqrt(images), (1000, 1))
+    found = np.mean([seed_statistics.t_test(row, images, sequential=True) < level for row in samples])
+    assert abs(found - 0.8) < 5 * np.sqrt(0.16 / 1000)
+    assert effect > power.smallest_effect(12, level, variation)

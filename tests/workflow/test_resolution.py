@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.fake_run import write_run
 
-from resflow.analysis import holm, power
+from resflow.analysis import holm, power, sequential_power
 from resflow.analysis.analyse import analyse
 from resflow.analysis.effects import seed_differences
 from resflow.analysis.resolution import compared, resolution
@@ -116,3 +116,11 @@ def strip(run: Path) -> Path:
     for record in run.glob("trials/*/record.json"):
         record.unlink()
     return run
+
+
+def test_a_sequential_design_is_told_by_its_most_seeds(prior: Path) -> None:
+    seeds = {"at_least": 3, "at_most": 12}
+    text = tell_resolution(plan(seeds=seeds))
+    assert text.startswith("At most 12 seeds and 6 comparisons")
+    assert f"{sequential_power.smallest_effect(12, 0.05 / 6):.1f} standard deviations" in text
+    assert resolution_table(plan(seeds=seeds), prior).title == "What at most 12 seeds can resolve"
