@@ -91,6 +91,15 @@ def seeds(analysis: Analysis) -> Table | None:
     )
 
 
+def looks(analysis: Analysis) -> Table | None:
+    """Tabulate what each look of a sequential design found; None of fixed seeds."""
+    if not analysis.design.sequential:
+        return None
+    rows = [{"After": f"{one.seeds} seeds", "Decided": f"{one.decided} of {one.comparisons}"} for one in analysis.looks]
+    note = "Seeds are added until every comparison is decided; p and intervals allow for as many looks as there are."
+    return make_table("Looks", rows, {"After"}, note) if rows else None
+
+
 def _once(analysis: Analysis) -> list[dict[Hashable, Any]]:
     """Every contrast, those of two groups once."""
     return analysis.effects.drop_duplicates(["arm", "reference", "less"]).to_dict("records")

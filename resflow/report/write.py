@@ -208,7 +208,12 @@ def switches(analysis: Analysis, arm: str) -> dict[str, str]:
 
 def _beside(analysis: Analysis) -> list[tables.Table | None]:
     """Return the tables beside the verdicts, which take no part in them."""
-    return [sensitivity.robustness(analysis), test_images.sampled(analysis), sensitivity.seeds(analysis)]
+    return [
+        sensitivity.robustness(analysis),
+        test_images.sampled(analysis),
+        sensitivity.seeds(analysis),
+        sensitivity.looks(analysis),
+    ]
 
 
 def _render(template: str, **values: Any) -> bytes:
