@@ -22,6 +22,7 @@ SCHEMA = "study.schema.json"  # beside a study of one's own
 TRIALS_TABLE, EFFECTS, LANDSCAPE = "trials.csv", "effects.csv", "landscape.csv"
 REPORT, README, FIGURES, EXPORTS = "report.html", "README.md", "figures", "exports"
 TUNING, SEARCHES, LEDGER = "tuning", "searches.csv", "ledger.csv"
+LOOKS = "looks.csv"  # after how many seeds somebody looked, and what was decided then
 GPU_SHARING = "gpu_sharing.json"  # how many trials a GPU ran, of `gpus: auto`
 LOCK, DRIVER = ".driver.lock", ".driver.json"  # who runs it right now
 

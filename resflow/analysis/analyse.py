@@ -11,11 +11,22 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from resflow import workspace
-from resflow.analysis import budget, collapse, devices, effects, landscape_table, predictions, times, verdicts
+from resflow.analysis import (
+    added_seeds,
+    budget,
+    collapse,
+    devices,
+    effects,
+    landscape_table,
+    predictions,
+    times,
+    verdicts,
+)
 from resflow.analysis import chance as chances
 from resflow.analysis import design as designs
 from resflow.errors import RecordError
 from resflow.records import record as records
+from resflow.records.looks import Look, read_looks
 from resflow.records.run import MANY, Run, load_run
 from resflow.study import search_space as space
 from resflow.study.level_columns import with_levels
@@ -50,6 +61,7 @@ class Analysis:
     tuning: tuning.Phase | None  # None of a run that has none
     landscape: pd.DataFrame | None  # landscape.csv, of arms that the study has
     faults: tuple[str, ...]  # what of the run is damaged, beside its records
+    looks: tuple[Look, ...] = ()  # at its earlier seeds, before others were added
 
     @property
     def completed(self) -> int:
@@ -93,6 +105,7 @@ def analyse(folder: Path) -> Analysis:
     phase = _unless_damaged(faults, lambda: tuning.read_phase(folder))
     faults += phase.faults if phase else ()
     measured = _unless_damaged(faults, lambda: landscape_table.read(folder / workspace.LANDSCAPE, design.arms))
+    looks = _unless_damaged(faults, lambda: read_looks(folder)) or []
     trials, left_out = designs.trials(run, design)
     done, name = trials[trials["status"] == "completed"], design.metric.column
     if len(done) and done[name].isna().all():
@@ -122,6 +135,7 @@ def analyse(folder: Path) -> Analysis:
         tuning=phase,
         landscape=None if measured is None else with_levels(measured, design.arms),
         faults=tuple(faults),
+        looks=tuple(looks),
     )
 
 
@@ -135,7 +149,7 @@ def _unless_damaged(faults: list[str], read: Callable[[], Part | None]) -> Part 
 
 def labels(analysis: Analysis) -> list[Label]:
     """List everything that a reader could mistake for more than it is, by rule."""
-    rules = (_kind, _parity, _tuning, _quality, _devices, _busy, _gaps)
+    rules = (_kind, _added_seeds, _parity, _tuning, _quality, _devices, _busy, _gaps)
     return [label for rule in rules for label in rule(analysis)]
 
 
@@ -176,6 +190,11 @@ def _origins(analysis: Analysis) -> list[Label]:
 def _alteration(network: dict[str, Any]) -> str:
     quoted = f" Its file says: “{network['weights_note']}”." if network.get("weights_note") else ""
     return f"{network.get('weights')}: {network['weights_altered']}.{quoted}"
+
+
+def _added_seeds(analysis: Analysis) -> list[Label]:
+    told = added_seeds.tell(analysis.design, analysis.run.study, analysis.looks, analysis.trials["seed"].nunique())
+    return [Label(*told)] if told else []
 
 
 def _parity(analysis: Analysis) -> list[Label]:

@@ -31,13 +31,20 @@ class Spread:
 
     def half_width(self, tail: float) -> float:
         """Return half the width of the interval that leaves out `tail` on each side, 0 < tail < 0.5."""
-        t, z = special.stdtrit(self.freedom, tail), special.ndtri(tail)
-        return float(np.sqrt(t**2 * self.seeds + z**2 * self.images))
+        return float(np.sqrt(self.quantile(tail) ** 2 * self.seeds + special.ndtri(tail) ** 2 * self.images))
+
+    def quantile(self, tail: float) -> float:
+        """Return how many standard errors over seeds the interval over seeds alone reaches: Student's t."""
+        return float(-special.stdtrit(self.freedom, tail))
+
+    def seeds_tail(self, errors: float) -> float:
+        """Return what the interval over seeds alone that reaches so many standard errors leaves out on each side."""
+        return float(special.stdtr(self.freedom, -errors))
 
     def tail(self, distance: float) -> float:
         """Return what the interval whose half-width is `distance` leaves out on each side; `seeds` is above 0."""
         if self.images == 0:
-            return float(special.stdtr(self.freedom, -distance / np.sqrt(self.seeds)))
+            return self.seeds_tail(distance / float(np.sqrt(self.seeds)))
         low, high = LOWEST_TAIL, 0.5
         if self.half_width(low) <= distance:
             return low

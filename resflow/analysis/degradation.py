@@ -73,11 +73,12 @@ def steps(trials: pd.DataFrame, design: Design) -> list[Step]:
         return []
     wide, waiting = by_seed(trials, design, "train_top1"), unfinished(trials)
     errors = [(-values, absent) for values, absent in (paired(wide, deep, shallow) for _, deep, shallow in pairs)]
-    p = [seed_statistics.t_test(values) for values, _ in errors]
+    sequential = design.sequential
+    p = [seed_statistics.t_test(values, sequential=sequential) for values, _ in errors]
 
     def word(place: int, values: np.ndarray) -> str:
-        mean = seed_statistics.mean_interval(values)
-        replaced = [*p[:place], seed_statistics.t_test(values), *p[place + 1 :]]
+        mean = seed_statistics.mean_interval(values, sequential=sequential)
+        replaced = [*p[:place], seed_statistics.t_test(values, sequential=sequential), *p[place + 1 :]]
         if not holm.adjust(replaced)[place] < ALPHA or mean.includes(0.0):
             return UNDECIDED
         return WORSE if mean.mean > 0 else BETTER
@@ -86,7 +87,8 @@ def steps(trials: pd.DataFrame, design: Design) -> list[Step]:
     for place, ((series, deep, shallow), (values, absent), adjusted) in enumerate(
         zip(pairs, errors, holm.adjust(p), strict=True)
     ):
-        mean, said = seed_statistics.mean_interval(values, largest=1.0), word(place, values)
+        mean = seed_statistics.mean_interval(values, largest=1.0, sequential=sequential)
+        said = word(place, values)
         note = mean.note
         if said != UNDECIDED and waiting:
             said, note = UNDECIDED, f"{waiting} of {len(trials)} trials have not run yet"

@@ -20,7 +20,7 @@ from resflow.errors import RecordError
 from resflow.records.metrics import Metric, metric
 from resflow.records.record import Status
 from resflow.records.run import Run
-from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS
+from resflow.records.run_files import PLAN_COLUMNS, PLAN_KEYS
 from resflow.study import contrast_families
 
 NOT_RUN, UNREADABLE = "not run", "unreadable"
@@ -41,6 +41,7 @@ class Design:
     metric: Metric
     margin: float | None = None
     contrasts: tuple[str, ...] | None = None  # groups that the study declares; None means all
+    sequential: bool = False  # whether seeds are added until all is decided
 
     @cached_property
     def varied(self) -> tuple[str, ...]:
@@ -96,8 +97,7 @@ def design(run: Run) -> Design:
     study, plan = contrast_families.with_tuning(run.study), run.plan
     declared = study.get("factors") or {}
     names = [str(name) for name in declared] if isinstance(declared, Mapping) else []
-    own_columns = {*PLAN_KEYS, *PLAN_NUMBERS}
-    names = names or [name for name in plan.columns if name not in own_columns]
+    names = names or [name for name in plan.columns if name not in PLAN_COLUMNS]
     names = names or list(dict.fromkeys(f for record in run.records for f in record.levels))
     levels = _levels(run, names, declared)
     arms = [str(arm) for arm in study.get("arms") or [] if str(arm) in levels]
@@ -117,6 +117,7 @@ def design(run: Run) -> Design:
         metric=metric(str(study.get("metric") or "test_top1")),
         margin=float(study["margin"]) if study.get("margin") else None,
         contrasts=tuple(map(str, listed)) if isinstance(listed := study.get("contrasts"), list) else None,
+        sequential=isinstance(study.get("seeds"), Mapping),
     )
 
 
@@ -165,6 +166,8 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
 def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
     """Return a row a trial in the order of the plan, run or not, and a message for whatever was left out.
 
+    Optional seeds that nothing has begun have no rows.
+
     Columns: TRIAL_COLUMNS, MEASURED, and every metric of the records (NaN unless completed).
     Without plan.csv the trials are those that have a record.
     """
@@ -187,7 +190,7 @@ def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
             names = ", ".join(sorted(strangers["id"]))
             left_out.append(f"{len(strangers)} record(s) that plan.csv does not list: {names}.")
         own = [name for name in (*PLAN_KEYS, "parameters", "multiply_adds") if name in run.plan.columns]
-        table = run.plan[own].merge(
+        table = run.expected[own].merge(
             records.drop(columns=["arm", "seed"]), on="id", how="left", suffixes=("_planned", "")
         )
         for name in ("parameters", "multiply_adds"):

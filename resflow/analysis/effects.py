@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resflow import architectures
-from resflow.analysis import image_statistics, missing, mixed_model, power, seed_statistics, times
+from resflow.analysis import image_statistics, missing, mixed_model, seed_statistics, times
 from resflow.analysis.chance import Chance, beside_chance
 from resflow.analysis.contrasts import Contrast, contrasts
 from resflow.analysis.design import NOT_RUN, OUTCOMES, UNREADABLE, Design, by_seed, unfinished
@@ -32,8 +32,8 @@ def arm_table(trials: pd.DataFrame, design: Design, chance: Chance) -> pd.DataFr
 
 def _arm(rows: pd.DataFrame, arm: str, design: Design, chance: Chance) -> dict[str, object]:
     done = rows[rows["status"] == "completed"]
-    mean = _level(done[design.metric.column], design.metric)
-    judged = _level(done[chance.judged_by], metric(chance.judged_by)) if chance.judged_by in done else mean
+    mean = _level(done[design.metric.column], design.metric, design)
+    judged = _level(done[chance.judged_by], metric(chance.judged_by), design) if chance.judged_by in done else mean
     failed = int(rows["status"].isin(FAILURES).sum())
     ended = len(rows) - int(rows["status"].isin((NOT_RUN, "pruned")).sum())
     failure_low, failure_high = image_statistics.clopper_pearson(failed, ended) if ended else (np.nan, np.nan)
@@ -60,8 +60,8 @@ def _arm(rows: pd.DataFrame, arm: str, design: Design, chance: Chance) -> dict[s
     }
 
 
-def _level(values: pd.Series, measure: Metric) -> seed_statistics.Mean:
-    return seed_statistics.level_interval(values, measure.low, measure.high)
+def _level(values: pd.Series, measure: Metric, design: Design) -> seed_statistics.Mean:
+    return seed_statistics.level_interval(values, measure.low, measure.high, sequential=design.sequential)
 
 
 def _first(values: pd.Series) -> object:
@@ -112,7 +112,7 @@ def effect_table(
     rows = []
     for place, (pair, result, word) in enumerate(zip(declared, results, words, strict=True)):
         twin = (pair.arm, pair.reference) in twins and pair.less is None
-        zone = judge.interval(pair, differences[place], 1 - 2 * levels[place]) if levels[place] > 0 else None
+        zone = judge.equivalence_zone(pair, differences[place], levels[place]) if levels[place] > 0 else None
         row = _effect(pair, result, judge) | {
             "p_holm": p[place],
             "p_equivalence_holm": p_equivalence[place],
@@ -122,7 +122,8 @@ def effect_table(
             "note": judge.why(pair, result.difference, word),
             "correlation": _correlation(wide, pair),
         }
-        row |= _over_images(pair, answers) | _unpaired_seeds(wide, pair) | gaps.row(place, pair) | mixed_rows[place]
+        row |= _over_images(pair, answers) | _unpaired_seeds(wide, pair, design)
+        row |= gaps.row(place, pair) | mixed_rows[place]
         row |= _collapsed(row, trials, pair, design)
         row |= _withheld(row, trials, pair) | {"unpaired": _unpaired(pair, arms) if twin else ""}
         rows.append(row | _two_seeds(row) | {"change": _change(row, wide, pair, design)})
@@ -199,11 +200,11 @@ def _over_images(pair: Contrast, answers: Predictions | None) -> dict[str, objec
     return {"images_low": low, "images_high": high}
 
 
-def _unpaired_seeds(wide: pd.DataFrame, pair: Contrast) -> dict[str, object]:
-    """Return Welch's estimate of two arms that share fewer than two seeds; NaN of all others."""
+def _unpaired_seeds(wide: pd.DataFrame, pair: Contrast, design: Design) -> dict[str, object]:
+    """Return Welch's estimate of two arms that share fewer than two seeds; NaN of all others, and of looks."""
     first, second = (wide.loc[arm].dropna().to_numpy(dtype=float) for arm in (pair.arm, pair.reference))
     shared = int(wide.loc[[pair.arm, pair.reference]].notna().all().sum())
-    if pair.less is not None or shared > 1 or min(len(first), len(second)) < 2:
+    if design.sequential or pair.less is not None or shared > 1 or min(len(first), len(second)) < 2:
         return {"welch": np.nan, "welch_low": np.nan, "welch_high": np.nan}
     apart = seed_statistics.welch(first, second)
     return {"welch": apart.mean, "welch_low": apart.low, "welch_high": apart.high}
@@ -242,7 +243,7 @@ def _effect(pair: Contrast, result: seed_statistics.Paired, judge: Verdicts) -> 
         "seeds_apart": result.signs.n,
         "better_low": result.signs.low,
         "better_high": result.signs.high,
-        "seeds_needed": power.seeds_needed(difference),
+        "seeds_needed": judge.seeds_needed(pair, difference),
         "margin": np.nan if design.margin is None else design.margin,
         "p_equivalence": result.p_equivalence,
     }

@@ -8,6 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 ALPHA = 0.05
 
 
+def first_level(declared: int) -> float:
+    """Return the level at which the first of so many comparisons is judged: no other is judged harder."""
+    return ALPHA / max(declared, 1)
+
+
 def adjust(p: ArrayLike) -> NDArray[np.float64]:
     """Adjust p by Holm's step-down procedure (Holm 1979): the k-th smallest p times m-k+1, made monotone, at most 1.
 

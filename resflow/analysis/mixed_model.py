@@ -16,6 +16,7 @@ from resflow.analysis.seed_statistics import CONFIDENCE, SAME
 Row = dict[str, object]
 NOT_CONVERGED = "the mixed model did not converge"
 TOO_FEW = "too few trials for a mixed model"
+LOOKS = "no mixed model of a sequential design"
 
 
 def _none(note: str = "") -> Row:
@@ -28,6 +29,8 @@ def estimates(trials: pd.DataFrame, design: Design, declared: Sequence[Contrast]
     The interval is t with N - arms - (seeds - 1) degrees of freedom, those of the two-way layout, and assumes one
     residual variance for all arms. Refused, with the reason, where the fit did not converge.
     """
+    if design.sequential:
+        return [_none(LOOKS)] * len(declared)
     done = trials.dropna(subset=[design.metric.column])
     arms, seeds = [arm for arm in design.arms if arm in set(done["arm"])], done["seed"].nunique()
     if len(done) == len(arms) * seeds:

@@ -5,12 +5,15 @@ that the data cannot give is NaN, and `note` says why: one seed has no interval,
 that are the same in every seed (their variance estimate is 0, which no small sample can support).
 
 With `image_variance` (crossed.image_variance) an interval and a test are over seeds and test images together;
-without it they are over seeds, Student's own.
+without it they are over seeds, Student's own. Where values are of a `sequential` design, in the order of its seeds,
+both hold at all looks together (`sequential`): the interval is what those after each seed have in common, p is the
+smallest so far.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +23,7 @@ from scipy import special  # scipy.stats has the same, at twenty times the time 
 from resflow.analysis import image_statistics
 from resflow.analysis.crossed import CONFIDENCE, Spread
 from resflow.analysis.holm import ALPHA
+from resflow.analysis.sequential import AnytimeSpread
 
 Verdict = Literal["helps", "hurts", "equivalent", "undecided"]
 
@@ -30,6 +34,8 @@ NO_VALUE = "no completed seed"
 ONE_VALUE = "one seed: no interval"
 TWO_VALUES = "two seeds: no interval"  # with one degree of freedom it would be wider than what it is of
 NO_SPREAD = "the same value in every seed: no interval"
+TOO_FEW = "too few seeds for a sequential interval"
+NO_OVERLAP = "the intervals after each seed have nothing in common: the seeds are not alike"
 
 
 @dataclass(frozen=True)
@@ -67,44 +73,80 @@ class Paired:
 
 
 def mean_interval(
-    values: ArrayLike, confidence: float = CONFIDENCE, *, image_variance: float = 0.0, largest: float = np.inf
+    values: ArrayLike,
+    confidence: float = CONFIDENCE,
+    *,
+    image_variance: float = 0.0,
+    largest: float = np.inf,
+    sequential: bool = False,
 ) -> Mean:
     """Mean with its two-sided interval: over seeds ± t(n-1) · sd / sqrt(n) (Student 1908), else `crossed.Spread`'s.
 
     `values` has shape (n,), one a seed. Over seeds it is exact on normal data for every n >= 2. It ends at ±`largest`.
     """
     x = _finite(values)
-    if (spread := _spread(x, image_variance)) is None:
-        return _without_interval(x)
-    mean, half = float(x.mean()), spread.half_width((1 - confidence) / 2)
-    return Mean(len(x), mean, float(x.std(ddof=1)), max(-largest, mean - half), min(largest, mean + half))
+    ends = [
+        (mean - half, mean + half)
+        for mean, half in _half_widths(_looks(x, image_variance, sequential), (1 - confidence) / 2)
+    ]
+    return _shared(x, ends, -largest, largest)
 
 
-def level_interval(values: ArrayLike, low: float = 0.0, high: float = 1.0, confidence: float = CONFIDENCE) -> Mean:
+def level_interval(
+    values: ArrayLike, low: float = 0.0, high: float = 1.0, confidence: float = CONFIDENCE, *, sequential: bool = False
+) -> Mean:
     """Mean of values that lie between `low` and `high` (infinity for a loss), with an interval that does so too.
 
     Student's t interval on the logit scale, or the logarithm's, around the transformed mean (by the delta method).
     Two values have none: with one degree of freedom it says nothing.
     """
     x = _finite(values)
-    spread = _spread(x)
-    mean = float(x.mean()) if len(x) else np.nan
-    if spread is None or not low < mean < high:
-        return _without_interval(x)
-    if len(x) == 2:
-        return Mean(2, mean, float(x.std(ddof=1)), np.nan, np.nan, TWO_VALUES)
-    half, above = spread.half_width((1 - confidence) / 2), mean - low
+    looks = [(mean, spread) for mean, spread in _looks(x, 0.0, sequential) if low < mean < high]
+    if looks and len(x) == 2:
+        return Mean(2, float(x.mean()), float(x.std(ddof=1)), np.nan, np.nan, TWO_VALUES)
+    ends = [_within(mean, half, low, high) for mean, half in _half_widths(looks, (1 - confidence) / 2)]
+    return _shared(x, ends, low, high)
+
+
+def _within(mean: float, half: float, low: float, high: float) -> tuple[float, float]:
+    """Return the ends of a level's interval: mean ± half, made on a scale on which no value leaves its bounds."""
+    above = mean - low
     if np.isinf(high):
-        ends = [low + above * np.exp(sign * half / above) for sign in (-1, 1)]
-    else:
-        width, share = high - low, above / (high - low)
-        steps = [sign * half / width / (share * (1 - share)) for sign in (-1, 1)]
-        ends = [low + width * float(special.expit(special.logit(share) + step)) for step in steps]
-    return Mean(len(x), mean, float(x.std(ddof=1)), float(ends[0]), float(ends[1]))
+        return low + above * float(np.exp(-half / above)), low + above * float(np.exp(half / above))
+    width, share = high - low, above / (high - low)
+    middle, step = special.logit(share), half / width / (share * (1 - share))
+    return low + width * float(special.expit(middle - step)), low + width * float(special.expit(middle + step))
 
 
-def _spread(x: NDArray[np.float64], image_variance: float = 0.0) -> Spread | None:
-    return None if len(x) < 2 or _same(x) else Spread(float(x.var(ddof=1)) / len(x), len(x) - 1, image_variance)
+Look = tuple[float, Spread]  # the mean over some seeds, and its uncertainty
+
+
+def _looks(x: NDArray[np.float64], image_variance: float, sequential: bool) -> list[Look]:
+    """Return the mean over all seeds, of a sequential design after each; none without a spread."""
+    kind = AnytimeSpread if sequential else Spread
+    seen = [x[:n] for n in range(2, len(x) + 1)] if sequential else [x]
+    if len(x) < 2 or _same(x):
+        return []
+    return [
+        (float(part.mean()), kind(float(part.var(ddof=1)) / len(part), len(part) - 1, image_variance))
+        for part in seen
+        if not _same(part)
+    ]
+
+
+def _half_widths(looks: Sequence[Look], tail: float) -> list[tuple[float, float]]:
+    return [(mean, spread.half_width(tail)) for mean, spread in looks]
+
+
+def _shared(x: NDArray[np.float64], ends: Sequence[tuple[float, float]], lowest: float, highest: float) -> Mean:
+    """Return the mean with what its intervals have in common, within its bounds."""
+    if not ends:
+        return _without_interval(x)
+    low, high = max(end for end, _ in ends), min(end for _, end in ends)
+    mean, sd = float(x.mean()), float(x.std(ddof=1))
+    if low > high or not np.isfinite(high - low):
+        return Mean(len(x), mean, sd, np.nan, np.nan, NO_OVERLAP if low > high else TOO_FEW)
+    return Mean(len(x), mean, sd, max(lowest, low), min(highest, high))
 
 
 def _without_interval(x: NDArray[np.float64]) -> Mean:
@@ -121,33 +163,35 @@ def paired(
     image_variance: float = 0.0,
     largest: float = np.inf,
     higher_is_better: bool = True,
+    sequential: bool = False,
 ) -> Paired:
     """Return everything that is said about one contrast, from its differences of shape (n,), one a paired seed.
 
-    No difference is more than `largest`.
+    No difference is more than `largest`. Of a sequential design there is no sign-flip test and no interval of signs:
+    they do not hold where seeds were added by what others showed.
     """
     x = _finite(differences)
+    counts = signs(x, higher_is_better=higher_is_better)
     return Paired(
-        difference=mean_interval(x, image_variance=image_variance, largest=largest),
-        p=t_test(x, image_variance),
-        over_seeds=mean_interval(x, largest=largest),
-        p_seeds=t_test(x),
-        p_sign_flip=sign_flip(x),
-        p_sign_flip_smallest=smallest_sign_flip(len(x)),
-        p_equivalence=np.nan if margin is None else tost(x, margin, image_variance),
+        difference=mean_interval(x, image_variance=image_variance, largest=largest, sequential=sequential),
+        p=t_test(x, image_variance, sequential=sequential),
+        over_seeds=mean_interval(x, largest=largest, sequential=sequential),
+        p_seeds=t_test(x, sequential=sequential),
+        p_sign_flip=np.nan if sequential else sign_flip(x),
+        p_sign_flip_smallest=np.nan if sequential else smallest_sign_flip(len(x)),
+        p_equivalence=np.nan if margin is None else tost(x, margin, image_variance, sequential=sequential),
         g=hedges_g(x),
-        signs=signs(x, higher_is_better=higher_is_better),
+        signs=replace(counts, low=np.nan, high=np.nan) if sequential else counts,
     )
 
 
-def t_test(differences: ArrayLike, image_variance: float = 0.0) -> float:
+def t_test(differences: ArrayLike, image_variance: float = 0.0, *, sequential: bool = False) -> float:
     """Return p of the two-sided test of no difference; over seeds the paired t test, t = mean · sqrt(n) / sd.
 
     Below 0.05 exactly when the 95 % interval excludes 0.
     """
-    x = _finite(differences)
-    spread = _spread(x, image_variance)
-    return np.nan if spread is None else 2 * spread.tail(abs(float(x.mean())))
+    looks = _looks(_finite(differences), image_variance, sequential)
+    return min((2 * spread.tail(abs(mean)) for mean, spread in looks), default=np.nan)
 
 
 def sign_flip(differences: ArrayLike) -> float:
@@ -171,23 +215,21 @@ def smallest_sign_flip(n: int) -> float:
     return 2.0 ** (1 - n) if n > 0 else np.nan
 
 
-def tost(differences: ArrayLike, margin: float, image_variance: float = 0.0) -> float:
+def tost(differences: ArrayLike, margin: float, image_variance: float = 0.0, *, sequential: bool = False) -> float:
     """Return p of two one-sided tests of |mean difference| < margin (Schuirmann 1987), the larger of the two.
 
-    Below 0.05 exactly when the 90 % interval lies inside (-margin, margin).
+    Below 0.05 exactly when the 90 % interval lies inside (-margin, margin); of a sequential design the 95 % interval.
     """
     if not margin > 0:
         raise ValueError(f"margin {margin}: expected a fraction above 0, such as 0.01.")
-    x = _finite(differences)
-    spread = _spread(x, image_variance)
-    return np.nan if spread is None else spread.p_above(margin - abs(float(x.mean())))
+    looks = _looks(_finite(differences), image_variance, sequential)
+    return min((spread.p_above(margin - abs(mean)) for mean, spread in looks), default=np.nan)
 
 
-def beyond(differences: ArrayLike, margin: float) -> float:
+def beyond(differences: ArrayLike, margin: float, *, sequential: bool = False) -> float:
     """Return p of the two-sided t test that the mean lies outside (-margin, margin): the reverse of `tost`."""
-    x = _finite(differences)
-    spread = _spread(x)
-    return np.nan if spread is None else min(1.0, 2 * spread.p_above(abs(float(x.mean())) - margin))
+    looks = _looks(_finite(differences), 0.0, sequential)
+    return min((min(1.0, 2 * spread.p_above(abs(mean) - margin)) for mean, spread in looks), default=np.nan)
 
 
 def hedges_g(differences: ArrayLike) -> float:
@@ -262,7 +304,7 @@ def verdict(
     """
     clear = p_holm < ALPHA and not np.isnan(difference.low) and not difference.includes(0.0)
     if clear and better_above_chance:
-        return "helps" if (difference.mean > 0) == higher_is_better else "hurts"
+        return "helps" if (difference.low > 0) == higher_is_better else "hurts"
     if (identical or p_equivalence < ALPHA) and both_above_chance:
         return "equivalent"
     return "undecided"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from resflow.analysis import holm, seed_statistics
+from resflow.analysis import holm, power, seed_statistics
 from resflow.analysis.chance import ABOVE, UNKNOWN
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
@@ -45,12 +45,33 @@ class Verdicts:
 
     def interval(self, pair: Contrast, differences: ArrayLike, confidence: float) -> seed_statistics.Mean:
         """Return the mean of a contrast's differences, one a seed, with its interval."""
-        return seed_statistics.mean_interval(differences, confidence, **self._limits(pair))
+        sequential = self.design.sequential
+        return seed_statistics.mean_interval(differences, confidence, **self._limits(pair), sequential=sequential)
+
+    def equivalence_zone(self, pair: Contrast, differences: ArrayLike, level: float) -> seed_statistics.Mean:
+        """Return the interval that lies within the margin exactly where the test of equivalence is below `level`."""
+        return self.interval(pair, differences, 1 - level if self.design.sequential else 1 - 2 * level)
 
     def test(self, pair: Contrast, differences: ArrayLike) -> seed_statistics.Paired:
         """Test a contrast's paired differences of shape (n,), one a seed."""
-        higher = self.design.metric.higher_is_better
-        return seed_statistics.paired(differences, self.design.margin, **self._limits(pair), higher_is_better=higher)
+        return seed_statistics.paired(
+            differences,
+            self.design.margin,
+            **self._limits(pair),
+            higher_is_better=self.design.metric.higher_is_better,
+            sequential=self.design.sequential,
+        )
+
+    def seeds_needed(self, pair: Contrast, difference: seed_statistics.Mean) -> float:
+        """Return how many seeds would find the difference as it was seen, at the level of Holm's first step.
+
+        By the upper confidence limit of its spread. NaN without a spread; infinite beyond power.MOST_SEEDS.
+        """
+        if not difference.sd > seed_statistics.SAME:
+            return np.nan
+        seen = power.Variation(difference.sd, float(np.nan_to_num(self.image_variance[pair.key])))
+        level = holm.first_level(len({one.key for one in self.declared}))
+        return power.seeds_to_find(difference.mean, seen.upper(difference.n), level)
 
     def _limits(self, pair: Contrast) -> dict[str, float]:
         metric = self.design.metric

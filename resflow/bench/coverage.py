@@ -14,6 +14,7 @@ from scipy import special
 from resflow.analysis import crossed, holm, image_statistics, mixed_model, seed_statistics
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
+from resflow.bench import seed_counts
 from resflow.bench.contest import Say
 from resflow.records.metrics import metric
 
@@ -93,6 +94,7 @@ def run(draws: int, say: Say) -> dict[str, Any]:
         "over_both": over_both,
         "over_images_of_one_seed": of_one,
         "accuracies": levels,
+        **seed_counts.run(draws, say, KINDS),
         "settings": {
             "rounds": 1,
             "draws": draws,

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from resflow.bench import device_page
+from resflow.bench import device_page, seed_counts
 
 COLUMNS = ("", "")
 Rows = list[list[str]]
@@ -276,7 +276,7 @@ def _coverage(result: Mapping[str, Any]) -> Rows:
                 f"{row['seeds_covers']:.1%}, over images alone {row['images_covers']:.1%}",
             ]
         )
-    return lines
+    return lines + seed_counts.rows(result)
 
 
 def _drawn(row: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resflow.cli import complete
 from resflow.cli.options import DataDir, Out, Profile, Seeds, Set, Source, Study, choice
 
 if TYPE_CHECKING:
@@ -24,6 +25,15 @@ def plan(
     seeds: Seeds = None,
     set_: Set = None,
     out: Out = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            "--prior",
+            metavar="RUN",
+            help="tell what the seeds can resolve by the spread of this run",
+            autocompletion=complete.runs,
+        ),
+    ] = None,
     format_: Annotated[str, choice("--format", "-f", of=("table", "json", "csv"))] = "table",
 ) -> None:
     """Show every trial before it runs: arm, seed, size, time."""
@@ -35,28 +45,31 @@ def plan(
 
     loaded = load_study(name, profile, parse_settings(set_), seeds=seeds)
     made = make_plan(loaded, data, data_dir, out, prepare=False)
-    show(made, format_)
+    show(made, format_, prior)
     for problem in find_machine_problems(made):  # a plan may be for a cluster: it is told, and no error
         say_error(f"On this machine {problem}", style="yellow")
     check_plan(made, address="any")
 
 
-def show(plan: Plan, format_: str = "table") -> None:
-    """Print a plan: its trials, and below a table what they take."""
-    from resflow.cli.console import console, plan_table
+def show(plan: Plan, format_: str = "table", prior: str | None = None) -> None:
+    """Print a plan: its trials, and below a table what they take and can resolve, by the spread of a prior run."""
+    from resflow.cli.console import console, plan_table, render_table
     from resflow.report.formatting import duration
     from resflow.workflow.forecast import forecast
     from resflow.workflow.gpu_plan import tell_gpu_memory
     from resflow.workflow.preflight import tell_data
+    from resflow.workflow.resolution import resolution_table, tell_resolution
 
+    resolved = resolution_table(plan, prior) if prior else None
     estimate = forecast(plan)
     if format_ != "table":
         import pandas as pd
 
         from resflow.study.trial import plan_rows
 
-        rows = [{**row, "estimated_seconds": round(estimate.seconds[row["id"]], 1)} for row in plan_rows(plan.trials)]
-        frame = pd.DataFrame(rows)
+        optional = plan.study.optional_seeds
+        frame = pd.DataFrame(plan_rows(plan.trials, optional))
+        frame["estimated_seconds"] = [round(estimate.seconds[trial.id], 1) for trial in plan.trials]
         text = frame.to_csv(index=False) if format_ == "csv" else frame.to_json(orient="records", indent=1)
         print(text, end="")
         return
@@ -78,6 +91,13 @@ def show(plan: Plan, format_: str = "table") -> None:
         markup=False,
         highlight=False,
     )
+    if optional := plan.study.optional_seeds:
+        text = f"Seeds {optional[0]} to {optional[-1]} are optional: they run until every comparison is decided."
+        console.print(text, markup=False, highlight=False)
+    if resolved:
+        console.print(render_table(resolved))
+    elif text := tell_resolution(plan):
+        console.print(text, markup=False, highlight=False)
     if memory := tell_gpu_memory(plan):
         console.print(memory, markup=False, highlight=False)
 

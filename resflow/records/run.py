@@ -17,7 +17,7 @@ from resflow.errors import RecordError
 from resflow.records.archive import Archive, open_archive
 from resflow.records.packing import packed_record
 from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, Record, open_record
-from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS, read_plan, read_study
+from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS, expected_rows, read_plan, read_study
 from resflow.records.trial_tables import TrialTables
 from resflow.study.contrast_families import with_tuning
 from resflow.study.level_columns import column_names, with_levels
@@ -66,6 +66,11 @@ class Run:
     def folders(self) -> tuple[str, ...]:
         """The names of all trials' folders, readable or not."""
         return (*(record.id for record in self.records), *self.broken)
+
+    @cached_property
+    def expected(self) -> pd.DataFrame:
+        """The plan but for optional seeds that nothing has begun."""
+        return expected_rows(self.plan, self.folders)
 
     def frame(self) -> pd.DataFrame:
         """A row a record: id, arm, seed, status, reason, a column a factor, metrics, costs."""
@@ -130,7 +135,7 @@ class Run:
         """
         frame = self.frame()
         recorded = {record.id for record in self.records}
-        planned = self.plan[~self.plan["id"].isin(recorded)] if len(self.plan) else self.plan
+        planned = self.expected[~self.expected["id"].isin(recorded)] if len(self.plan) else self.plan
         names = column_names(self.factors, (*PLAN_KEYS, *PLAN_NUMBERS))
         renamed = {name: factor for factor, name in names.items() if name != factor and name in planned}
         planned = planned.drop(columns=list(renamed.values()), errors="ignore").rename(columns=renamed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import pandas as pd
 
 from resflow import reading
 from resflow.errors import RecordError, StudyError
+from resflow.study.level_columns import OPTIONAL
 from resflow.study.yaml_source import parse_document
 
 PLAN_KEYS = ("id", "arm", "seed")
 PLAN_NUMBERS = ("seed", "parameters", "multiply_adds", "epochs")
+PLAN_COLUMNS = frozenset({*PLAN_KEYS, *PLAN_NUMBERS, OPTIONAL})  # all others are of factors
 LARGEST_STUDY = reading.MEGABYTE  # bytes: a thousand arms have 30,000
 MOST = 2**53  # a number that a float holds whole
 _PLAN_AGAIN = "Remove it and run the study again: finished trials are kept."
@@ -38,6 +40,17 @@ def read_plan(path: Path) -> pd.DataFrame:
     if len(twice := plan.loc[plan["id"].duplicated(), "id"]):
         raise RecordError(f"{path} has the trial {twice.iloc[0]!r} twice, in row {twice.index[0] + 2}. {_PLAN_AGAIN}")
     return plan.astype({"seed": int})
+
+
+def expected_rows(plan: pd.DataFrame, begun: Collection[str]) -> pd.DataFrame:
+    """Return the rows of a plan but those of optional seeds of which no trial has `begun`, by its id.
+
+    Seeds that a sequential design did not need are not missing; one that has begun is to be whole.
+    """
+    if OPTIONAL not in plan:
+        return plan
+    seeds = plan.loc[plan["id"].isin(list(begun)), "seed"]
+    return plan[(plan[OPTIONAL] == "") | plan["seed"].isin(seeds)].reset_index(drop=True)
 
 
 def _whole_numbers(path: Path, column: pd.Series) -> pd.Series:

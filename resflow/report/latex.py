@@ -33,6 +33,7 @@ LEFT_OUT = (  # in this order, as far as a table has them
     "g",
     "Training top-1 (%)",
     "TOST p",
+    "Equivalence p",
     "Multiply-adds",
     "Time a trial",
     "Seeds",

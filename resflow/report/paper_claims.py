@@ -9,7 +9,7 @@ test puts it outside. Nothing is decided in a run that is not finished, or where
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -44,11 +44,12 @@ class Claim:
     margin: float | None = None
     absent: int = 0
     span: float = np.nan
+    sequential: bool = False  # whether seeds were added by what those before them showed
 
 
 def table(analysis: Analysis) -> Table | None:
     """Tabulate every claim that the run can speak to; None where it compares no plain with residual nets by depth."""
-    claims = list(_claims(analysis))
+    claims = [replace(claim, sequential=analysis.design.sequential) for claim in _claims(analysis)]
     if not claims:
         return None
     p = [test(claim, claim.values) for claim in claims]
@@ -81,7 +82,7 @@ def _words(claims: list[Claim], p: list[float]) -> list[str]:
 
 
 def _row(claim: Claim, p: float, word: str) -> tuple[str, ...]:
-    mean = seed_statistics.mean_interval(claim.values)
+    mean = seed_statistics.mean_interval(claim.values, sequential=claim.sequential)
     gone = f"; {claim.absent} of {claim.absent + mean.n} pairs did not complete" if claim.absent else ""
     return (
         claim.text,
@@ -96,9 +97,10 @@ def _row(claim: Claim, p: float, word: str) -> tuple[str, ...]:
 
 def test(claim: Claim, values: np.ndarray) -> float:
     """Return p of the test that decides a claim: of no difference, or of its lying within the margin or outside."""
-    if not claim.margin:
-        return seed_statistics.t_test(values)
-    return min(seed_statistics.tost(values, claim.margin), seed_statistics.beyond(values, claim.margin))
+    margin, sequential = claim.margin, claim.sequential
+    if not margin:
+        return seed_statistics.t_test(values, sequential=sequential)
+    return min(one(values, margin, sequential=sequential) for one in (seed_statistics.tost, seed_statistics.beyond))
 
 
 def verdict(claim: Claim, values: np.ndarray, p: float) -> str:
@@ -120,12 +122,14 @@ def _claims(analysis: Analysis) -> Iterator[Claim]:
     shallow, deep = depth[plain[0]][DEPTH], depth[plain[-1]][DEPTH]
     error = f"training error, {deep} against {shallow}"
 
-    def claim(text: str, where: str, what: str, column: str, arms: tuple[str, str], **more: float) -> Claim:
+    def claim(
+        text: str, where: str, what: str, column: str, arms: tuple[str, str], margin: float | None = None
+    ) -> Claim:
         if column not in trials:
             return Claim(text, where, what, np.array([]), "points")
         wide = designs.by_seed(trials, analysis.design, column)
         values, absent = paired(wide, *arms)
-        return Claim(text, where, what, values, "points", 100, absent=absent, span=span(wide), **more)
+        return Claim(text, where, what, values, "points", 100, margin, absent, span(wide))
 
     yield claim(
         "Deeper plain nets train worse",

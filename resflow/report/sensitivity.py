@@ -11,6 +11,7 @@ from resflow.analysis.contrasts import contrasts
 from resflow.analysis.design import Design
 from resflow.analysis.effects import seed_differences
 from resflow.report.formatting import interval, known, number, p_value, signed_interval
+from resflow.report.resolution import seed_count
 from resflow.report.tables import Table, make_table, pair
 
 MOST_SEEDS = 30  # that have a column each
@@ -29,12 +30,12 @@ def robustness(analysis: Analysis) -> Table:
         rows.append(
             {
                 "Contrast": _label(row, design),
-                "t test p": p_value(row["p_seeds"]),
+                "p over seeds": p_value(row["p_seeds"]),
                 "Sign-flip p": p_value(row["p_sign_flip"]) + smallest,
                 "Better in": f"{row['seeds_better']} of {row['seeds_apart']}",
                 "P(better) (%)": better,
                 "Correlation": f"{row['correlation']:+.2f}".replace("-", "−") if known(row["correlation"]) else "",
-                "Seeds to resolve it": _seeds(row["seeds_needed"]),
+                "Seeds to resolve it": seed_count(row["seeds_needed"]),
                 "With missing at worst and best": signed_interval(
                     row["missing_low"], row["missing_high"], metric.scale
                 ),
@@ -44,11 +45,13 @@ def robustness(analysis: Analysis) -> Table:
                 or row["mixed_note"],
             }
         )
+    test = "the sequential test" if design.sequential else "the paired t test"
     note = (
-        "The verdicts do not use these. t test: over seeds alone. Sign-flip: exact, assumes symmetry only; in brackets "
-        "the smallest p that so many seeds allow. P(better): Clopper and Pearson's 95 % interval from the signs. Seeds "
-        f"to resolve it: for a power of {100 * power.POWER:.0f} % at p < {seed_statistics.ALPHA:g}, unadjusted, were "
-        "the difference and its spread as seen."
+        f"The verdicts do not use these. p over seeds: {test} over seeds alone. Sign-flip: exact, assumes symmetry "
+        "only; in brackets the smallest p that so many seeds allow. P(better): Clopper and Pearson's 95 % interval "
+        f"from the signs. Seeds to resolve it: for a power of {100 * power.POWER:.0f} % at p < "
+        f"{seed_statistics.ALPHA:g} after Holm, were the difference as seen, by the upper "
+        f"{100 * power.ASSURANCE:.0f} % confidence limit of its spread."
     )
     correlation = analysis.effects["correlation"].dropna()
     if len(correlation):
@@ -62,12 +65,6 @@ def robustness(analysis: Analysis) -> Table:
             "the arm and for it. Mixed model: arm and a random seed, by REML, over all completed trials."
         )
     return make_table("Sensitivity", rows, {"Contrast", "Verdict then"}, note)
-
-
-def _seeds(needed: float) -> str:
-    if not known(needed):
-        return "–"
-    return f"{needed:.0f}" if needed <= power.MOST_SEEDS else f"over {power.MOST_SEEDS:,}"
 
 
 def seeds(analysis: Analysis) -> Table | None:
@@ -92,6 +89,15 @@ def seeds(analysis: Analysis) -> Table | None:
     return make_table(
         "Paired differences by seed", rows, {"Contrast"}, f"{note}– where one of its trials did not complete."
     )
+
+
+def looks(analysis: Analysis) -> Table | None:
+    """Tabulate what each look of a sequential design found; None of fixed seeds."""
+    if not analysis.design.sequential:
+        return None
+    rows = [{"After": f"{one.seeds} seeds", "Decided": f"{one.decided} of {one.comparisons}"} for one in analysis.looks]
+    note = "Seeds are added until every comparison is decided; p and intervals allow for as many looks as there are."
+    return make_table("Looks", rows, {"After"}, note) if rows else None
 
 
 def _once(analysis: Analysis) -> list[dict[Hashable, Any]]:

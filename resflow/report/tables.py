@@ -62,8 +62,9 @@ def arms(analysis: Analysis) -> Table:
         table[table["contrast_group"] == BASELINE].set_index("arm") if len(table) else pd.DataFrame(columns=["verdict"])
     )
     rows = [_arm(analysis, arm, against) for _, arm in analysis.arms.iterrows()]
+    kind = "sequential" if analysis.design.sequential else "t"
     notes = [
-        f"Means over seeds with 95 % t intervals over seeds, on a scale that keeps them within what can be; "
+        f"Means over seeds with 95 % {kind} intervals over seeds, on a scale that keeps them within what can be; "
         f"{measure.label} of each trial is measured once."
     ]
     if (analysis.arms["failure_rate"] > 0).any():
@@ -173,7 +174,7 @@ def _group(analysis: Analysis, group: str, table: pd.DataFrame) -> Table:
             cells[name] = signed_interval(row[f"{side}_low"], row[f"{side}_high"], metric.scale) if shown else ""
         cells["g"] = number(row["g"], signed=True)
         if design.margin is not None:
-            cells["TOST p"] = p_value(row["p_equivalence_holm"])
+            cells["Equivalence p" if design.sequential else "TOST p"] = p_value(row["p_equivalence_holm"])
         parity = f"unpaired: {row['unpaired']}" if row["unpaired"] else ""
         notes = filter(None, (row["note"], _welch(row, metric.scale), parity))
         rows.append(cells | {"Note": "; ".join(notes)})
@@ -189,8 +190,8 @@ def _group(analysis: Analysis, group: str, table: pd.DataFrame) -> Table:
         )
     if design.margin is not None:
         note += (
-            f" Equivalent: within ±{number(metric.scale * design.margin)} {metric.difference_unit} by TOST, "
-            "Holm-adjusted as well."
+            f" Equivalent: within ±{number(metric.scale * design.margin)} {metric.difference_unit} by "
+            f"{'the sequential interval' if design.sequential else 'TOST'}, Holm-adjusted as well."
         )
     return make_table(title(group, design), rows, {"Contrast", "At", "Verdict", "Note"}, note)
 

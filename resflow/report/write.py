@@ -53,9 +53,13 @@ DATA_BEHIND = {  # the file or folder that a section's figures are drawn from
 GALLERY_BEGIN, GALLERY_END = "<!-- resflow report writes this table -->", "<!-- end of the table -->"
 LIMITS = (
     "Intervals and tests are over seeds on one split of one data source: they say nothing about other data.",
-    "The t interval assumes roughly normal differences; with few seeds it is wide: undecided is not equal.",
+    "The interval over seeds assumes roughly normal differences; with few seeds it is wide: undecided is not equal.",
     "Test is evaluated once, at the end of a trial; validation alone selects.",
 )
+TESTS = {  # by whether the design is sequential: of a difference, of equivalence
+    False: ("paired t test is", "two one-sided tests hold"),
+    True: ("sequential test, which holds at every look, is", "its sequential interval lies"),
+}
 
 
 def write_report(run_folder: Path, force: bool = False) -> Path:
@@ -182,6 +186,7 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
         "trials": tables.trials(analysis),
         "how": run_details.how(analysis),
         "limits": LIMITS,
+        "tests": TESTS[design.sequential],
         "words": tables.WORDS,
         "levels": {design.display_name(arm): switches(analysis, arm) for arm in design.arms},
         "script": SCRIPT,
@@ -203,7 +208,12 @@ def switches(analysis: Analysis, arm: str) -> dict[str, str]:
 
 def _beside(analysis: Analysis) -> list[tables.Table | None]:
     """Return the tables beside the verdicts, which take no part in them."""
-    return [sensitivity.robustness(analysis), test_images.sampled(analysis), sensitivity.seeds(analysis)]
+    return [
+        sensitivity.robustness(analysis),
+        test_images.sampled(analysis),
+        sensitivity.seeds(analysis),
+        sensitivity.looks(analysis),
+    ]
 
 
 def _render(template: str, **values: Any) -> bytes:

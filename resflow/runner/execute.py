@@ -89,6 +89,7 @@ def execute(
         planned=trials,
         before={t.id: known[t.id] for t in trials if t.id in known and t.id not in source.trials},
         metric=str(run.study.get("metric", "test_top1")) if run else "test_top1",
+        is_sequential=run is not None and isinstance(run.study.get("seeds"), Mapping),
     )
     return _run(Schedule(source, waiting, make), progress, place, folders, show, stop or Stop(), work)
 

@@ -54,6 +54,7 @@ class Progress:
     planned: Sequence[Trial] = ()
     before: Mapping[str, Record] = field(default_factory=dict)
     metric: str = "test_top1"  # that arms are compared by
+    is_sequential: bool = False  # seeds are added until all is decided
     is_search: bool = False  # its trials are candidates
     done: dict[str, Record] = field(default_factory=dict)
     running: dict[str, list[Row]] = field(default_factory=dict)

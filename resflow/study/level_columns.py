@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+OPTIONAL = "optional"  # the column of plan.csv that marks the seeds which a sequential design may do without
 TAKEN = "factor_"  # begins the column of a factor that is called like another column of its table
 
 

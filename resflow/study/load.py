@@ -21,7 +21,7 @@ from resflow.errors import StudyError, nearest, one_of
 from resflow.study import contrast_families, overrides, published, tuning_rules, validation
 from resflow.study.arms import Arm, Picker, levels_of
 from resflow.study.builtin import builtin_studies as builtin_studies
-from resflow.study.schema import PROFILE_KEYS, StudyFile
+from resflow.study.schema import PROFILE_KEYS, SequentialSeeds, StudyFile
 from resflow.study.settings import SECTIONS, section_of
 from resflow.study.split_notes import JOINED
 from resflow.study.yaml_source import Document, read_document
@@ -57,12 +57,18 @@ class Study:
     factors: dict[str, dict[str, Any]]  # factor -> label -> value
     arms: tuple[Arm, ...]
     baseline: Arm
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # of a sequential design as many as there may be
     origin: Origin = field(repr=False, compare=False)
 
     @property
     def name(self) -> str:
         return self.file.name
+
+    @property
+    def optional_seeds(self) -> tuple[int, ...]:
+        """The seeds of a sequential design beyond its least: they run only where comparisons are undecided."""
+        chosen = self.file.seeds
+        return self.seeds[chosen.at_least :] if isinstance(chosen, SequentialSeeds) else ()
 
     def with_data(self, source: str) -> Study:
         """Return this study on another data source, split as that source is by default. Raises StudyError."""
@@ -81,7 +87,7 @@ class Study:
             "baseline": self.baseline.name,
             "factors": self.factors,
             "arms": [arm.name for arm in self.arms],
-            "seeds": list(self.seeds),
+            "seeds": plain["seeds"] if self.optional_seeds else list(self.seeds),
         }
         plain = {key: value for key, value in plain.items() if value or key not in ("claim", "titles")}
         order = ("name", "question", "claim", "titles", "profile", "baseline", "factors", "arms", *SECTIONS)
@@ -163,7 +169,8 @@ def resolve_study(doc: Document, profile: str | None = None) -> Study:
     """Turn a document without profiles into a Study. Raises StudyError."""
     file = _validated(doc)
     factors = {factor: levels_of(doc, factor, levels) for factor, levels in file.factors.items()}
-    seeds = tuple(range(1, file.seeds + 1)) if isinstance(file.seeds, int) else tuple(file.seeds)
+    most = file.seeds.at_most if isinstance(file.seeds, SequentialSeeds) else file.seeds
+    seeds = tuple(range(1, most + 1)) if isinstance(most, int) else tuple(most)
     if len(set(seeds)) < len(seeds):
         raise StudyError(f"{doc.origin(('seeds',))}: the same seed is listed twice in {list(seeds)}.")
     if math.prod(map(len, factors.values())) > MOST_ARMS:

@@ -65,6 +65,20 @@ class Published(Section):
         return self
 
 
+class SequentialSeeds(Section):
+    """Seeds that are added until every declared comparison is decided, by a test that holds at every look."""
+
+    at_least: int = Field(3, ge=3, le=1000, description="seeds that run anyway")
+    at_most: int = Field(ge=4, le=1000, description="seeds after which an undecided comparison stays so")
+    until: Literal["decided"] = Field("decided", description="what ends it: each declared comparison has its verdict")
+
+    @model_validator(mode="after")
+    def _room_between(self) -> SequentialSeeds:
+        if self.at_most <= self.at_least:
+            raise ValueError(f"at_most {self.at_most} must be above at_least {self.at_least}")
+        return self
+
+
 class StudyFile(Section):
     """A study as it is written. Settings that are neither fixed nor factors keep their defaults."""
 
@@ -87,8 +101,8 @@ class StudyFile(Section):
         Execution(), description="how trials are computed; equal for all arms, part of their ids"
     )
     resources: Resources = Field(Resources(), description="what is set aside for each trial; it changes no result")
-    seeds: Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Seed], Field(min_length=1)] = Field(
-        3, description="how many (1, 2, …), or which"
+    seeds: Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Seed], Field(min_length=1)] | SequentialSeeds = Field(
+        3, description="how many (1, 2, …), or which, or {at_least: 3, at_most: 20, until: decided}: as needed"
     )
     split_seed: Seed = Field(0, description="draws the split where the source has none; never the trial's seed")
     metric: Literal["test_top1", "test_top5", "test_mean_class_accuracy", "train_top1"] = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
@@ -16,7 +16,7 @@ from resflow.architectures import Architecture
 from resflow.errors import StudyError
 from resflow.study import placement
 from resflow.study.arms import Arm
-from resflow.study.level_columns import column_names
+from resflow.study.level_columns import OPTIONAL, column_names
 from resflow.study.load import Study
 from resflow.study.originals import Originals
 from resflow.study.pretrained import Pretrained
@@ -271,8 +271,10 @@ def trial_id(arm: Arm, seed: int, split_seed: int, context: TrialContext, purpos
     return hashlib.sha256(json.dumps(outcome, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def plan_rows(trials: list[Trial]) -> list[dict[str, Any]]:
+def plan_rows(trials: list[Trial], optional: Collection[int] = ()) -> list[dict[str, Any]]:
     """Return a row a trial: id, arm, seed, a column a factor with its label, parameters, multiply_adds, epochs.
+
+    Where some seeds are `optional`, a column of that name has `yes` for theirs, and is empty otherwise.
 
     A factor that is called like another column, `epochs`, stands as `level_columns.column_names` calls it.
     """
@@ -285,5 +287,6 @@ def plan_rows(trials: list[Trial]) -> list[dict[str, Any]]:
             "epochs": trial.recipe.epochs,
         }
         names = column_names(trial.levels, {*keys, *numbers})
-        rows.append({**keys, **{names[factor]: label for factor, label in trial.levels.items()}, **numbers})
+        marks = {OPTIONAL: "yes" if trial.seed in optional else ""} if optional else {}
+        rows.append({**keys, **{names[factor]: label for factor, label in trial.levels.items()}, **numbers, **marks})
     return rows

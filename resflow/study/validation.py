@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -47,7 +47,8 @@ def _line(doc: Document, place: tuple[Any, ...], model: type[BaseModel], problem
         known = list(_fields_at(model, problem["loc"][:-1]))
         return f"{where}: unknown key '{key}'.{nearest(str(place[-1]), known)} Known: {', '.join(known)}."
     if problem["type"] == "missing":
-        return f"{doc.origin(place[:-1])}: '{problem['loc'][-1]}' is missing: every study needs it."
+        owner = ".".join(map(str, place[:-1])) or "every study"
+        return f"{doc.origin(place[:-1])}: '{problem['loc'][-1]}' is missing: {owner} needs it."
     if problem["type"] == "value_error":  # a rule between settings: its message stands alone
         return f"{where}: {key}: {problem['msg'].removeprefix('Value error, ')}."
     expected = " or ".join(dict.fromkeys(map(_expected, [problem] if problem is not problems[0] else problems)))
@@ -74,8 +75,8 @@ def _real_keys(doc: Document, at: tuple[Any, ...], loc: Sequence[Any]) -> Iterat
 def _fields_at(model: type[BaseModel], loc: Sequence[Any]) -> dict[str, FieldInfo]:
     for key in loc:
         inner = model.model_fields[key].annotation if key in model.model_fields else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
+        of_union = [one for one in (inner, *get_args(inner)) if isinstance(one, type) and issubclass(one, BaseModel)]
+        model = of_union[0] if of_union else model
     return model.model_fields
 
 

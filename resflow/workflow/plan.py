@@ -233,7 +233,8 @@ def write_plan(plan: Plan) -> None:
     try:
         write_paths(plan.state, publisher.paths)
         atomic.write(plan.run / workspace.STUDY, text.getvalue())  # first: it marks the folder as a run's
-        rows = pd.DataFrame(trial.plan_rows(plan.trials)) if plan.trials else pd.DataFrame(columns=list(PLAN_KEYS))
+        known = trial.plan_rows(plan.trials, plan.study.optional_seeds)
+        rows = pd.DataFrame(known) if known else pd.DataFrame(columns=list(PLAN_KEYS))
         atomic.write(plan.run / workspace.PLAN, rows.to_csv(index=False))
         if plan.searches:
             levels = {arm.name: arm.levels for arm in plan.searches.study.arms}

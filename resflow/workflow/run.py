@@ -27,6 +27,7 @@ from resflow.runner.stopping import Stop, exclusive_run, parse_duration
 from resflow.study.load import Study
 from resflow.study.trial import Trial
 from resflow.weights.saved import trials_to_run, trials_without_network
+from resflow.workflow import looks
 from resflow.workflow.forecast import tell_cost
 from resflow.workflow.gpu_plan import tell_gpu_memory
 from resflow.workflow.plan import Plan, plan_of_run, tuning_phase, with_tuned_trials, write_plan
@@ -144,6 +145,7 @@ def run_plan(
     stop = stop or options.make_stop()
     check_and_warn(plan, options, reporter)
     with exclusive_run(plan.run), stop.on_signals():
+        looks.note_extension(plan)
         if plan.searches:
             plan, searching = _search(plan, options, stop, reporter)
             if searching:
@@ -272,14 +274,26 @@ def _sort_records(plan: Plan, options: RunOptions, reporter: Reporter) -> None:
 
 
 def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> RunResult:
-    """Train what has no record, or lacks its network, and write the report."""
+    """Train what has no record, or lacks its network, seed by seed of a sequential design, and write the report."""
     write_plan(plan)
     atomic.sweep(plan.state / workspace.NETWORKS)  # the run is ours: drafts of whoever was killed in writing
+    stage = plan
+    for stage in looks.stages(plan, reporter.note):
+        if not stop.reason:
+            _train_stage(stage, options, stop, reporter)
+    from resflow.report.write import write_report  # matplotlib takes a while
+
+    return RunResult(stage, stop.reason, report=write_report(plan.run))
+
+
+def _train_stage(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> None:
+    """Train what of a plan, all of it or some of its seeds, has no record or lacks its network."""
     known = finished_records(plan.run)
     waiting = trials_to_run(plan.trials, known, plan.state)
     again = trials_without_network(plan.trials, known, plan.state)
+    seeds = len({trial.seed for trial in plan.trials})
     reporter.note(
-        f"{many(len(plan.study.arms), 'arm')} × {many(len(plan.study.seeds), 'seed')} = {len(plan.trials)} trials, "
+        f"{many(len(plan.study.arms), 'arm')} × {many(seeds, 'seed')} = {len(plan.trials)} trials, "
         f"{len(plan.trials) - len(waiting)} of them done before. Records: {plan.run}/",
         title=plan.study.name,
     )
@@ -292,9 +306,6 @@ def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> R
         Thread(target=import_module, args=(REPORT,), daemon=True).start()  # a second that trials need not wait for
         with reporter.watch(len(waiting)) as show:
             execute(_place(plan.run, plan, options), plan.trials, plan.folders, show, stop)
-    from resflow.report.write import write_report  # matplotlib takes a while
-
-    return RunResult(plan, stop.reason, report=write_report(plan.run))
 
 
 def _place(run: Path, plan: Plan, options: RunOptions) -> RunPlace:

@@ -18,6 +18,7 @@ from resflow.errors import RecordError
 from resflow.records.metrics import metric as metric_named
 from resflow.records.record import Record
 from resflow.records.run import Run, load_run
+from resflow.records.run_files import expected_rows
 from resflow.runner.progress import KeptProgress, Progress, RunningTrial, read_progress
 from resflow.tuning.phase import SCORE
 
@@ -100,7 +101,7 @@ def live_state(progress: Progress) -> RunState:
     return RunState(
         progress.metric,
         _counts(Counter(record.status for record in records), len(running), len(progress.before) + progress.total),
-        arm_means(arms, records, progress.metric),
+        arm_means(arms, records, progress.metric, progress.is_sequential),
         running,
         progress.seconds(),
         progress.seconds_left(),
@@ -120,10 +121,11 @@ def read_state(folder: Path) -> RunState:
     total = live.total - live.done + recorded.total() if live and is_search else len(trials)
     arms = () if is_search else tuple(dict.fromkeys(trial.arm for trial in trials))
     listed = {trial.id for trial in trials}
+    own = [record for record in run.records if record.id in listed]
     return RunState(
         metric,
         _counts(recorded, len(running), total),
-        arm_means(arms, [record for record in run.records if record.id in listed], metric),
+        arm_means(arms, own, metric, isinstance(run.study.get("seeds"), Mapping)),
         running,
         live.seconds if live else None,
         live.seconds_left if live else None,
@@ -147,14 +149,20 @@ def trial_state(record: Record, metric: str) -> TrialState:
     )
 
 
-def arm_means(arms: Iterable[str], records: Iterable[Record], metric: str) -> tuple[ArmMean, ...]:
+def arm_means(
+    arms: Iterable[str], records: Iterable[Record], metric: str, sequential: bool = False
+) -> tuple[ArmMean, ...]:
     """Return the mean of each arm that has a completed seed."""
     values: dict[str, list[float]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda record: record.seed):
         if record.status == "completed" and metric in record.metrics:
             values.setdefault(record.arm, []).append(record.metrics[metric])
     bounds = metric_named(metric)
-    found = {arm: level_interval(values[arm], bounds.low, bounds.high) for arm in arms if arm in values}
+    found = {
+        arm: level_interval(values[arm], bounds.low, bounds.high, sequential=sequential)
+        for arm in arms
+        if arm in values
+    }
     return tuple(ArmMean(arm, mean.n, mean.mean, mean.low, mean.high, mean.note) for arm, mean in found.items())
 
 
@@ -175,7 +183,8 @@ def _read_live(folder: Path, is_search: bool) -> tuple[KeptProgress | None, tupl
 def _list_trials(run: Run, running: Collection[str], metric: str) -> tuple[TrialState, ...]:
     """Return the planned trials of a run in order, or those that have left something where no plan is there."""
     known = {record.id: record for record in run.records}
-    rows = (run.plan if len(run.plan) else run.frame()).to_dict("records")
+    planned = expected_rows(run.plan, {*run.folders, *running})
+    rows = (planned if len(planned) else run.frame()).to_dict("records")
     rows += [{"id": name} for name in run.broken if not len(run.plan)]
     return tuple(
         trial_state(known[row["id"]], metric)

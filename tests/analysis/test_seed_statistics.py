@@ -7,9 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
-from statsmodels.stats.power import TTestPower
 
-from resflow.analysis import holm, power, seed_statistics
+from resflow.analysis import holm, seed_statistics
 
 DRAWS = 20_000
 SEEDS = (3, 5, 8, 12)
@@ -80,28 +79,6 @@ def test_hedges_g_is_unbiased(n):
     if n > 3:  # three seeds' g has no variance, so its mean is not to be had by simulation
         assert abs(found.mean() - truth) < 4 * found.std() / np.sqrt(DRAWS)
     assert np.isnan(seed_statistics.hedges_g([0.1, 0.2]))
-
-
-@pytest.mark.parametrize(("effect", "n"), [(0.5, 34), (0.8, 15), (1.2, 8), (2.0, 5), (5.0, 3), (60.0, 2)])
-def test_seeds_needed_are_those_of_statsmodels(effect, n):
-    values = np.array([-1.0, 0, 1]) + effect  # mean `effect`, standard deviation 1
-    assert power.seeds_needed(seed_statistics.mean_interval(values)) == n
-    if n > 2:
-        exact = TTestPower().solve_power(effect_size=effect, alpha=0.05, power=0.8)
-        assert n == np.ceil(exact)
-    assert power.seeds_needed(seed_statistics.mean_interval(-values)) == n
-
-
-@pytest.mark.parametrize("n", [5, 12])
-def test_power_is_how_often_the_t_test_sees_a_difference(n):
-    draws = np.random.default_rng(70 + n).normal(0.9, 1, (DRAWS, n))
-    seen = np.mean([seed_statistics.t_test(row) < 0.05 for row in draws])
-    assert abs(seen - power.power(0.9, n)) < 4 * monte_carlo_error(seen)
-
-
-def test_a_difference_that_no_study_resolves_needs_infinitely_many_seeds():
-    assert power.seeds_needed(seed_statistics.mean_interval([-1.0, 1.0, 0.01])) == np.inf
-    assert np.isnan(power.seeds_needed(seed_statistics.mean_interval([0.1])))
 
 
 @given(differences)

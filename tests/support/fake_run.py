@@ -17,6 +17,7 @@ from resflow.records import verification
 from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, Outcome, Record, write_record
 from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS
 from resflow.study.level_columns import column_names
+from resflow.study.trial import Trial
 
 DEPTHS = {"18": 18, "34": 34, "50": 50, "101": 101}
 DEPTH_FACTORS: dict[str, dict[str, Any]] = {
@@ -95,6 +96,15 @@ def write_run(
         with (folder / "study.yaml").open("w", encoding="utf-8") as file:
             YAML().dump(resolved, file)
     return folder
+
+
+def completed(trial: Trial, truth: tuple[float, float]) -> Outcome:
+    """Return what a planned trial would leave, had it come near a (test, train) top-1."""
+    groups = ("network", "recipe", "data")
+    settings = {name: getattr(trial, name).model_dump(mode="json") for name in groups}
+    row = {name: getattr(trial, name) for name in ("id", "arm", "seed", "parameters", "multiply_adds")}
+    study = {"name": trial.study, "split_seed": trial.split_seed}
+    return _outcome(study, settings, row, trial.levels, truth, "completed", 12)
 
 
 def rewrite(run: Path, arm: str, seed: int, **changes: Any) -> None:
