@@ -65,7 +65,7 @@ def note_extension(plan: Plan) -> None:
         return
     before = load_run(plan.run)
     seeds, planned = set(before.expected.get("seed", ())), {trial.seed for trial in plan.trials}
-    if seeds < planned and set(before.expected["id"]) <= set(before.folders):
+    if seeds and seeds < planned and set(before.expected["id"]) <= set(before.folders):
         note_look(plan.run, take_look(plan))
 
 
