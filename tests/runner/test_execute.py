@@ -290,7 +290,7 @@ def test_what_has_a_record_is_not_run_again(
         pass
 
     def waits(
-        trials: dict[str, Trial], total: int, planned: list[Trial], before: dict[str, Record], metric: str
+        trials: dict[str, Trial], total: int, planned: list[Trial], before: dict[str, Record], **more: Any
     ) -> Any:
         assert total == len(trials)
         assert {trial.id for trial in planned} == trials.keys() | before.keys()
