@@ -191,7 +191,8 @@ def _tell_failed(result: RunResult) -> None:
 
 
 def _tell_answer(result: RunResult) -> None:
-    from resflow.analysis.analyse import DEMONSTRATION, analyse, labels
+    from resflow.analysis.analyse import analyse
+    from resflow.analysis.labels import DEMONSTRATION, labels
     from resflow.cli.console import say
     from resflow.report.headline import headline
 

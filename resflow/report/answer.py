@@ -12,7 +12,8 @@ from typing import Literal
 import pandas as pd
 
 from resflow.analysis import design as designs
-from resflow.analysis.analyse import Analysis, join
+from resflow.analysis.analyse import Analysis
+from resflow.analysis.labels import join
 from resflow.report.formatting import known, number
 from resflow.report.prose import Prose, be, sentence
 from resflow.study.contrast_families import BASELINE, TIMES

@@ -18,7 +18,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from resflow import atomic, reading, workspace
-from resflow.analysis.analyse import DEMONSTRATION, Analysis, analyse, labels
+from resflow.analysis.analyse import Analysis, analyse
+from resflow.analysis.labels import DEMONSTRATION, labels
 from resflow.errors import RecordError
 from resflow.report import (
     answer,
@@ -192,10 +193,6 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
         "script": SCRIPT,
         "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}",
     }
-
-
-def _varied(levels: dict[str, str], factors: tuple[str, ...]) -> dict[str, str]:
-    return {name: levels[name] for name in factors if name in levels}
 
 
 def switches(analysis: Analysis, arm: str) -> dict[str, str]:

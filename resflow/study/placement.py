@@ -13,17 +13,10 @@ if TYPE_CHECKING:
 
 PART = 0.25  # of a trial's share of a GPU's memory, that inputs may take; the rest is the network's
 MEASURED_SHARE = 1 / 8  # of a GPU, that a trial has room for at least, where a measurement will settle it
-ASSUMED_MEMORY = (
-    16e9  # bytes of a GPU that this machine cannot see, such as a cluster's: small ones for training have it
-)
+ASSUMED_MEMORY = 16e9  # bytes of a GPU that this machine cannot see, a cluster's: small ones for training have it
 
 
-def fit_on_device(data_bytes: float, bound: float) -> bool:
-    """Tell whether a trial's inputs may lie in a device's memory, of which they may take `bound` bytes."""
-    return data_bytes <= bound
-
-
-def gpu_share(gpus: float | str | None) -> float:
+def least_share(gpus: float | str | None) -> float:
     """Return a trial's share of a GPU by its study's `gpus`: a small one where that is yet to be measured."""
     if gpus is None:
         return 1.0
@@ -38,7 +31,7 @@ def resolve_inputs(execution: Execution, device: str, data_bytes: float, share: 
     if execution.inputs != "auto":
         return execution.inputs
     memory = provenance.gpu_memory() or ASSUMED_MEMORY
-    return "device" if device == "gpu" and fit_on_device(data_bytes, PART * share * memory) else "host"
+    return "device" if device == "gpu" and data_bytes <= PART * share * memory else "host"
 
 
 def shares_features(execution: Execution, recipe: Recipe, network: Network) -> bool:

@@ -163,7 +163,7 @@ def expand_trials(
     facts_of = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may decode
     steps = (facts_of[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
     data_bytes = max(placement.input_bytes(a, facts_of[a.data].counts, study.file.execution) for a in study.arms)
-    share = placement.gpu_share(study.file.resources.gpus)
+    share = placement.least_share(study.file.resources.gpus)
     execution = resolve_execution(study.file.execution, min(steps), gpus, data_bytes, share)
     return [
         make_trial(study, arm, seed, TrialContext(facts_of[arm.data], execution, weights[arm.name]))

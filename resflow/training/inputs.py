@@ -14,7 +14,7 @@ from resflow import provenance
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset
 from resflow.records.facts import TOLERATED_WAIT
-from resflow.study.placement import gpu_share
+from resflow.study.placement import least_share
 from resflow.study.pretrained import RAW, Normalisation
 from resflow.study.trial import Trial
 from resflow.training import feature_cache
@@ -82,7 +82,7 @@ def most_input_threads(trial: Trial) -> int:
     threads, share = trial.execution.threads, trial.resources
     if trial.execution.device == "cpu":
         return threads
-    return max(threads, int(share.cpus or provenance.count_processors() * gpu_share(share.gpus)))
+    return max(threads, int(share.cpus or provenance.count_processors() * least_share(share.gpus)))
 
 
 def make_inputs(trial: Trial, dataset: Dataset, normalisation: Normalisation, last_epoch: int = 0) -> Inputs:

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from resflow import workspace
-from resflow.analysis.analyse import Analysis, labels
+from resflow.analysis.analyse import Analysis
 from resflow.analysis.analyse import analyse as analyse_folder
+from resflow.analysis.labels import labels
 from resflow.errors import RecordError, one_of
 from resflow.records.run import Run, with_factor_values
 from resflow.records.run import load_run as load_folder

@@ -9,7 +9,8 @@ import pytest
 from support.fake_run import write_run
 
 from resflow.analysis import collapse
-from resflow.analysis.analyse import Analysis, analyse, labels
+from resflow.analysis.analyse import Analysis, analyse
+from resflow.analysis.labels import labels
 from resflow.records.run import load_run
 from resflow.report.figure_list import list_figures
 

@@ -10,7 +10,8 @@ import pytest
 from support.fake_run import rewrite, trial_id, write_run
 
 from resflow.analysis import devices
-from resflow.analysis.analyse import analyse, labels
+from resflow.analysis.analyse import analyse
+from resflow.analysis.labels import labels
 from resflow.errors import RecordError
 from resflow.records import verification
 from resflow.records.gpu_choice import GpuChoice

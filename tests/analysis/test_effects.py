@@ -8,7 +8,8 @@ import pytest
 from support.fake_run import DEPTH_FACTORS, degrading, rewrite, rewrite_predictions, trial_id, write_run
 
 from resflow.analysis import budget, chance, holm
-from resflow.analysis.analyse import analyse, labels
+from resflow.analysis.analyse import analyse
+from resflow.analysis.labels import labels
 from resflow.errors import RecordError
 from resflow.records.run import load_run
 

@@ -10,7 +10,8 @@ import pytest
 from support.fake_run import rewrite_predictions, trial_id, write_run
 
 from resflow.analysis import crossed, image_statistics, seed_statistics
-from resflow.analysis.analyse import Analysis, analyse, labels
+from resflow.analysis.analyse import Analysis, analyse
+from resflow.analysis.labels import labels
 from resflow.report import tables
 
 HEADS = {"head": {"linear": "linear", "wide": "wide"}}

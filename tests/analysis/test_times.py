@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from support.fake_run import rewrite, write_run
 
 from resflow.analysis import times
-from resflow.analysis.analyse import analyse, labels
+from resflow.analysis.analyse import analyse
+from resflow.analysis.labels import labels
 from resflow.records.record import Record
 
 CORES = 4

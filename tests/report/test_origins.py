@@ -9,7 +9,8 @@ import pytest
 from markdown_it import MarkdownIt
 from support.fake_run import rewrite, trial_id, write_run
 
-from resflow.analysis.analyse import analyse, labels
+from resflow.analysis.analyse import analyse
+from resflow.analysis.labels import labels
 from resflow.errors import RecordError
 from resflow.records.record import read_record
 from resflow.report.run_details import how

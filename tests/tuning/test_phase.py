@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from support import tiny
 
 from resflow import workspace
-from resflow.analysis.analyse import analyse, labels
+from resflow.analysis.analyse import analyse
+from resflow.analysis.labels import labels
 from resflow.analysis.tuning_curves import expected
 from resflow.errors import RecordError, StudyError
 from resflow.records.packing import pack

@@ -11,7 +11,8 @@ import pytest
 from support import fake_run
 
 from resflow import atomic, workspace
-from resflow.analysis.analyse import analyse, labels
+from resflow.analysis.analyse import analyse
+from resflow.analysis.labels import labels
 from resflow.errors import RecordError
 from resflow.records.looks import Look, note_look, read_looks
 from resflow.records.record import write_record
