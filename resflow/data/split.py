@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from resflow.data.meta import PARTS
 from resflow.errors import DataError
+from resflow.study.split_notes import some
 
 SPLIT_VERSION = 1  # raise with any change that moves an image of a stratified split
 T = TypeVar("T")
@@ -150,13 +151,8 @@ def _check_enough(units: Counter[int], class_names: Sequence[str], parts: Sequen
     if few:
         raise DataError(
             f"a stratified split needs at least {len(parts)} {what} in each class, one for each of "
-            f"{', '.join(parts)}; too few in {_some(few)}. Add images or remove these classes."
+            f"{', '.join(parts)}; too few in {some(few)}. Add images or remove these classes."
         )
-
-
-def _some(items: Sequence[str], limit: int = 10) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
 
 
 def _targets(images: int, others: int) -> list[int]:

@@ -86,7 +86,7 @@ def _arm(analysis: Analysis, arm: pd.Series, against: pd.DataFrame) -> dict[str,
     cells = {
         "Arm": analysis.design.display_name(arm["arm"]),
         "Seeds": f"{arm['completed']}/{arm['planned']}",
-        **({"Verdict": ""} if len(against) else {}),  # in sight on a phone, without scrolling
+        **({"Verdict": ""} if len(against) else {}),  # in sight on a phone
         "Not completed": ", ".join(gaps),
         "Failed (%)": _failures(arm) if (analysis.arms["failure_rate"] > 0).any() else "",
         metric.label.capitalize() + unit: level(metric, arm["mean"]),
@@ -164,7 +164,7 @@ def _group(analysis: Analysis, group: str, table: pd.DataFrame) -> Table:
     design, metric = analysis.design, analysis.design.metric
     rows = []
     for row in table.to_dict("records"):
-        cells = {"Contrast": pair(row, design), "Verdict": ""}  # here as well
+        cells = {"Contrast": pair(row, design), "Verdict": ""}  # second, likewise
         if group != BASELINE:
             cells["At"] = row["context"]
         cells |= _effect_cells(analysis, pd.Series(row))

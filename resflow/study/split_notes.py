@@ -58,7 +58,7 @@ def tell_split(notes: SplitNotes) -> Iterator[tuple[str, str]]:
     for part, names in notes.absent.items():
         yield (
             f"classes without {part} images",
-            f"{_some(names)}: the split has no {part} image of {'it' if len(names) == 1 else 'them'}, so nothing is "
+            f"{some(names)}: the split has no {part} image of {'it' if len(names) == 1 else 'them'}, so nothing is "
             f"said of {'it' if len(names) == 1 else 'them'} there.",
         )
 
@@ -68,6 +68,7 @@ def tell_splits(recorded: Iterable[Any]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(told for values in recorded for told in tell_split(SplitNotes.from_json(values))))
 
 
-def _some(names: Sequence[str], most: int = 10) -> str:
+def some(names: Sequence[str], most: int = 10) -> str:
+    """List names, of many the first ones and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
