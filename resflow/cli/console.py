@@ -204,7 +204,7 @@ def trials_table(trials: Sequence[TrialState], of_metric: str) -> Table:
 
 def data_page(facts: Description) -> Group:
     """Lay out a prepared source: classes and splits, identity, copies, the cache."""
-    from resflow.study.split_notes import tell_split
+    from resflow.study.split_notes import some, tell_split
 
     counts: list[list[Any]] = [[name, *numbers, sum(numbers)] for name, numbers in facts.counts.items()]
     counts.append(["all", *facts.totals, sum(facts.totals)])
@@ -222,16 +222,11 @@ def data_page(facts: Description) -> Group:
         *([["groups", facts.groups]] if facts.groups else []),
         *map(list, tell_split(facts.notes)),
         ["not images", ", ".join(facts.ignored) or "none"],
-        ["passed over", _some(facts.litter)],
+        ["passed over", some([_printable(name) for name in facts.litter], 20) or "nothing"],
         ["cache", f"{facts.folder} ({facts.bytes_on_disk / 1e6:.1f} MB)"],
     ]
     columns = ("class", "train", "validation", "test", "all")
     return Group(table(columns, counts, right=columns[1:]), Text(), table(("", ""), lines))
-
-
-def _some(names: Sequence[str], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(map(_printable, names[:most]))}{more}" or "nothing"
 
 
 def _printable(name: str) -> str:

@@ -14,9 +14,9 @@ TRAINING = {"frozen": 1, "partial": 2, "full": 3, "scratch": 3}  # a backward pa
 # records of results/depth-cpu-oxford_flowers102 (one thread of two). gpu: a guess, no GPU was at hand.
 ASSUMED_RATE = {"cpu": 3.1e10, "gpu": 1e12}
 STEP = 1.5e8  # multiply-adds in the time that a step takes however small its network: a guess of 5 ms
-# The same by layer, and the seconds that a layer's part of a graph takes to trace and compile: rough figures, timed once
-# on one thread of an Intel Xeon with other work beside it (0.15 to 0.25 ms and 0.1 to 0.2 s, at 16 and 32 pixels). They
-# matter until the first trial of a run has ended.
+# The same by layer, and the seconds that a layer's part of a graph takes to trace and compile: rough figures, timed
+# once on one thread of an Intel Xeon with other work beside it, at 16 and 32 pixels (0.15 to 0.25 ms and 0.1 to 0.2 s).
+# They matter until the first trial of a run has ended.
 LAYER, GRAPH_SECONDS = 5e6, 0.13
 
 AHEAD = 4  # epochs whose features are made at a time
