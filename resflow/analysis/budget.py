@@ -10,7 +10,10 @@ RISE = 0.05  # more than this in the last quarter of its epochs, and it still ri
 
 
 def gains(histories: pd.DataFrame) -> pd.Series:
-    """Return arm -> what training top-1 gained in the last quarter of the epochs, the mean over completed trials."""
+    """Return arm -> what training top-1 gained in the last quarter of the epochs, the mean over completed trials.
+
+    Between epochs with an evaluation it is taken to have grown evenly.
+    """
     done = histories[histories["status"] == "completed"]
     if done.empty or "train_top1" not in done:
         return pd.Series(dtype=float)
@@ -18,6 +21,8 @@ def gains(histories: pd.DataFrame) -> pd.Series:
     of_trial = ordered.groupby("id", sort=False)
     place, epochs = of_trial.cumcount() + 1, of_trial["epoch"].transform("size")
     values = ordered.set_index("id")["train_top1"].astype(float)
+    if values.isna().any():
+        values = values.groupby(level="id", sort=False).transform(pd.Series.interpolate)
     gain = values[(place == epochs).to_numpy()] - values[(place == np.ceil(0.75 * epochs)).to_numpy()]
     return gain.groupby(done.drop_duplicates("id").set_index("id")["arm"]).mean()
 

@@ -4,7 +4,7 @@
 counts in every effect, or degradation itself would be censored; but what its layers do says nothing about layers.
 A trial is collapsed where, at the end of its training,
 
-    it shows no skill on its own training images: in none of its last END epochs does Wilson's interval of training
+    it shows no skill on its own training images: in none of its last END evaluations does Wilson's interval of training
     top-1 lie above 1/classes; a training of fewer than BRIEF epochs says nothing yet
     the mean |gamma| of its batch norms, which begin at 1 or near it, lies outside SCALES
     the mean standard deviation of their outputs, about 1 by construction, lies outside RESPONSES
@@ -25,7 +25,7 @@ from resflow.records.record import Record
 from resflow.records.run import Run
 
 SCALES, RESPONSES = (0.01, 10.0), (0.01, 30.0)
-END, BRIEF = 3, 5  # epochs
+END, BRIEF = 3, 5  # evaluations, epochs
 RANGES = {"bn_scale": ("mean |gamma|", SCALES), "response_sd": ("mean response", RESPONSES)}
 
 
@@ -42,11 +42,11 @@ def reasons(run: Run, histories: pd.DataFrame, diagnostics: pd.DataFrame | None)
 
 
 def _unskilled(histories: pd.DataFrame, records: Mapping[str, Record]) -> Iterator[str]:
-    """Yield the trials of which none of the last END epochs shows skill on the training images."""
-    of_trial = histories.sort_values("epoch").groupby("id", sort=False)
+    """Yield the trials of which none of the last END evaluations shows skill on the training images."""
+    of_trial = histories[histories["train_top1"].notna()].sort_values("epoch").groupby("id", sort=False)
     ends = of_trial.tail(END)[["id", "train_top1"]].astype({"train_top1": float})
     best = ends.groupby("id", sort=False)["train_top1"].max()  # the higher the share, the higher its interval
-    for trial, share, epochs in zip(best.index, best, of_trial.size().loc[best.index], strict=True):
+    for trial, share, epochs in zip(best.index, best, of_trial["epoch"].max().loc[best.index], strict=True):
         images, classes = (records[trial].data.get(key) for key in ("train", "classes"))
         if epochs >= BRIEF and images and classes and image_statistics.wilson(share, images)[0] <= 1 / classes:
             yield str(trial)

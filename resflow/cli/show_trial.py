@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _trial(run: Run, record: Record) -> Iterator[RenderableType]:
     if len(history):
         shown = history[_columns()].dropna(axis="columns", how="all").tail(LAST)  # a final model validates nothing
         names = [metric(name).label if name in METRICS else name.replace("_", " ") for name in shown.columns]
-        rows = [[f"{value:.4g}" for value in row] for row in shown.itertuples(index=False)]
+        rows = [["–" if isnan(value) else f"{value:.4g}" for value in row] for row in shown.itertuples(index=False)]
         yield Text()
         yield table(names, rows, right=names, whole=names)
     yield Text()

@@ -31,6 +31,7 @@ def curves(
     and a line a shortcut, else a panel a shortcut and a line a depth. The mean is drawn over the epochs
     that every completed seed reached. Of more than MANY trials the seeds are a shade: their middle nine tenths.
     """
+    histories = histories[histories[column].notna()]  # of epochs with an evaluation
     draw = _shade if histories["id"].nunique() > MANY else _curve
     of_arm = dict(iter(histories[["id", "arm", "seed", "epoch", "status", column]].groupby("arm", sort=False)))
 

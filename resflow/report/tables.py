@@ -251,6 +251,8 @@ def convergence(analysis: Analysis) -> Table | None:
             )
         rows.append(cells)
     note = "Epochs, the mean over seeds; in brackets how many seeds came there, where not all did."
+    if analysis.histories["train_top1"].isna().any():
+        note += " Training error was not measured in every epoch: it may have come there earlier."
     return make_table("Epochs to a training error", rows, {"Arm"}, note)
 
 

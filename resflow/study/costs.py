@@ -48,7 +48,7 @@ def epoch_work(trial: Trial) -> float:
     steps = train // trial.recipe.batch_size
     if trial.shares_features:
         return (steps + 3) * STEP + (4 * train + validation) * _head(trial)
-    passes = train * (TRAINING[trial.recipe.finetune] + FORWARD) + validation
+    passes = train * TRAINING[trial.recipe.finetune] + (train + validation) * FORWARD / trial.recipe.evaluate_every
     return passes * trial.multiply_adds + steps * trial.architecture.depth * LAYER
 
 

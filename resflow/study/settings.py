@@ -121,6 +121,9 @@ class Recipe(Section):
         "last",
         description="weights that are tested: the last epoch's, or those of the lowest validation loss",
     )
+    evaluate_every: Annotated[PositiveInt, NUMBER] = Field(
+        1, description="epochs from one evaluation to the next; the last epoch has one in any case"
+    )
     augmentation: Augmentation = Field(Augmentation(), description="random views of training images")
     validation_views: Annotated[Literal["clean", "augmented"], NUMBER] = Field(
         "clean", description="validation images as they are, or each epoch under new draws of the augmentation"
@@ -146,6 +149,16 @@ class Recipe(Section):
         for name in ("warmup_epochs", "head_epochs"):
             if getattr(self, name) >= self.epochs:
                 raise ValueError(f"{name} {getattr(self, name)} must be fewer than epochs {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_it_needs_is_evaluated(self) -> Recipe:
+        needs = [f"early_stopping {self.early_stopping}"] if self.early_stopping else []
+        needs += ["test_weights best"] if self.test_weights == "best" else []
+        needs += ["schedule plateau"] if self.schedule == "plateau" else []
+        if self.evaluate_every > 1 and needs:
+            what = " and ".join(needs)
+            raise ValueError(f"{what} need the validation loss of every epoch: leave evaluate_every at 1")
         return self
 
 

@@ -120,6 +120,10 @@ class Trial:
         """Epochs that it trains for, unless it stops early."""
         return self.candidate.epochs if self.candidate else self.recipe.epochs
 
+    def evaluates(self, epoch: int) -> bool:
+        """Tell whether training and validation images are evaluated after an epoch."""
+        return epoch % self.recipe.evaluate_every == 0 or epoch == self.epochs
+
     @property
     def checkpoint(self) -> str:
         """The name of its checkpoint."""

@@ -15,7 +15,8 @@ from resflow.study.settings import Recipe, section_of
 from resflow.study.yaml_source import Document
 
 TUNABLE = {"recipe": set(Recipe.model_fields), "network": {"head"}}  # what a tuning phase may search
-NOT_TUNABLE = {"epochs", "test_weights", "validation_views", "finetune"}  # the budget, the judge, what an arm is
+# the budget, the judge, what an arm is
+NOT_TUNABLE = {"epochs", "evaluate_every", "test_weights", "validation_views", "finetune"}
 
 
 def check_tuning(
@@ -30,6 +31,11 @@ def check_tuning(
         raise StudyError(
             f"{doc.origin(('tune', 'seeds'))}: seed {shared[0]} is a trial's as well: candidates are judged on seeds "
             "of their own, so that the winners' trials are fresh."
+        )
+    if tune.pruning == "asha" and (sparse := next((arm for arm in arms if arm.recipe.evaluate_every > 1), None)):
+        raise StudyError(
+            f"{doc.origin(('tune', 'pruning'))}: asha judges candidates after every epoch, and arm {sparse.name} is "
+            f"evaluated every {sparse.recipe.evaluate_every}: leave evaluate_every at 1, or pruning out."
         )
     earlier: dict[str, Parameter] = {}
     for name, parameter in tune.space.items():

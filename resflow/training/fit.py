@@ -88,7 +88,7 @@ class Fit:
             state.history.append(row)
             log.info(" ".join(f"{key}={value:.6g}" for key, value in row.items()))
             validation_loss = row.get("validation_loss", np.nan)  # none where these images are trained on
-            if not np.isfinite([row["train_loss"], row.get("validation_loss", 0.0)]).all():
+            if not np.isfinite([row.get("train_loss", 0.0), row.get("validation_loss", 0.0)]).all():
                 raise Diverged(f"the loss is no number after epoch {epoch}")
             if on_epoch is not None:
                 on_epoch({**row, "shared": {kind: cost.model_dump() for kind, cost in self.clock.costs().items()}})
@@ -100,7 +100,7 @@ class Fit:
         return self._conclude()
 
     def _run_epoch(self, epoch: int) -> dict[str, float]:
-        """Train for one epoch and evaluate; return its row of the history."""
+        """Train for one epoch and evaluate, where that is due; return its row of the history."""
         start, recipe, steps = self.clock.own, self.trial.recipe, self.steps
         waited = self.state.waited - self.inputs.wait.seconds  # before this process began
         rates = [learning_rate(recipe, (epoch - 1) * steps + i, steps, self.state.drops) for i in range(steps)]
@@ -108,7 +108,7 @@ class Fit:
         batch_loss = _train_epoch(self.learner, self.inputs, epoch, rates, watched, self.state)
         if not np.isfinite(batch_loss):
             raise Diverged(f"the training loss is no number in epoch {epoch}")
-        scores = _evaluate(self.learner, self.inputs, epoch)
+        scores = _evaluate(self.learner, self.inputs, epoch) if self.trial.evaluates(epoch) else {}
         self.state.waited = waited + self.inputs.wait.seconds
         return {
             "epoch": epoch,

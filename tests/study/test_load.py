@@ -57,6 +57,19 @@ BROKEN: dict[str, tuple[dict[int, str], int, str]] = {
     "unknown key of the augmentation": ({RECIPE: "recipe: {augmentation: {flipp: true}}"}, 8, "'flip'"),
     "unknown key of the data": ({MORE: "data: {image_sice: 64}"}, 10, "'image_size'"),
     "unknown key of the execution": ({MORE: "execution: {thread: 2}"}, 10, "'threads'"),
+    "early stopping between evaluations": (
+        {RECIPE: "recipe: {evaluate_every: 2, early_stopping: 5, schedule: plateau}"},
+        8,
+        "early_stopping 5 and schedule plateau need the validation loss of every epoch: leave evaluate_every at 1",
+    ),
+    "pruning between evaluations": (
+        {
+            RECIPE: "recipe: {evaluate_every: 2}",
+            MORE: "tune: {space: {learning_rate: {low: 0.01, high: 0.1}}, candidates: 2, pruning: asha}",
+        },
+        10,
+        "asha judges candidates after every epoch, and arm plain-18 is evaluated every 2",
+    ),
     "early stopping of a final model": (
         {RECIPE: "recipe: {early_stopping: 5}", MORE: "data: {train: train+validation}"},
         8,

@@ -48,6 +48,7 @@ def write_run(
     statuses: Mapping[tuple[str, int], str] | None = None,  # (arm, seed) -> status, or "not run"
     epochs: int = 12,
     foreign: bool = False,  # without study.yaml and plan.csv
+    evaluate_every: int = 1,
     projections: int = 0,  # parameters that arms with shortcuts have beyond their plain twins'
     **study: Any,
 ) -> Path:
@@ -65,7 +66,8 @@ def write_run(
         "arms": list(arms),
         "settings": {
             "network": {"family": "imagenet", "variant": "v1.5", "width": 0.25, "stem": "auto"},
-            "recipe": {"optimizer": "sgd", "learning_rate": 0.05, "epochs": epochs, "batch_size": 32},
+            "recipe": {"optimizer": "sgd", "learning_rate": 0.05, "epochs": epochs, "batch_size": 32}
+            | ({"evaluate_every": evaluate_every} if evaluate_every > 1 else {}),
             "data": {"source": "oxford_flowers10", "split": "official", "image_size": 64},
         },
         "seeds": list(seeds),
@@ -166,6 +168,8 @@ def _outcome(
         },
         columns=list(HISTORY_COLUMNS),
     )
+    every = settings["recipe"].get("evaluate_every", 1)
+    history.loc[(epoch % every > 0) & (epoch < run_epochs), list(HISTORY_COLUMNS[3:7])] = np.nan
     right = np.arange(TEST) < round(test * TEST)
     label = np.arange(TEST) % CLASSES
     predictions = pd.DataFrame(

@@ -514,6 +514,19 @@ def test_metrics_of_the_best_weights_are_theirs(folder: Path, tested: list[Any])
     assert outcome.record.best_epoch == history["validation_loss"].idxmin() + 1
 
 
+def test_fewer_evaluations_change_no_step(folder: Path) -> None:
+    """Epochs 2 and 4 are due, 5 is the last; a trial that is cut off is tested in the same way."""
+    each, some = (train.train_trial(tiny.trial(folder, epochs=5, evaluate_every=every), folder) for every in (1, 2))
+    assert some.record.status == "completed"
+    assert some.record.id != each.record.id
+    assert some.record.metrics == each.record.metrics
+    pd.testing.assert_frame_equal(some.predictions, each.predictions)
+    assert some.history["batch_loss"].tolist() == each.history["batch_loss"].tolist()
+    for column in ("train_loss", "train_top1", "validation_loss", "validation_top1"):
+        expected = each.history[column].where(each.history["epoch"].isin([2, 4, 5]))
+        pd.testing.assert_series_equal(some.history[column], expected)
+
+
 def test_plateau_drops_the_rate_after_its_patience(folder: Path, prescribed: list[Any]) -> None:
     """The loss is lowest in epoch 2, and the patience of 2 has run out after epochs 4 and 6."""
     trial = tiny.trial(folder, epochs=6, schedule="plateau", plateau_patience=2, decay_factor=0.5)

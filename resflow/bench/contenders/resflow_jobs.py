@@ -108,8 +108,9 @@ def run_bare(spec: dict[str, Any]) -> dict[str, Any]:
         float(np.mean(losses))
         seconds["steps"].append(time.perf_counter() - clock)
         clock = time.perf_counter()
-        evaluate("train")
-        evaluate("validation")
+        if trial.evaluates(number + 1):
+            evaluate("train")
+            evaluate("validation")
         seconds["evaluation"].append(time.perf_counter() - clock)
     evaluate("test")
     return {"seconds": time.perf_counter() - start, "building": building, **seconds, "steps_an_epoch": steps}

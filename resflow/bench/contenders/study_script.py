@@ -76,7 +76,8 @@ def run(trial: Trial, dataset: Dataset) -> dict[str, Any]:
     building = time.perf_counter() - start
 
     def evaluate(part: str) -> dict[str, float]:
-        return dict(model.evaluate(evaluated_on[part], verbose=0, return_dict=True))
+        measured = model.evaluate(evaluated_on[part], verbose=0, return_dict=True)
+        return {f"{part}_loss": measured["entropy"], f"{part}_top1": measured["top1"]}
 
     history = []
     for epoch in range(1, recipe.epochs + 1):
@@ -85,17 +86,16 @@ def run(trial: Trial, dataset: Dataset) -> dict[str, Any]:
         batches = make_batches(images[order], labels[order], recipe.batch_size)
         losses = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
         trained = time.perf_counter()
-        clean, validation = evaluate("train"), evaluate("validation")
+        scores = {**evaluate("train"), **evaluate("validation")} if trial.evaluates(epoch) else {}
         history.append(
             {
                 "batch_loss": losses["entropy"][0],
-                "train_loss": clean["entropy"],
-                "validation_loss": validation["entropy"],
+                **scores,
                 "steps": trained - clock,
                 "evaluation": time.perf_counter() - trained,
             }
         )
-    top1 = evaluate("test")["top1"]
+    top1 = evaluate("test")["test_top1"]
     return {
         "id": trial.id,
         "history": history,
