@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HELPED = 0.9  # of what a device waited before, and less, is an improvement
 log = logging.getLogger("resflow.input")
+_measured: dict[tuple[str, str, str], Normalisation] = {}  # of the training images that this process had last
 
 
 class InputThreads:
@@ -100,6 +101,10 @@ def choose_normalisation(trial: Trial, dataset: Dataset) -> Normalisation:
         return RAW
     of_weights = trial.pretrained.normalisation if trial.pretrained else None
     if of_weights is None or trial.data.normalisation == "dataset":
-        mean, deviation = ((float(r), float(g), float(b)) for r, g, b in pipeline.channel_statistics(dataset))
-        return Normalisation(mean, deviation)
+        key = trial.fingerprint, dataset.split_hash, trial.data.train
+        if key not in _measured:  # seconds, of large photos
+            mean, deviation = ((float(r), float(g), float(b)) for r, g, b in pipeline.channel_statistics(dataset))
+            _measured.clear()
+            _measured[key] = Normalisation(mean, deviation)
+        return _measured[key]
     return of_weights

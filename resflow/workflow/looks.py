@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from resflow import workspace
-from resflow.analysis.analyse import analyse
 from resflow.records.gpu_choice import read_choice
 from resflow.records.looks import Look, note_look
 from resflow.records.run import load_run
@@ -53,6 +52,8 @@ def stages(plan: Plan, note: Callable[[str], object]) -> Iterator[Plan]:
 
 def take_look(plan: Plan) -> Look:
     """Count what the seeds so far decide."""
+    from resflow.analysis.analyse import analyse  # with it come all statistics
+
     seen = analyse(plan.run)
     once = seen.effects.drop_duplicates(["arm", "reference", "less"]) if len(seen.effects) else seen.effects
     decided = int((once["verdict"] != UNDECIDED).sum()) if len(once) else 0

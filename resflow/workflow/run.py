@@ -21,8 +21,6 @@ from resflow.errors import RecordError, StudyError
 from resflow.records import packing
 from resflow.records.record import Record
 from resflow.records.run import Run, finished_records, load_run
-from resflow.report import tuning as tuning_tables
-from resflow.report.tables import Table
 from resflow.runner.stopping import Stop, exclusive_run, parse_duration
 from resflow.study.load import Study
 from resflow.study.trial import Trial
@@ -34,6 +32,7 @@ from resflow.workflow.plan import Plan, plan_of_run, tuning_phase, with_tuned_tr
 from resflow.workflow.preflight import check_plan, tell_data
 
 if TYPE_CHECKING:
+    from resflow.report.tables import Table
     from resflow.runner.execute import RunPlace
     from resflow.runner.progress import Progress
 
@@ -251,6 +250,8 @@ def _search(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> 
         write_plan(plan)
     assert plan.searches is not None
     atomic.write(plan.run / workspace.LEDGER, atomic.csv(phase.ledger()))
+    from resflow.report import tuning as tuning_tables  # with it come all statistics
+
     reporter.show(tuning_tables.tables(phase, plan.searches.tune.space))
     return plan, tuple(phase.unfinished)
 
