@@ -1,7 +1,7 @@
 """SVG as matplotlib writes it, in half the bytes: the same picture without what nobody sees.
 
-Coordinates keep two decimals of a point, which is finer than a screen. Ids that nothing refers to, groups that group
-nothing and shapes without colour go.
+Coordinates keep two decimals of a point, which is finer than a screen; curves go from each point to the next in tenths
+of one. Ids that nothing refers to, groups that group nothing and shapes without colour go.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 _TAG = re.compile(r"<[^>]*>")
 _LONG = re.compile(r"-?\d+\.\d{3,}")
 _LETTER, _CSS = re.compile(r"\s*([A-Za-z])\s*"), re.compile(r"([;:]) ")
+_CURVE = re.compile(r"M[-\d. ]+(?:L[-\d. ]+){3,}")  # of straight lines, four points at least
 _UNSEEN = re.compile(r'<path d="[^"]*"(?: clip-path="[^"]*")? style="fill: ?none"/>')
 
 
@@ -52,6 +53,9 @@ def _tag(tag: str, kept: set[str]) -> str:
     tag = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in kept or "-figure" in match[1] else "", tag)
     tag = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", tag)
     tag = re.sub(r' (d|points|transform)="([^"]*)"', lambda match: f' {match[1]}="{_numbers(match[2])}"', tag)
+    tag = re.sub(
+        r' d="([^"]*)"', lambda match: f' d="{_steps(match[1])}"' if _CURVE.fullmatch(match[1]) else match[0], tag
+    )
     tag = re.sub(r' (x|y|width|height)="(-?\d+\.\d{3,})"', lambda match: f' {match[1]}="{_short(match[2])}"', tag)
     return re.sub(r' style="[^"]*"', lambda match: _CSS.sub(r"\1", match[0]), tag)
 
@@ -59,6 +63,17 @@ def _tag(tag: str, kept: set[str]) -> str:
 def _numbers(text: str) -> str:
     text = _LONG.sub(lambda match: _short(match[0]), text)
     return _LETTER.sub(r"\1", text).strip() if text.startswith("M") else text
+
+
+def _steps(curve: str) -> str:
+    """Return a curve as its first point and the steps to the others, in tenths: no rounding adds to the next."""
+    (x, y), *others = ([round(10 * float(number)) for number in point.split()] for point in curve[1:].split("L"))
+    start, steps = f"M{x / 10:g} {y / 10:g}", []
+    for next_x, next_y in others:
+        steps += [next_x - x, next_y - y]
+        x, y = next_x, next_y
+    words = (f"{step / 10:g}".replace("0.", "." if abs(step) < 10 else "0.") for step in steps)
+    return f"{start}l{' '.join(words)}".replace(" -", "-")
 
 
 def _short(number: str) -> str:

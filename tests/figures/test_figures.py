@@ -15,6 +15,7 @@ from support.fake_run import degrading, write_run
 
 from resflow.analysis.analyse import analyse
 from resflow.figures import accuracy, confusion, costs, curves, diagnostics, forest, tuning
+from resflow.figures.compact import compact
 from resflow.figures.costs import pareto
 from resflow.figures.labels import spread, swarm, text_width, wrap
 from resflow.figures.palette import HELPS, HURTS, arm_styles
@@ -167,6 +168,15 @@ def test_a_layout_repeats_wherever_its_variables_lie_in_memory(depth):
         settle(figure)
         layouts.add(tuple(tuple(axes.get_position(original=True).bounds) for axes in figure.axes))
     assert len(layouts) == 1
+
+
+@given(st.lists(st.tuples(*[st.floats(0, 2000)] * 2), min_size=4, max_size=300))
+def test_a_compact_curve_passes_its_points_within_a_tenth(points):
+    text = "L".join(f"{x:.6f} {y:.6f} " for x, y in points)
+    found = re.search(r' d="M([^l]*)l([^"]*)"', compact(f'<path d="M {text}" style="stroke:red"/>'))
+    start, steps = (re.findall(r"-?(?:\d+\.?\d*|\.\d+)", part) for part in found.groups())
+    moves = np.array([*start, *steps], dtype=float).reshape(-1, 2)
+    assert np.abs(moves.cumsum(axis=0) - np.array(points)).max() <= 0.0501 + 0.005
 
 
 def test_png_is_on_white(depth):
