@@ -274,7 +274,8 @@ def prepare_learner(
     if key in graphs:
         graphs[key].work.begin()
     else:
-        forget_graphs()
+        if graphs:
+            forget_graphs()
         start = time.perf_counter()
         graphs[key] = Learner(trial, features)
         graphs[key].work.add(time.perf_counter() - start)
