@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from resflow import workspace
 from resflow.bench import stand_ins
 from resflow.bench.contest import Say
 from resflow.data import cache
@@ -24,6 +25,7 @@ from resflow.data.dataset import load_dataset
 from resflow.data.decode import DECODE_VERSION, Decoded
 from resflow.data.meta import find_problem
 from resflow.errors import ResflowError
+from resflow.records.packing import pack
 from resflow.records.run import load_run
 from resflow.workflow.plan import make_plan
 
@@ -91,11 +93,12 @@ KINDS: dict[str, Damage] = {
 def run(flips: int, others: int, seed: int, say: Say) -> dict[str, Any]:
     """Flip a bit `flips` times, and damage a file in another way `others` times a kind; return what came of it.
 
-    A file of each of two things is drawn at a time: a trial's record with its tables, and a cache of decoded images.
+    A file of each of three things is drawn at a time: a trial's record with its tables, the same packed into a run's
+    archive, and a cache of decoded images.
     """
     draw, rows = random.Random(seed), []
     with tempfile.TemporaryDirectory() as base:
-        for what, make in (("a trial's record", _make_record), ("decoded images", _make_images)):
+        for what, make in MAKERS.items():
             place = Path(base) / what.replace(" ", "-")
             files, read = make(place)
             for kind, damage, times in (("a bit flipped", _flip, flips), *((k, d, others) for k, d in KINDS.items())):
@@ -113,15 +116,20 @@ def run(flips: int, others: int, seed: int, say: Say) -> dict[str, Any]:
 Reader = Callable[[], tuple[str, bytes]]  # what is told of damage, and all that was read
 
 
+def _make_archive(place: Path) -> tuple[list[str], Reader]:
+    _, read = _make_record(place)
+    pack(place)
+    return [str(workspace.archive_path(place).relative_to(place))], read
+
+
 def _make_record(place: Path) -> tuple[list[str], Reader]:
     (trial,) = make_plan(STUDY, prepare=False).trials
     stand_ins.write_records(place, [trial], EPOCHS)
 
     def read() -> tuple[str, bytes]:
         run = load_run(place)
-        told = "; ".join(run.broken.values())
-        if told or not run.records:
-            return told, b""
+        if run.broken or not run.records:
+            return "; ".join(run.broken.values()) or "no trial has run", b""  # as every command says of such a run
         tables = run.histories(), run.predictions_of(trial.id), run.diagnostics_of([trial.id])
         return "", pickle.dumps([run.records[0].model_dump_json(), *(table.to_csv() for table in tables)])
 
@@ -147,6 +155,13 @@ def _make_images(place: Path) -> tuple[list[str], Reader]:
         return "", pickle.dumps([data.names, data.class_names, *(np.asarray(part).tobytes() for part in parts)])
 
     return [path.name for path in place.iterdir()], read
+
+
+MAKERS: dict[str, Callable[[Path], tuple[list[str], Reader]]] = {
+    "a trial's record": _make_record,
+    "a packed run": _make_archive,
+    "decoded images": _make_images,
+}
 
 
 def _try(place: Path, file: str, damage: Damage, read: Reader, draw: random.Random) -> str:

@@ -16,7 +16,7 @@ def outcomes(result: dict[str, Any], what: str) -> dict[str, int]:
 
 def test_no_damage_is_believed_crashes_or_hangs() -> None:
     result = damage.run(60, 4, 1, lambda text: None)
-    for what in ("a trial's record", "decoded images"):
+    for what in damage.MAKERS:
         counts = outcomes(result, what)
         assert counts["silent"] == counts["crashed"] == counts["hung"] == 0
         assert counts["noticed"] + counts["harmless"] == 60 + 4 * len(damage.KINDS)

@@ -123,8 +123,23 @@ def test_a_packed_run_says_what_it_said(run: Path) -> None:
     assert (pack(run), archive_path(run).read_bytes()) == (0, content)
 
 
+COMMITTED = pytest.mark.parametrize(
+    "name", sorted(path.parent.name for path in (ROOT / "results").glob("*/study.yaml"))
+)
+
+
+@COMMITTED
+def test_a_committed_run_is_light(name: str) -> None:
+    """A repository keeps whatever was ever in it: a megabyte for forty trials of six thousand test images."""
+    run = ROOT / "results" / name
+    packed = archive_path(run)
+    assert list((run / "trials").iterdir()) == [packed], f"pack it: resflow upgrade results/{name}"
+    assert packed.stat().st_size < 1e6 * max(1, len(load_run(run).records) / 40)
+    assert (run / "report.html").stat().st_size < 1e6
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in (ROOT / "results").glob("*/study.yaml")))
+@COMMITTED
 def test_a_committed_run_says_what_it_said(name: str, tmp_path: Path) -> None:
     run = Path(shutil.copytree(ROOT / "results" / name, tmp_path / name))
     before, tables = said(run), reported(run)
