@@ -1,7 +1,7 @@
 """A trained network as an ONNX graph, node by node from the layers of `models`.
 
-Written by `onnx.helper` alone. The converter that Keras calls, tf2onnx 1.17, lacks TensorFlow's Erfc: it writes a network
-with GELU in its head as a file that no runtime loads, and raises no error.
+Written by `onnx.helper` alone. The converter that Keras calls, tf2onnx 1.17, lacks TensorFlow's Erfc: it writes a
+network with GELU in its head as a file that no runtime loads, and raises no error.
 """
 
 from __future__ import annotations
