@@ -60,7 +60,7 @@ def export(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN/TRIAL…",
+            metavar="RUN/TRIAL",
             help="trials that kept their networks, or their .safetensors files",
             autocompletion=complete.networks,
         ),

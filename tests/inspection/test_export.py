@@ -395,7 +395,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Origin:
 def origin_in(run: Path, arm: str, seed: int) -> Origin:
     analysis, trial = analyse(run), trial_id(arm, seed)
     record = next(record for record in analysis.records if record.id == trial)
-    return Origin(analysis, record, f"resflow export depth/{trial} --format keras")
+    return Origin(analysis, record)
 
 
 def card_of(origin: Origin | None, suffixes: tuple[str, ...] = FORMATS["both"], **trained: Any) -> ModelCard:
@@ -428,6 +428,7 @@ def test_a_card_tells_question_commands_labels_and_that_a_licence_is_to_be_chose
         "Does depth help with shortcuts",
         "    resflow study depth --profile cpu",
         f"    resflow export depth/{origin.record.id} --format keras",
+        f"    resflow export depth/{origin.record.id} --format safetensors",
         "budget-limited",  # a label of the report
         "whoever publishes the network chooses one",
         "tensorflow 2.21.0",

@@ -13,7 +13,7 @@ from resflow import __version__
 from resflow.analysis import seed_statistics
 from resflow.analysis.analyse import Analysis
 from resflow.analysis.labels import SYNTHETIC, labels
-from resflow.inspection.export.formats import KERAS, ONNX, OUTPUT, PREPROCESSING, SAFETENSORS, TORCH
+from resflow.inspection.export.formats import FORMATS, KERAS, ONNX, OUTPUT, PREPROCESSING, SAFETENSORS, TORCH
 from resflow.inspection.export.rendering import render
 from resflow.inspection.export.torch_file import torchvision_name
 from resflow.records.metrics import Metric, metric
@@ -31,11 +31,10 @@ ALWAYS = ("test_top1", "test_mean_class_accuracy")  # beside the study's own met
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a network comes from: its run as analysed, its record in it, and the command that exported it."""
+    """Where a network comes from: its run as analysed, and its record in it."""
 
     analysis: Analysis
     record: Record
-    command: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def write_card(network: TrainedNetwork, suffixes: Collection[str], origin: Origi
         data=_data(network, origin.record if origin else None),
         versions=_versions(origin.record) if origin else "",
         labels=labels(analysis) if analysis else [],
-        commands=[run_details.command(origin.analysis), origin.command] if origin else [],
+        commands=list(_commands(origin, suffixes)) if origin else [],
     )
 
 
@@ -85,6 +84,15 @@ def _data(network: TrainedNetwork, record: Record | None) -> list[tuple[str, str
     weights = ", ".join(str(start[key]) for key in ("weights", "weights_origin") if start.get(key))
     rows = (("Source", trained.source), ("Split", split), ("Images", counts), ("Start", began), ("Weights", weights))
     return [(key, value) for key, value in rows if value]
+
+
+def _commands(origin: Origin, suffixes: Collection[str]) -> Iterator[str]:
+    """Yield the command that trained the network, and those that wrote the files."""
+    yield run_details.command(origin.analysis)
+    for form in ("keras", "safetensors", "torch", "onnx"):
+        within_torch = form == "safetensors" and TORCH in suffixes
+        if set(FORMATS[form]) <= set(suffixes) and not within_torch:
+            yield f"resflow export {origin.analysis.run.folder.resolve().name}/{origin.record.id} --format {form}"
 
 
 def _versions(record: Record) -> str:

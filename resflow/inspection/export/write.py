@@ -42,7 +42,7 @@ def export_network(
     models = [folder / f"{MODEL}{suffix}" for suffix in SUFFIXES]
     card, about = folder / README, folder / f"{MODEL}{ABOUT}"
     atomic.refuse_to_replace([*models, card, about], force, ours=is_export)
-    origin = _find_origin(source.network, form, run)
+    origin = _find_origin(source.network, run)
     model = rebuild_network(source).model
     _clear_other(folder, source.network)
     description = _describe(source.network)
@@ -55,13 +55,13 @@ def export_network(
     return [*paths, card, about]
 
 
-def _find_origin(network: TrainedNetwork, form: str, run: Path | None) -> Origin | None:
+def _find_origin(network: TrainedNetwork, run: Path | None) -> Origin | None:
     """Find the record of a network; None where there is no run, or none of this trial in it. Raises RecordError."""
     if run is None or not run.is_dir():
         return None
-    analysis, trial = analyse(run), network.trained.trial
-    record = next((record for record in analysis.records if record.id == trial), None)
-    return Origin(analysis, record, f"resflow export {run.resolve().name}/{trial} --format {form}") if record else None
+    analysis = analyse(run)
+    record = next((record for record in analysis.records if record.id == network.trained.trial), None)
+    return Origin(analysis, record) if record else None
 
 
 def _clear_other(folder: Path, network: TrainedNetwork) -> None:
