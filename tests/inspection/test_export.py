@@ -34,7 +34,7 @@ from resflow.inspection.network import Network, rebuild_network
 from resflow.models.build import build_network
 from resflow.study.pretrained import Normalisation
 from resflow.study.settings import Head
-from resflow.training import train
+from resflow.training import scoring, train
 from resflow.weights import files, names
 from resflow.weights.description import Computed, Trained, TrainedNetwork
 from resflow.weights.saved import SavedNetwork, locate_network, read_network, write_network
@@ -151,33 +151,32 @@ def test_tensors_under_pytorchs_names_are_the_same_to_the_bit(
 
 
 LOAD = """
-import json, sys, zipfile
+import os, re, sys
 sys.modules["resflow"] = None  # whoever imports it fails
-import keras
 import numpy as np
-model, images = keras.models.load_model(sys.argv[1]), np.load(sys.argv[2])
-logits = [np.asarray(model(each)) for each in (images, images.astype("float32"))]
-np.save(sys.argv[3], logits + [model.predict(images, verbose=0)])
-print(json.loads(zipfile.ZipFile(sys.argv[1]).read("metadata.json"))["classes"])
+pixels = np.load("images.npy")
+os.chdir("out")
+exec(re.search("```python\\n(.*?)```", open("README.md").read(), re.DOTALL)[1])
+np.save("logits.npy", [logits, model(pixels.astype("float32")), model.predict(pixels, verbose=0)])
+print(classes)
 """
 
 
-def test_keras_opens_an_export_where_there_is_no_resflow(here: Path, folder: Path, trained: Any) -> None:
+def test_the_lines_of_the_card_open_a_keras_file_where_there_is_no_resflow(
+    here: Path, folder: Path, trained: Any
+) -> None:
     said("export", f"tiny/{trained[1]}", "--format", "keras", "--out", "out")
     data = load_dataset(folder)
     images = data.images[data.test]
     np.save("images.npy", images)
-    words = [sys.executable, "-c", LOAD, "out/model.keras", "images.npy", "logits.npy"]
-    done = subprocess.run(words, check=True, capture_output=True, timeout=240, text=True)
+    done = subprocess.run([sys.executable, "-c", LOAD], check=True, capture_output=True, timeout=240, text=True)
     assert done.stdout.strip() == "['a', 'b', 'c']"
     source = read_network(network_path(Path(".resflow/tiny"), trained[1]))
-    for logits in np.load("logits.npy"):
+    for logits in np.load("out/logits.npy"):
         assert difference(logits, rebuild_network(source).logits(images).numpy()) < TOLERANCE
-        probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         recorded = trained[2].predictions
-        assert probability[np.arange(len(logits)), recorded["label"]] == pytest.approx(
-            recorded["probability"], abs=1e-5
-        )
+        probability = np.exp(scoring.log_softmax(logits))[np.arange(len(logits)), recorded["label"]]
+        assert probability == pytest.approx(recorded["probability"], abs=TOLERANCE)
         assert list(logits.argmax(axis=1)) == list(recorded["predicted"])
 
 
@@ -434,6 +433,15 @@ def test_a_card_tells_question_commands_labels_and_that_a_licence_is_to_be_chose
         "tensorflow 2.21.0",
     ):
         assert part in text, part
+
+
+def test_a_card_shows_how_to_load_what_is_there() -> None:
+    """torchvision's network where it has one, and where it has none how to come by a definition."""
+    public, own = (write_card(describe(kind), FORMATS["safetensors"], None) for kind in (PUBLIC[50], KINDS["plain"]))
+    assert "model = torchvision.models.resnet50(num_classes=3)" in public
+    assert "torchvision.models" not in own
+    assert "resflow export --format torch" in own
+    assert "from model import load" in write_card(describe(KINDS["plain"]), FORMATS["torch"], None)
 
 
 def test_a_mean_of_few_seeds_has_no_interval_and_says_why(tmp_path: Path) -> None:
