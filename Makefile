@@ -80,7 +80,7 @@ format: $(READY) ## put the code into its format
 	$(BIN)/ruff format .
 
 lock: $(READY) ## write the lock file anew from pyproject.toml; KEEP=1 keeps the versions in it
-	$(BIN)/uv pip compile --quiet $(if $(KEEP),,--upgrade) --universal --python-version 3.11 --extra gpu --group dev \
+	$(BIN)/uv pip compile --quiet $(if $(KEEP),,--upgrade) --universal --python-version 3.11 --extra gpu --extra onnx --group dev \
 	  --generate-hashes --no-header pyproject.toml --output-file requirements.lock
 	@# what a GPU alone needs is marked, so that pip passes over it: GPU=1 takes the marks off (see setup)
 	sed -i -E 's/^(nvidia-[^ ]+) ; (.*) \\$$/\1 ; extra == "gpu" and (\2) \\/; s/^(nvidia-[^ ;]+) \\$$/\1 ; extra == "gpu" \\/' requirements.lock

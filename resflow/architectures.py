@@ -165,6 +165,11 @@ def stem_conv(arch: Architecture) -> Conv:
     return Conv("stem", kernel, stride, 3, _filters(arch))
 
 
+def pool_padding(stem_pool: str, side: int) -> int:
+    """Return the padding before the first row and column of a map that the stem pools; behind the last there is one."""
+    return 0 if stem_pool == "same" and side % 2 == 0 else 1
+
+
 def _filters(arch: Architecture) -> int:
     return int(arch.width * FIRST_STAGE_FILTERS[arch.family])
 

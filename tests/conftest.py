@@ -39,6 +39,7 @@ SLOW = (
     "cli/test_fuzz",
     "records/test_packing",
     "inspection/test_network",
+    "inspection/test_export",
     "training/test_finetune",
     "weights/test_saved",
     "training/test_train",

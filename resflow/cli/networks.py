@@ -12,10 +12,11 @@ from resflow import atomic, provenance
 from resflow.architectures import FAMILIES
 from resflow.cli import complete
 from resflow.cli.options import SOURCE_HELP, DataDir, Force, Set, choice
+from resflow.inspection.export.formats import FORMATS
 
 app = typer.Typer()
 
-ENDINGS = {"keras": [".keras"], "safetensors": [".safetensors"], "both": [".safetensors", ".keras"]}
+EXPORTED = Path("exported")  # where `export` writes a folder a trial
 
 
 @app.command(epilog="Example: resflow pretrain --data synthetic --depth 18 --out backbone.safetensors --set epochs=5")
@@ -54,30 +55,39 @@ def pretrain(
     )
 
 
-@app.command(epilog="Example: resflow export depth-cpu-synthetic/1a2b3c4d5e6f --format keras --out model")
+@app.command(epilog="Example: resflow export depth-cpu-synthetic/1a2b3c4d5e6f --format torch --out model")
 def export(
-    model: Annotated[
-        str,
+    models: Annotated[
+        list[str],
         typer.Argument(
             metavar="RUN/TRIAL",
-            help="a trial that kept its network, or its .safetensors file",
+            help="trials that kept their networks, or their .safetensors files",
             autocompletion=complete.networks,
         ),
     ],
-    format_: Annotated[str, choice("--format", "-f", of=tuple(ENDINGS))] = "both",
+    format_: Annotated[str, choice("--format", "-f", of=tuple(FORMATS))] = "both",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="the folder to write [default: exported/TRIAL]")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="the folder to write; of several trials, one for each in it [default: exported/TRIAL]",
+        ),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write a trained network as files, with class names and preprocessing."""
-    kept = _kept(model)
-    from resflow.inspection.network import (  # TensorFlow takes seconds: what is wrong was told before
-        export_network,
-    )
+    """Write trained networks as files that other programs open, with class names and a model card."""
+    from resflow.weights.saved import locate_run
+    from resflow.workspace import RESULTS
 
-    for path in export_network(kept, out or Path("exported") / kept.path.stem, ENDINGS[format_], force):
-        print(f"Wrote {path}")
+    kept = [(_kept(model), locate_run(model, RESULTS)) for model in models]
+    from resflow.inspection.export.write import export_network  # TensorFlow takes seconds: what is wrong was told
+
+    for network, run in kept:
+        folder = out if out and len(kept) == 1 else (out or EXPORTED) / network.path.stem
+        for path in export_network(network, folder, format_, run, force):
+            print(f"Wrote {path}")
 
 
 @app.command(epilog="Example: resflow predict exported/1a2b3c4d5e6f photo.jpg -k 3")

@@ -136,6 +136,11 @@ def _add_shortcut(x: Any, shortcut: Any, block: Block) -> Any:
     return keras.layers.Add(name=f"{block.name}_add")([x, shortcut])
 
 
+def feeding_layers(layer: Any) -> list[str]:
+    """Name the layers of a built network whose outputs a layer of it takes."""
+    return [tensor._keras_history.operation.name for tensor in keras.tree.flatten(layer.input)]
+
+
 def initialise(model: keras.Model, seed: int) -> None:
     """Set every weight to its initial value for `seed`.
 

@@ -53,9 +53,10 @@ class ResNetHyperModel(keras_tuner.HyperModel):
                 momentum=self._float(hp, "momentum", 0.5, 0.99, 0.9),
                 weight_decay=self._log(hp, "weight_decay", 1e-6, 1e-2, 1e-4),
             ),
-            loss=_Smoothed(self.classes, self._float(hp, "label_smoothing", 0.0, 0.2, 0.0)),
+            loss=SmoothedCrossEntropy(self.classes, self._float(hp, "label_smoothing", 0.0, 0.2, 0.0)),
             metrics=["accuracy"],
         )
+        model.optimizer.build(model.trainable_variables)  # keras-tuner loads a trained one's state into it
         return model
 
     def _float(self, hp: Any, name: str, low: float, high: float, default: float) -> float:
@@ -67,14 +68,22 @@ class ResNetHyperModel(keras_tuner.HyperModel):
         return float(hp.Float(name, low, high, sampling="log", default=default))
 
 
-class _Smoothed(keras.losses.Loss):
-    """Cross-entropy of logits with integer labels, smoothed (Szegedy et al. 2016, section 7)."""
+@keras.saving.register_keras_serializable(package="resflow")
+class SmoothedCrossEntropy(keras.losses.Loss):
+    """Cross-entropy of logits with integer labels, smoothed (Szegedy et al. 2016, section 7).
 
-    def __init__(self, classes: int, smoothing: float) -> None:
-        super().__init__(name="cross_entropy")
+    Keras smooths labels that are given as vectors alone. A saved model that was compiled with it loads where
+    `resflow.models.hypermodel` is imported.
+    """
+
+    def __init__(self, classes: int, smoothing: float, name: str = "cross_entropy", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
         self.classes, self.smoothing = classes, smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         labels = keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32")
         targets = keras.ops.one_hot(labels, self.classes) * (1 - self.smoothing) + self.smoothing / self.classes
         return keras.ops.categorical_crossentropy(targets, y_pred, from_logits=True)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "classes": self.classes, "smoothing": self.smoothing}

@@ -6,6 +6,7 @@ import functools
 from math import ceil
 from typing import Any
 
+from resflow.architectures import pool_padding
 from resflow.quiet_tensorflow import keras, tf
 
 # A file of the user's, keras.json, says otherwise where there is one.
@@ -200,8 +201,8 @@ class MaxPool(keras.layers.Layer):
         self.sliced, self.padding = sliced, padding
 
     def call(self, inputs: Any) -> Any:
-        before = 0 if self.padding == "same" and inputs.shape[1] % 2 == 0 else 1
-        padded = tf.pad(inputs, [[0, 0], [before, 1], [before, 1], [0, 0]])
+        pad = [pool_padding(self.padding, inputs.shape[1]), 1]
+        padded = tf.pad(inputs, [[0, 0], pad, pad, [0, 0]])
         if not self.sliced:
             return tf.nn.max_pool2d(padded, 3, 2, "VALID")
         reach = [(ceil(side / 2) - 1) * 2 + 1 for side in inputs.shape[1:3]]
@@ -255,9 +256,13 @@ class ZeroPadShortcut(keras.layers.Layer):
         self.filters, self.stride = filters, stride
 
     def call(self, inputs: Any) -> Any:
-        extra = self.filters - inputs.shape[-1]
-        channels = [extra // 2, extra - extra // 2]
+        channels = self.new_channels(inputs.shape)
         return tf.pad(subsampled(inputs, self.stride), [[0, 0], [0, 0], [0, 0], channels])
+
+    def new_channels(self, shape: tuple[int | None, ...]) -> tuple[int, int]:
+        """Return how many channels of zeros come before and behind those of a map (n, size, size, channels)."""
+        extra = self.filters - shape[-1]  # type: ignore[operator]
+        return extra // 2, extra - extra // 2
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return _strided_shape(input_shape, self.stride, self.filters)

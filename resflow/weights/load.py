@@ -200,13 +200,14 @@ def save_weights(
     architecture: Mapping[str, Any],
     class_names: Sequence[str] = (),
     extra: Mapping[str, str] | None = None,
+    naming: names.Naming = names.OWN,
 ) -> None:
     """Write all weights of a network as safetensors for `find_weights` and `load_weights`: whole or not at all.
 
     `architecture` has the fields of `architectures.Architecture`. Raises WeightsError where the disk refuses.
     """
     tensors = {
-        names.OWN.name(layer.name, weight.name): np.ascontiguousarray(weight.numpy())
+        naming.name(layer.name, weight.name): naming.from_keras(weight.numpy())
         for layer in model.layers
         for weight in layer.weights
     }

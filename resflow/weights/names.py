@@ -1,9 +1,10 @@
 """The names that files give the tensors of a residual network, and the order of their axes.
 
 PyTorch's names are those of torchvision and timm (`layer1.0.conv1.weight`, `downsample.0`, `fc`) and of the CIFAR
-nets (`linear` for `fc`). They cover v1 and v1.5, which have the same tensors; pre-activation nets have no common
-naming. resflow's own are `layer/weight` with Keras' axes and cover every network. keras.applications' layers are
-turned into resflow's own.
+nets (`linear` for `fc`). They cover v1 and v1.5, which have the same tensors. Public pre-activation nets have no common
+naming and public heads no hidden layers: in what resflow exports, these have the names `norm` and `hidden.0` as well.
+resflow's own names are `layer/weight` with Keras' axes and cover every network. keras.applications' layers are turned
+into resflow's own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import numpy as np
 from resflow.errors import WeightsError
 
 HEADS = ("fc", "linear")  # torchvision and timm; the CIFAR nets
+HIDDEN, LAST_NORM = "hidden", "norm"  # a head's layers before its last; the batch norm before the pooling, of v2
+DENSE = {"kernel": "weight", "bias": "bias"}
 BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 LAYER = re.compile(r"(?:stem|stage(?P<stage>\d)_block(?P<block>\d+)_(?:conv(?P<conv>\d)|shortcut))(?P<norm>_bn)?")
 APPLICATIONS = re.compile(r"conv(?P<stage>\d)(?:_block(?P<block>\d+)_(?P<conv>\d))?_(?P<kind>conv|bn)")
@@ -35,15 +38,23 @@ class Naming:
         """Return the shape in a file of a weight that has this shape in Keras."""
         return tuple(weight[axis] for axis in np.argsort(self.to_keras[len(weight)]))
 
+    def from_keras(self, values: np.ndarray) -> np.ndarray:
+        """Return the values of a weight in Keras with a file's axes."""
+        return np.ascontiguousarray(values.transpose(np.argsort(self.to_keras[values.ndim])))
+
 
 def detect_naming(names: Collection[str]) -> Naming:
     """Detect the naming of a file from its tensors' names: PyTorch's have no slash."""
     if any("/" in name for name in names):
         return OWN
     head = next((head for head in HEADS if f"{head}.weight" in names), HEADS[0])
+    return _torch_naming(head, preactivated=f"{LAST_NORM}.weight" in names)
+
+
+def _torch_naming(head: str, preactivated: bool) -> Naming:
     return Naming(
-        functools.partial(_torch_name, head=head),
-        lambda name: name in (f"{head}.weight", f"{head}.bias"),
+        functools.partial(_torch_name, head=head, preactivated=preactivated),
+        lambda name: name in (f"{head}.weight", f"{head}.bias") or name.startswith(f"{HIDDEN}."),
         {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)},  # from (O, I, kH, kW) and (O, I)
     )
 
@@ -60,20 +71,27 @@ def _own_name(layer: str, weight: str) -> str:
 OWN = Naming(_own_name, lambda name: is_head(name.partition("/")[0]), {4: (0, 1, 2, 3), 2: (0, 1), 1: (0,)})
 
 
-def _torch_name(layer: str, weight: str, head: str) -> str:
+def _torch_name(layer: str, weight: str, head: str, preactivated: bool) -> str:
     if layer == "head":
-        return f"{head}.{'weight' if weight == 'kernel' else 'bias'}"
+        return f"{head}.{DENSE[weight]}"
+    if hidden := re.fullmatch(r"head_hidden(\d+)", layer):
+        return f"{HIDDEN}.{int(hidden[1]) - 1}.{DENSE[weight]}"
+    if layer == "last_bn" and preactivated:
+        return f"{LAST_NORM}.{BATCH_NORM[weight]}"
     match = LAYER.fullmatch(layer)
     if match is None or (weight == "kernel") == bool(match["norm"]):
         raise WeightsError(
-            f"layer {layer} has no place in PyTorch's naming of ResNets: expected a network of variant v1 or v1.5, "
-            "with a linear head where the head is loaded too. Choose such a network, or weights that resflow kept."
+            f"layer {layer} has no place in PyTorch's naming of ResNets: expected a network of variant v1 or v1.5. "
+            "Choose such a network, or weights that resflow kept or exported."
         )
     kind, part = ("bn", BATCH_NORM[weight]) if match["norm"] else ("conv", "weight")
     if match["stage"] is None:
         return f"{kind}1.{part}"
     block = f"layer{match['stage']}.{int(match['block']) - 1}"
     return f"{block}.{kind}{match['conv']}.{part}" if match["conv"] else f"{block}.downsample.{kind == 'bn':d}.{part}"
+
+
+PYTORCH = _torch_naming(HEADS[0], preactivated=True)  # in which resflow exports
 
 
 def from_applications(layers: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

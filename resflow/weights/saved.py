@@ -1,10 +1,10 @@
 """Kept networks: writing and reading them, the trials that lack one, finding the one that a user names.
 
     .resflow/<run>/weights/<trial id>.safetensors    the whole network of a trial
-    DIR/model.safetensors, .keras, .json             an export of one
+    DIR/model.safetensors, .keras, .json, …          an export of one (`inspection.export`)
 
 A safetensors file says in its metadata what the network is built from again (`description.TrainedNetwork`), model.json
-says it beside a .keras file. Nothing here imports TensorFlow.
+says it beside other files, with the sha256 of each. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from resflow.errors import RecordError, WeightsError, nearest
 from resflow.records.record import Record
 from resflow.records.run import load_run
 from resflow.study.trial import Trial
-from resflow.weights import files, metadata
+from resflow.weights import files, metadata, names
 from resflow.weights.description import TrainedNetwork
 from resflow.weights.load import save_weights
 from resflow.workspace import network_path
@@ -39,7 +39,7 @@ class SavedNetwork:
     network: TrainedNetwork
 
 
-def write_network(path: Path, model: Any, network: TrainedNetwork) -> None:
+def write_network(path: Path, model: Any, network: TrainedNetwork, naming: names.Naming = names.OWN) -> None:
     """Write a built network with all that `read_network` wants: whole or not at all. Raises WeightsError."""
     save_weights(
         model,
@@ -48,6 +48,7 @@ def write_network(path: Path, model: Any, network: TrainedNetwork) -> None:
         architecture=asdict(network.architecture),
         class_names=network.classes,
         extra=metadata.dump_network(network),
+        naming=naming,
     )
 
 
@@ -120,21 +121,21 @@ def _read_metadata(path: Path) -> dict[str, str]:
 
 
 def is_export(path: Path) -> bool:
-    """Tell whether resflow wrote a file: a network that it kept or exported, or the description of one."""
+    """Tell whether resflow wrote a file as it is: a network that it kept, or a file of an export."""
     try:
         if path.suffix == ABOUT:
             read_description(path)
-        else:
+        elif path.suffix in (KEPT, KERAS):
             read_network(path)
-        return path.suffix != KERAS or _listed(path)
+        return path.suffix in (KEPT, ABOUT) or _listed(path)
     except (WeightsError, OSError, ValueError):
         return False
 
 
 def _listed(path: Path) -> bool:
-    """Tell whether the description beside a Keras file lists it as it is; one of before the list has none."""
-    listed = json.loads(path.with_suffix(ABOUT).read_bytes()).get("files")
-    return listed is None or listed.get(path.name) == files.sha256(path)
+    """Tell whether the description beside a file lists it as it is; one from before the list is of a Keras file."""
+    _, digests = _read_description(path.with_name(f"{MODEL}{ABOUT}"))
+    return digests.get(path.name) == files.sha256(path) if digests else path.suffix == KERAS
 
 
 def read_description(path: Path) -> TrainedNetwork:
@@ -172,10 +173,8 @@ def _check_size(network: TrainedNetwork, path: Path) -> None:
 def locate_network(model: str, results: Path, state: Path) -> Path:
     """Return the file of MODEL: an exported folder, a file, or RUN/TRIAL. Raises WeightsError or RecordError."""
     path = Path(model).expanduser()
-    if path.parent.name == workspace.TRIALS and workspace.is_run(path.parents[1]):
-        return locate_kept(f"{path.parents[1]}/{path.name}", results, state)
-    if (path / workspace.RECORD).is_file():
-        return locate_kept(model, results, state)
+    if _names_trial(path):
+        return locate_kept(_trial_name(path), results, state)
     if path.is_dir():
         return _locate_in_folder(path)
     if path.is_file() and path.suffix not in (KEPT, KERAS):
@@ -183,6 +182,31 @@ def locate_network(model: str, results: Path, state: Path) -> Path:
     if path.is_file() or path.suffix in (KEPT, KERAS):
         return path  # a missing one is an error when it is read
     return locate_kept(model, results, state)
+
+
+def locate_run(model: str, results: Path) -> Path | None:
+    """Return the folder of the run that MODEL names, None where it names no trial of one, a file say."""
+    path = Path(model).expanduser()
+    if not _names_trial(path) and (path.exists() or path.suffix in (KEPT, KERAS)):
+        return None
+    return _run_folder(_trial_name(path).rpartition("/")[0], results)
+
+
+def _names_trial(path: Path) -> bool:
+    """Tell whether a path is that of a trial's record, in its own folder or packed."""
+    packed = path.parent.name == workspace.TRIALS and workspace.is_run(path.parents[1])
+    return packed or (path / workspace.RECORD).is_file()
+
+
+def _trial_name(path: Path) -> str:
+    """Write RUN/TRIAL, where a path may have trials/ between the two."""
+    run = path.parents[1] if path.parent.name == workspace.TRIALS else path.parent
+    return f"{run}/{path.name}"
+
+
+def _run_folder(run: str, results: Path) -> Path:
+    """Return the folder of a run by its name or folder."""
+    return Path(run) if Path(run).is_dir() and not (results / run).is_dir() else results / run
 
 
 def _locate_in_folder(folder: Path) -> Path:
@@ -209,7 +233,7 @@ def locate_kept(name: str, results: Path, state: Path) -> Path:
             f"`resflow export`, or a {KEPT} file. `resflow status` lists runs and trials."
         )
     run_name = Path(run).name
-    folder = Path(run) if Path(run).is_dir() and not (results / run).is_dir() else results / run
+    folder = _run_folder(run, results)
     path = network_path(state / workspace.state_folder(folder).name, trial)
     if path.is_file():
         return path

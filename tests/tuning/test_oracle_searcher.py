@@ -197,10 +197,24 @@ def test_the_networks_are_a_hypermodel_by_themselves(tmp_path: Path) -> None:
     assert len(trials) == 2
     assert all({"learning_rate", "dropout", "hidden"} == set(trial.hyperparameters.values) for trial in trials)
     assert all(0 <= trial.score <= 1 for trial in trials)
+    _loads_again(tuner.get_best_models()[0], tmp_path / "best.keras", x, y)
     with pytest.raises(StudyError, match=r"'rate'.*learning_rate"):
         resflow.ResNetHyperModel(16, 3, tune=("rate",))
     with pytest.raises(StudyError, match=r"'dept'.*depth"):
         resflow.ResNetHyperModel(16, 3, dept=18)
+
+
+def _loads_again(model: Any, path: Path, x: np.ndarray, y: np.ndarray) -> None:
+    """A saved model comes back compiled: with the same loss, smoothing and all."""
+    import keras
+
+    from resflow.models.hypermodel import SmoothedCrossEntropy
+
+    model.compile(model.optimizer, SmoothedCrossEntropy(3, 0.1), metrics=["accuracy"])
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    assert loaded.loss.get_config() == model.loss.get_config()
+    assert loaded.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0))
 
 
 @pytest.mark.parametrize("kind", ["hyperband"])
