@@ -134,7 +134,7 @@ def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
         [
             t.id,
             t.arm,
-            t.seed,
+            _seed(t.seed, t.varies),
             *(t.levels[factor] for factor in factors),
             *([f"{t.parameters:,}", multiply_adds] if sizes else []),
             t.recipe.epochs,
@@ -143,6 +143,11 @@ def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
         for t, multiply_adds, time in zip(trials, work, times, strict=True)
     ]
     return table(columns, rows, right=("seed", "parameters", "multiply-adds", "epochs", "time"), whole=("trial",))
+
+
+def _seed(seed: int | None, varies: str) -> str:
+    """Return a trial's seed, with the stream that alone varies: `3`, `3 (init)`."""
+    return f"{'' if seed is None else seed}{f' ({varies})' if varies else ''}"
 
 
 def models_table(rows: Sequence[Mapping[str, Any]]) -> Group:
@@ -186,7 +191,7 @@ def trials_table(trials: Sequence[TrialState], of_metric: str) -> Table:
         [
             trial.id,
             trial.arm,
-            "" if trial.seed is None else trial.seed,
+            _seed(trial.seed, trial.varies),
             trial.state,
             "" if trial.value is None else f"{shown.scale * trial.value:.1f}{shown.unit}",
             trial.reason,
