@@ -29,6 +29,7 @@ from resflow.report.formatting import (
 )
 from resflow.study.contrast_families import BASELINE, TIMES
 from resflow.study.level_columns import VARIES
+from resflow.study.variation import name_seed
 
 ERRORS = (0.5, 0.2, 0.05)  # training errors whose epoch is shown
 WORDS = frozenset({*VERDICTS, *CHANGES, *OUTCOMES})
@@ -264,7 +265,7 @@ def trials(analysis: Analysis) -> Table:
     for row in analysis.every_trial.to_dict("records"):
         cells = {
             "Arm": analysis.design.display_name(row["arm"]),
-            "Seed": f"{row['seed']} ({row[VARIES]})" if row.get(VARIES) else str(row["seed"]),
+            "Seed": name_seed(row["seed"], row.get(VARIES, "")),
             "Status": row["status"],
             metric.axis_label[:1].upper() + metric.axis_label[1:]: level(metric, row[metric.column]),
         }

@@ -28,7 +28,8 @@ def table(analysis: Analysis) -> Table | None:
         f"Standard deviations over seeds of {design.metric.label}{unit}, of arms and of paired differences, with 95 % "
         "chi-squared intervals, which assume roughly normal values. Where one part varies, the others are those of the "
         "first seed. Added up: the root of the parts' summed squares, which is the spread of all together where parts "
-        "do not interact; where they do, an interaction is in several parts, and they come to more."
+        "do not interact; where they do, an interaction is in several parts, and they come to more. Of few "
+        "seeds all of this is rough, as the intervals say."
     )
     if "split" in design.parts:
         note += " The split decides which images are tested on as well."

@@ -83,6 +83,11 @@ def name_streams(streams: Sequence[str]) -> str:
     return f"{names[0]} alone" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def name_seed(seed: int | None, varies: str) -> str:
+    """Name a seed, and the stream that alone varies under it: `3`, `3 (init)`; one that nobody knows is empty."""
+    return "" if seed is None else f"{seed} ({varies})" if varies else str(seed)
+
+
 def tell(streams: Sequence[Streams], vary: Vary) -> str:
     """Say in a sentence or two what a study's seeds vary; nothing of what is usual."""
     named = follow(vary)

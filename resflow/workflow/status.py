@@ -147,7 +147,15 @@ def trial_state(record: Record, metric: str) -> TrialState:
     number = record.candidate.number if record.candidate else None
     value = record.metrics.get(metric)
     return TrialState(
-        record.id, record.arm, record.seed, record.status, value, record.reason, record.spent_seconds, candidate=number
+        record.id,
+        record.arm,
+        record.seed,
+        record.status,
+        value,
+        record.reason,
+        record.spent_seconds,
+        number,
+        record.varies,
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from resflow.errors import StudyError
 from resflow.study.load import load_study
 from resflow.study.trial import DataFacts, Trial, expand_trials
-from resflow.study.variation import STREAMS, Parts, Streams, Vary, expand, follow, tell
+from resflow.study.variation import STREAMS, Parts, Streams, Vary, expand, follow, name_seed, tell
 
 STUDY: dict[str, Any] = {
     "name": "mine",
@@ -135,6 +135,11 @@ def test_a_study_that_tunes_has_one_split() -> None:
     with pytest.raises(StudyError, match="choose settings in one split are test images of another"):
         load_study({**STUDY, "tune": tune, "vary": ["init", "split"]})
     assert len(load_study({**STUDY, "tune": tune, "vary": ["init"]}).streams) == 4
+
+
+@pytest.mark.parametrize(("seed", "varies", "name"), [(3, "", "3"), (3, "init", "3 (init)"), (None, "", "")])
+def test_a_seed_is_named_with_what_varies_alone(seed: int | None, varies: str, name: str) -> None:
+    assert name_seed(seed, varies) == name
 
 
 def test_of_one_seed_there_is_nothing_to_vary() -> None:
