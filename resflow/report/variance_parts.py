@@ -26,10 +26,10 @@ def table(analysis: Analysis) -> Table | None:
     unit = f", in {design.metric.difference_unit}" if design.metric.difference_unit else ""
     note = (
         f"Standard deviations over seeds of {design.metric.label}{unit}, of arms and of paired differences, with 95 % "
-        "chi-squared intervals, which assume roughly normal values. Where one part varies, the others are those of the "
-        "first seed. Added up: the root of the parts' summed squares, which is the spread of all together where parts "
-        "do not interact; where they do, an interaction is in several parts, and they come to more. Of few "
-        "seeds all of this is rough, as the intervals say."
+        "chi-squared intervals, which cover too seldom where values are skewed or have outliers. Where one part varies "
+        "the others are those of the first seed. Added up: the root of the parts' summed squares, which is the spread "
+        "of all together where parts do not interact; where they do, an interaction is in several parts, and they come "
+        "to more. Of few seeds all of this is rough, as the intervals say."
     )
     if "split" in design.parts:
         note += " The split decides which images are tested on as well."
