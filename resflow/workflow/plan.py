@@ -157,8 +157,8 @@ def _check_split_varies(study: Study, located: Located) -> None:
         split = resolve_split(data.split, source.splits, source.name)
         if split not in DRAWN_SPLITS:
             raise StudyError(
-                f"{study.origin.document.origin(('vary',))}: the split cannot vary: the {split} split of "
-                f"{source.name} is given, not drawn. Leave split out of vary, or name data whose split resflow draws."
+                f"vary: the {split} split of {source.name} is given, not drawn, so it cannot follow the seed. Leave "
+                "split out of vary, or name data whose split resflow draws."
             )
 
 

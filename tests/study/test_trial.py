@@ -122,6 +122,7 @@ def test_the_id_is_pinned() -> None:
         seed=2,
     )
     assert changed == "31ae9276baed"
+    assert identify(seed=2, held={"order": 1}) == "81edec770ae7"
 
 
 def test_adam_has_a_version_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

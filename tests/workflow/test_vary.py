@@ -14,15 +14,17 @@ from resflow.analysis.analyse import Analysis, analyse
 from resflow.analysis.labels import labels
 from resflow.cli.console import plan_table, trials_table
 from resflow.data.dataset import load_dataset
-from resflow.errors import StudyError
+from resflow.errors import StudyError, WeightsError
+from resflow.inspection import inspect_run
 from resflow.records import packing
 from resflow.records.record import read_record, write_record
-from resflow.records.run import load_run
+from resflow.records.run import finished_records, load_run
 from resflow.report.headline import scope
 from resflow.report.write import write_report
+from resflow.runner.progress import Progress
 from resflow.study.load import load_study
 from resflow.workflow.plan import Plan, make_plan, write_plan
-from resflow.workflow.status import read_state
+from resflow.workflow.status import live_state, read_state
 
 STUDY: dict[str, Any] = {
     "name": "mine",
@@ -117,6 +119,26 @@ def test_tables_of_trials_name_the_stream(run: Path) -> None:
     assert load_run(run).trials["varies"].value_counts().to_dict() == {"": 6, "init": 4, "order": 4}
 
 
+def test_means_on_the_screen_are_of_the_studys_own_seeds(run: Path) -> None:
+    made = plan(run, vary=PARTS)
+    live = live_state(Progress({}, 0, planned=made.trials, before=finished_records(run)))
+    assert live.arms == read_state(run).arms
+    assert [arm.seeds for arm in live.arms] == [3, 3]
+
+
+def test_a_look_into_networks_is_into_those_of_the_studys_own_seeds(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def nowhere(state: Path, trial_id: str) -> Path:
+        asked.append(trial_id)
+        return state / "nowhere"
+
+    monkeypatch.setattr(inspect_run, "network_path", nowhere)
+    with pytest.raises(WeightsError, match="no network of seed 3"):
+        inspect_run.choose_networks(run, None, 3)
+    assert set(asked) == {trial.id for trial in plan(run, vary=PARTS).trials if trial.seed == 3 and not trial.varies}
+
+
 def test_without_a_plan_records_say_what_varies(run: Path, tmp_path: Path) -> None:
     made = plan(tmp_path / "run", vary=PARTS)
     write_plan(made)
@@ -202,5 +224,5 @@ def test_each_seed_draws_a_split_of_its_own_and_all_arms_share_it(photos: Path, 
 
 @pytest.mark.parametrize("vary", [["split"], {"parts": ["init", "split"]}])
 def test_a_split_that_is_given_cannot_vary(vary: Any, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"vary.*the generated split of synthetic is given, not drawn"):
+    with pytest.raises(StudyError, match="vary: the generated split of synthetic is given, not drawn"):
         plan(tmp_path / "run", vary=vary)
