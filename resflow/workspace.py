@@ -20,6 +20,7 @@ RESULTS, STATE = Path("results"), Path(".resflow")
 STUDY, PLAN, TRIALS = "study.yaml", "plan.csv", "trials"
 SCHEMA = "study.schema.json"  # beside a study of one's own
 TRIALS_TABLE, EFFECTS, LANDSCAPE = "trials.csv", "effects.csv", "landscape.csv"
+SPREAD = "spread.csv"  # its parts, of a study that varies streams one by one
 REPORT, README, FIGURES, EXPORTS = "report.html", "README.md", "figures", "exports"
 TUNING, SEARCHES, LEDGER = "tuning", "searches.csv", "ledger.csv"
 LOOKS = "looks.csv"  # after how many seeds somebody looked, and what was decided then

@@ -61,6 +61,7 @@ SLOW = (
     "tuning/test_oracle_searcher",
     "report/test_published",
     "analysis/test_levels_in_frames",
+    "workflow/test_vary",
     "weights/test_files",
 )
 assert all((TESTS / f"{name}.py").is_file() for name in SLOW), "SLOW names a file that is gone"

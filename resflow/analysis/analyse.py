@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,7 @@ from resflow.analysis import (
     effects,
     landscape_table,
     predictions,
+    variance_parts,
 )
 from resflow.analysis import design as designs
 from resflow.errors import RecordError
@@ -24,7 +25,7 @@ from resflow.records import record as records
 from resflow.records.looks import Look, read_looks
 from resflow.records.run import MANY, Run, load_run
 from resflow.study import search_space as space
-from resflow.study.level_columns import with_levels
+from resflow.study.level_columns import VARIES, with_levels
 from resflow.tuning import phase as tuning
 
 Part = TypeVar("Part")
@@ -52,17 +53,38 @@ class Analysis:
     landscape: pd.DataFrame | None  # landscape.csv, of arms that the study has
     faults: tuple[str, ...]  # what of the run is damaged, beside its records
     looks: tuple[Look, ...] = ()  # at its earlier seeds, before others were added
+    apart: pd.DataFrame = field(default_factory=pd.DataFrame)  # trials that vary one stream alone, as VARIES names it
 
     @property
     def completed(self) -> int:
-        """The number of completed trials."""
+        """The number of completed trials of the study's own seeds."""
         return int((self.trials["status"] == "completed").sum())
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """How many of all trials have completed, and how many there are."""
+        return int((self.every_trial["status"] == "completed").sum()), len(self.every_trial)
+
+    @cached_property
+    def every_trial(self) -> pd.DataFrame:
+        """All trials: where some vary one stream alone, after the others, with VARIES beside the seed."""
+        if self.apart.empty:
+            return self.trials
+        own = self.trials.copy()
+        own.insert(list(own.columns).index("seed") + 1, VARIES, "")
+        return pd.concat([own, self.apart[own.columns]], ignore_index=True)
+
+    @property
     def records(self) -> list[records.Record]:
-        """The records behind the trials, in their order."""
+        """The records behind all trials, in their order."""
         by_id = {record.id: record for record in self.run.records}
-        return [by_id[trial] for trial in self.trials["id"] if trial in by_id]
+        return [by_id[trial] for trial in self.every_trial["id"] if trial in by_id]
+
+    @cached_property
+    def parts(self) -> pd.DataFrame:
+        """The parts of the spread, as `variance_parts` has them, with factors; empty of a study without parts."""
+        table = variance_parts.variance_parts(self.trials, self.apart, self.design)
+        return _with_both_levels(table, self.design) if len(table) else table
 
     @cached_property
     def ledger(self) -> pd.DataFrame | None:
@@ -88,21 +110,21 @@ def analyse(folder: Path) -> Analysis:
     faults += phase.faults if phase else ()
     measured = _unless_damaged(faults, lambda: landscape_table.read(folder / workspace.LANDSCAPE, design.arms))
     looks = _unless_damaged(faults, lambda: read_looks(folder)) or []
-    trials, left_out = designs.trials(run, design)
-    done, name = trials[trials["status"] == "completed"], design.metric.column
+    every, left_out = designs.trials(run, design)
+    done, name = every[every["status"] == "completed"], design.metric.column
     if len(done) and done[name].isna().all():
         faults.append(f"{folder / workspace.STUDY}: metric is '{name}', which no completed trial has. Mend the file.")
     chance = chances.chance(run, design)
-    histories = run.histories(trials["id"]).merge(trials[["id", "status"]], on="id", how="inner")
-    answers, inside = predictions.read(run, trials), None
-    if len(trials) <= MANY:
+    histories, inside = run.histories(every["id"]).merge(every[["id", "status"]], on="id", how="inner"), None
+    if len(every) <= MANY:
         inside = _unless_damaged(faults, lambda: with_levels(run.diagnostics_of(done["id"]), design.arms))
     collapsed = collapse.reasons(run, histories, inside)
-    trials["collapsed"] = [collapsed.get(trial, "") for trial in trials["id"]]
+    every["collapsed"] = [collapsed.get(trial, "") for trial in every["id"]]
+    trials, apart = designs.set_apart(every)
+    answers = predictions.read(run, trials, splits_vary="split" in design.follows)
     arms = effects.arm_table(trials, design, chance)
     table = effects.effect_table(trials, arms, design, chance, designs.twins(run, design), answers)
-    for side in ("arm", "reference") if len(table) else ():
-        table = with_levels(table, design.arms, side, f"{side}_")
+    table = _with_both_levels(table, design) if len(table) else table
     return Analysis(
         run=run,
         design=design,
@@ -110,15 +132,28 @@ def analyse(folder: Path) -> Analysis:
         trials=with_levels(trials, design.arms),
         arms=with_levels(arms, design.arms) if len(arms) else arms,
         effects=table,
-        histories=with_levels(histories, design.arms),
+        histories=with_levels(_of(trials, histories), design.arms),
         predictions=answers,
-        diagnostics=inside,
+        diagnostics=None if inside is None else _of(trials, inside),
         left_out=tuple(left_out),
         tuning=phase,
         landscape=None if measured is None else with_levels(measured, design.arms),
         faults=tuple(faults),
         looks=tuple(looks),
+        apart=with_levels(apart, design.arms),
     )
+
+
+def _with_both_levels(table: pd.DataFrame, design: designs.Design) -> pd.DataFrame:
+    """Return a table of two arms with a column for each factor beside either."""
+    for side in ("arm", "reference"):
+        table = with_levels(table, design.arms, side, f"{side}_")
+    return table
+
+
+def _of(trials: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that are of some trials."""
+    return table[table["id"].isin(trials["id"])].reset_index(drop=True)
 
 
 def _unless_damaged(faults: list[str], read: Callable[[], Part | None]) -> Part | None:

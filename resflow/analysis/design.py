@@ -22,6 +22,8 @@ from resflow.records.record import Status
 from resflow.records.run import Run
 from resflow.records.run_files import PLAN_COLUMNS, PLAN_KEYS
 from resflow.study import contrast_families
+from resflow.study.level_columns import VARIES
+from resflow.study.variation import STREAMS, USUAL, name_streams
 
 NOT_RUN, UNREADABLE = "not run", "unreadable"
 OUTCOMES: tuple[str, ...] = (*get_args(Status), UNREADABLE, NOT_RUN)
@@ -42,6 +44,14 @@ class Design:
     margin: float | None = None
     contrasts: tuple[str, ...] | None = None  # groups that the study declares; None means all
     sequential: bool = False  # whether seeds are added until all is decided
+    follows: tuple[str, ...] = USUAL  # what varies with a seed, in the order of STREAMS
+    parts: tuple[str, ...] = ()  # what varies alone on seeds of its own
+    first_seed: int = 1  # what does not follow a seed is as under this one
+
+    @property
+    def seeds_of(self) -> str:
+        """What seeds vary, to be said after the word: ` (initialisation alone)`; empty where it is what is usual."""
+        return "" if self.follows == USUAL else f" ({name_streams(self.follows)})"
 
     @cached_property
     def varied(self) -> tuple[str, ...]:
@@ -110,6 +120,8 @@ def design(run: Run) -> Design:
             f"the baseline '{baseline}' of {run.folder / 'study.yaml'} is no arm of this run: "
             f"expected one of {', '.join(arms)}. Mend study.yaml."
         )
+    vary = study.get("vary") or list(USUAL)
+    parts = vary["parts"] if isinstance(vary, Mapping) else []
     return Design(
         factors={name: _labels(name, declared, arms, levels) for name in names},
         arms={arm: levels[arm] for arm in arms},
@@ -118,7 +130,19 @@ def design(run: Run) -> Design:
         margin=float(study["margin"]) if study.get("margin") else None,
         contrasts=tuple(map(str, listed)) if isinstance(listed := study.get("contrasts"), list) else None,
         sequential=isinstance(study.get("seeds"), Mapping),
+        follows=_in_order(parts or vary),
+        parts=_in_order(parts),
+        first_seed=_first_seed(study.get("seeds")),
     )
+
+
+def _first_seed(seeds: Any) -> int:
+    """Return the first of the seeds that a study lists; those that it counts begin with 1."""
+    return int(seeds[0]) if isinstance(seeds, list) and seeds and isinstance(seeds[0], int) else 1
+
+
+def _in_order(streams: list[str]) -> tuple[str, ...]:
+    return tuple(stream for stream in STREAMS if stream in streams)
 
 
 def written_arms(run: Run) -> dict[str, dict[str, str]]:
@@ -168,8 +192,8 @@ def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
 
     Optional seeds that nothing has begun have no rows.
 
-    Columns: TRIAL_COLUMNS, MEASURED, and every metric of the records (NaN unless completed).
-    Without plan.csv the trials are those that have a record.
+    Columns: TRIAL_COLUMNS, VARIES (empty of the study's own seeds), MEASURED, and every metric of the records (NaN
+    unless completed). Without plan.csv the trials are those that have a record.
     """
     left_out: list[str] = []
     records = run.frame()
@@ -202,7 +226,14 @@ def trials(run: Run, plan: Design) -> tuple[pd.DataFrame, list[str]]:
         table.loc[absent & broken, "reason"] = "its record cannot be read"
         table["reason"] = table["reason"].fillna("")
     left_out += [f"unreadable record: {message}" for message in run.broken.values()]
+    table = table.assign(**{VARIES: [run.varies.get(trial, "") for trial in table["id"]]})
     return _typed(table, plan), left_out
+
+
+def set_apart(every: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the trials of a study's own seeds, without VARIES, and those that vary one stream alone."""
+    beside = every[VARIES] != ""
+    return every[~beside].drop(columns=VARIES).reset_index(drop=True), every[beside].reset_index(drop=True)
 
 
 def unfinished(trials: pd.DataFrame) -> int:
@@ -219,7 +250,8 @@ def by_seed(trials: pd.DataFrame, design: Design, column: str) -> pd.DataFrame:
 def _latest(run: Run, records: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     finished = {record.id: str(record.provenance.get("finished", "")) for record in run.records}
     newest = records.assign(_at=records["id"].map(finished)).sort_values(["_at", "id"], kind="stable")
-    latest = newest.drop_duplicates(["arm", "seed"], keep="last").drop(columns="_at")
+    newest = newest.assign(_varies=[run.varies.get(trial, "") for trial in newest["id"]])
+    latest = newest.drop_duplicates(["arm", "seed", "_varies"], keep="last").drop(columns=["_at", "_varies"])
     return latest, len(records) - len(latest)
 
 
@@ -232,13 +264,13 @@ def _typed(table: pd.DataFrame, plan: Design) -> pd.DataFrame:
         table[name] = pd.to_numeric(table[name], errors="coerce").round().astype("Int64")
     if plan.metric.column not in table:
         table[plan.metric.column] = np.nan
-    fixed = [*TRIAL_COLUMNS, *MEASURED]
+    fixed = [*TRIAL_COLUMNS, VARIES, *MEASURED]
     metrics = [name for name in table.columns if name not in fixed]
     numbers = [*MEASURED[1:], *metrics]
     table[numbers] = table[numbers].astype(float)
     table.loc[table["status"] != "completed", metrics] = np.nan
     order = {arm: index for index, arm in enumerate(plan.arms)}
-    table = table.assign(_arm=table["arm"].map(order)).sort_values(["_arm", "seed"], kind="stable")
+    table = table.assign(_arm=table["arm"].map(order)).sort_values(["_arm", VARIES, "seed"], kind="stable")
     return table[[*fixed, *metrics]].reset_index(drop=True)
 
 

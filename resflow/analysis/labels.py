@@ -9,6 +9,7 @@ from resflow.analysis import (
     added_seeds,
     budget,
     devices,
+    held_streams,
     predictions,
     times,
     verdicts,
@@ -36,7 +37,7 @@ class Label:
 
 def labels(analysis: Analysis) -> list[Label]:
     """List everything that a reader could mistake for more than it is, by rule."""
-    rules = (_kind, _added_seeds, _parity, _tuning, _quality, _devices, _busy, _gaps)
+    rules = (_kind, _held_streams, _added_seeds, _parity, _tuning, _quality, _devices, _busy, _gaps)
     return [label for rule in rules for label in rule(analysis)]
 
 
@@ -53,10 +54,19 @@ def _kind(analysis: Analysis) -> list[Label]:
         notes.append(Label("no study", text))
     if analysis.run.plan.empty:
         notes.append(Label("no plan", "There is no plan.csv: trials that never started cannot be counted."))
+    return notes + _mixed(analysis)
+
+
+def _mixed(analysis: Analysis) -> list[Label]:
+    """Tell of records from different data; of a study that varies its splits, within one of them."""
+    notes, splits_vary = [], "split" in analysis.design.follows
     for key, what in (("split_hash", "splits"), ("fingerprint", "versions of the data")):
-        values = {str(record.data.get(key)) for record in analysis.records}
-        if len(values) > 1:
-            text = f"The records come from {len(values)} {what}: differences between them are not paired."
+        values: dict[int, set[str]] = {}
+        for record in analysis.records:
+            values.setdefault(record.split_seed if splits_vary else 0, set()).add(str(record.data.get(key)))
+        most = max(map(len, values.values()), default=0)
+        if most > 1:
+            text = f"The records come from {most} {what}: differences between them are not paired."
             notes.append(Label(f"different {what}", text))
     return notes
 
@@ -81,6 +91,11 @@ def _alteration(network: dict[str, Any]) -> str:
 
 def _added_seeds(analysis: Analysis) -> list[Label]:
     told = added_seeds.tell(analysis.design, analysis.run.study, analysis.looks, analysis.trials["seed"].nunique())
+    return [Label(*told)] if told else []
+
+
+def _held_streams(analysis: Analysis) -> list[Label]:
+    told = held_streams.tell(analysis.design)
     return [Label(*told)] if told else []
 
 
@@ -145,6 +160,8 @@ def _names(analysis: Analysis, arms: list[str]) -> str:
 def _why_seeds(analysis: Analysis) -> str:
     if analysis.design.metric.column not in predictions.WITHIN:
         return f"Intervals and tests of {analysis.design.metric.label} are over seeds"
+    if "split" in analysis.design.follows:
+        return "Each seed has test images of its own, drawn from one pool, and intervals and tests are over seeds"
     if len(analysis.trials) > MANY:
         return f"Of more than {MANY} trials no predictions are read, and intervals and tests are over seeds"
     return "Too few trials have predictions on the same images, and intervals and tests are over seeds"
@@ -163,10 +180,10 @@ def _budget(analysis: Analysis) -> list[Label]:
 
 
 def _collapsed(analysis: Analysis) -> list[Label]:
-    trials = analysis.trials[analysis.trials["collapsed"] != ""]
+    every = analysis.every_trial
+    trials, completed = every[every["collapsed"] != ""], every[every["status"] == "completed"].groupby("arm").size()
     if trials.empty:
         return []
-    completed = dict(zip(analysis.arms["arm"], analysis.arms["n"], strict=True))
     told = []
     for arm, rows in trials.groupby("arm", sort=False):
         why = "; ".join(dict.fromkeys(rows["collapsed"]))
@@ -190,8 +207,8 @@ def _busy(analysis: Analysis) -> list[Label]:
 
 
 def _gaps(analysis: Analysis) -> list[Label]:
-    notes, counts = [], analysis.trials["status"].value_counts()
-    total = len(analysis.trials)
+    notes, counts = [], analysis.every_trial["status"].value_counts()
+    total = len(analysis.every_trial)
     for status, text in (
         ("failed", "Shown below with their reasons; left out of means and pairs."),
         (

@@ -96,8 +96,11 @@ class Predictions:
         return np.stack([self.answers(arm, label) for label in range(self.classes(arm))])
 
 
-def read(run: Run, trials: pd.DataFrame) -> Predictions | None:
-    """Read the predictions of completed trials; None where none has any, or where there are more than MANY."""
+def read(run: Run, trials: pd.DataFrame, splits_vary: bool = False) -> Predictions | None:
+    """Read the predictions of completed trials; None where none has any, or where there are more than MANY.
+
+    Where `splits_vary` with the seed, and test images with them, None: nothing holds of one image over seeds.
+    """
     done = trials[trials["status"] == "completed"]
     if len(trials) > MANY:
         return None
@@ -107,6 +110,8 @@ def read(run: Run, trials: pd.DataFrame) -> Predictions | None:
     first = next(iter(tables.values()))
     images = first.column("image")
     alike = {trial: table for trial, table in tables.items() if table.column("image").equals(images)}
+    if splits_vary and len(alike) < len(tables):
+        return None
     of_arm: dict[str, dict[int, str]] = {}
     for trial, arm, seed in done[["id", "arm", "seed"]].itertuples(index=False):
         if trial in alike:

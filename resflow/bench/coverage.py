@@ -14,6 +14,7 @@ from scipy import special
 from resflow.analysis import crossed, holm, image_statistics, mixed_model, seed_statistics
 from resflow.analysis.contrasts import Contrast
 from resflow.analysis.design import Design
+from resflow.analysis.variance_parts import deviation
 from resflow.bench import seed_counts
 from resflow.bench.contest import Say
 from resflow.records.metrics import metric
@@ -21,6 +22,7 @@ from resflow.records.metrics import metric
 SEEDS = (3, 5, 8, 12)
 ARMS = 7  # of the studies whose false verdicts are counted: a baseline and six that equal it
 MARGIN = 0.02
+SD = 0.01  # of differences over seeds
 MIXED_DRAWS = 1000  # a fit takes some 30 ms
 ACCURACIES = ((0.05, 0.05), (0.5, 0.5), (0.97, 0.97), (0.97, 0.99))  # of an arm and of its reference
 CROSSED_SEEDS, SPREADS = (3, 5, 8), (0.0, 0.15)
@@ -63,14 +65,14 @@ KINDS: dict[str, Sampler] = {
 def run(draws: int, say: Say) -> dict[str, Any]:
     """Simulate `draws` samples of each kind and size; return the shares that intervals cover and tests reject.
 
-    All have mean 0 and standard deviation 1 hundredth; a wrong rejection is of that mean being 0.
+    All have mean 0 and standard deviation SD; a wrong rejection is of that mean being 0.
     """
     rows = []
     for place, (kind, sampler) in enumerate(KINDS.items()):
         for n in SEEDS:
             say(f"{kind} differences, {n} seeds")
             draw = np.random.default_rng([place, n])
-            rows.append({"differences": kind, "seeds": n, **_rates(0.01 * sampler(draw, (draws, n)))})
+            rows.append({"differences": kind, "seeds": n, **_rates(SD * sampler(draw, (draws, n)))})
             rows[-1]["any_false_verdict"] = _false_verdicts(sampler, draw, draws // ARMS, n)
             rows[-1]["any_false_equivalent"] = _false_equivalents(sampler, draw, draws // ARMS, n)
     say("mixed models")
@@ -112,6 +114,7 @@ def _rates(samples: NDArray[np.float64]) -> dict[str, float]:
     level = max(seed_statistics.ALPHA, smallest)
     return {
         "t_interval_covers": _share([mean.includes(0.0) for mean in means]),
+        "deviation_covers": _share([one.low <= SD <= one.high for one in map(deviation, samples)]),
         "t_test_wrong": _share([seed_statistics.t_test(row) < seed_statistics.ALPHA for row in samples]),
         "sign_flip_wrong": _share([seed_statistics.sign_flip(row) <= level for row in samples[: len(samples) // 4]]),
         "sign_flip_level": level,
@@ -127,7 +130,7 @@ def _share(events: Any) -> float:
 
 def _false_verdicts(sampler: Sampler, draw: np.random.Generator, studies: int, n: int) -> float:
     """Return the share of studies, all arms equal, in which Holm leaves any contrast with the baseline below 5 %."""
-    values = 0.01 * sampler(draw, (studies, n, ARMS))
+    values = SD * sampler(draw, (studies, n, ARMS))
     wrong = 0
     for study in values:
         p = [seed_statistics.t_test(study[:, arm] - study[:, 0]) for arm in range(1, ARMS)]
@@ -138,7 +141,7 @@ def _false_verdicts(sampler: Sampler, draw: np.random.Generator, studies: int, n
 def _false_equivalents(sampler: Sampler, draw: np.random.Generator, studies: int, n: int) -> float:
     """Return the share of studies, all arms MARGIN above the baseline, in which Holm leaves any TOST below 5 %."""
     wrong = 0
-    for study in 0.01 * sampler(draw, (studies, n, ARMS)):
+    for study in SD * sampler(draw, (studies, n, ARMS)):
         p = [seed_statistics.tost(study[:, arm] - study[:, 0] + MARGIN, MARGIN) for arm in range(1, ARMS)]
         wrong += bool((holm.adjust(p) < seed_statistics.ALPHA).any())
     return round(wrong / studies, 4)

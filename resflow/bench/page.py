@@ -252,7 +252,8 @@ def _coverage(result: Mapping[str, Any]) -> Rows:
                     f", any false equivalence {row['any_false_equivalent']:.1%}"
                     if "any_false_equivalent" in row
                     else ""
-                ),
+                )
+                + (f", the spread's interval {row['deviation_covers']:.1%}" if "deviation_covers" in row else ""),
             ]
         )
     for row in result["mixed_model"]:

@@ -124,6 +124,7 @@ def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
     The narrowest gets none of sizes either, so that it breaks no id.
     """
     from resflow.report.formatting import count, duration, one_unit
+    from resflow.study.variation import name_seed
 
     factors = list(trials[0].levels) if console.width >= 110 else []
     sizes = ["parameters", "multiply-adds"] if console.width >= 76 else []
@@ -134,7 +135,7 @@ def plan_table(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Table:
         [
             t.id,
             t.arm,
-            t.seed,
+            name_seed(t.seed, t.varies),
             *(t.levels[factor] for factor in factors),
             *([f"{t.parameters:,}", multiply_adds] if sizes else []),
             t.recipe.epochs,
@@ -180,13 +181,14 @@ def status_text(counts: Mapping[str, int]) -> Text:
 def trials_table(trials: Sequence[TrialState], of_metric: str) -> Table:
     """Make a row a trial of a run, with its state and what came of it."""
     from resflow.records.metrics import metric
+    from resflow.study.variation import name_seed
 
     shown = metric(of_metric)
     rows = [
         [
             trial.id,
             trial.arm,
-            "" if trial.seed is None else trial.seed,
+            name_seed(trial.seed, trial.varies),
             trial.state,
             "" if trial.value is None else f"{shown.scale * trial.value:.1f}{shown.unit}",
             trial.reason,

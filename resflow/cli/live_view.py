@@ -14,6 +14,7 @@ from rich.text import Text
 from resflow.cli.console import status_text, table
 from resflow.records.metrics import metric
 from resflow.report.formatting import duration, level, level_interval
+from resflow.study.variation import name_seed
 
 if TYPE_CHECKING:
     from resflow.runner.progress import RunningTrial
@@ -115,7 +116,7 @@ def _running_table(trials: Sequence[RunningTrial], top: float, options: ConsoleO
     rows = [
         [
             trial.arm,
-            trial.seed if trial.candidate is None else f"candidate {trial.candidate}",
+            name_seed(trial.seed, trial.varies) if trial.candidate is None else f"candidate {trial.candidate}",
             f"{trial.epoch}/{trial.epochs}",
             curve(trial.train_top1),
             curve(trial.validation_top1),

@@ -55,6 +55,7 @@ def show(plan: Plan, format_: str = "table", prior: str | None = None) -> None:
     """Print a plan: its trials, and below a table what they take and can resolve, by the spread of a prior run."""
     from resflow.cli.console import console, plan_table, render_table
     from resflow.report.formatting import duration
+    from resflow.study import variation
     from resflow.workflow.forecast import forecast
     from resflow.workflow.gpu_plan import tell_gpu_memory
     from resflow.workflow.preflight import tell_data
@@ -75,9 +76,9 @@ def show(plan: Plan, format_: str = "table", prior: str | None = None) -> None:
         return
     if plan.trials:
         console.print(plan_table(plan.trials, estimate.seconds))
-    for facts in {trial.fingerprint: trial.facts for trial in plan.trials}.values():
-        parts = "{} to train on, {} to validate, {} to test".format(*facts.counts)
-        console.print(f"Data: {facts.source}, {facts.split} split: {parts}", markup=False, highlight=False)
+    for source, split, counts in dict.fromkeys((t.facts.source, t.facts.split, t.counts) for t in plan.trials):
+        parts = "{} to train on, {} to validate, {} to test".format(*counts)
+        console.print(f"Data: {source}, {split} split: {parts}", markup=False, highlight=False)
     for text in tell_data(plan):
         console.print(text, style="yellow", markup=False, highlight=False)
     for pair in estimate.unpaired:
@@ -91,6 +92,8 @@ def show(plan: Plan, format_: str = "table", prior: str | None = None) -> None:
         markup=False,
         highlight=False,
     )
+    if text := variation.tell(plan.study.streams, plan.study.file.vary):
+        console.print(text, markup=False, highlight=False)
     if optional := plan.study.optional_seeds:
         text = f"Seeds {optional[0]} to {optional[-1]} are optional: they run until every comparison is decided."
         console.print(text, markup=False, highlight=False)

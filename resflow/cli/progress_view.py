@@ -18,6 +18,7 @@ from resflow.cli.terminal import one_line
 from resflow.records.metrics import metric
 from resflow.report.formatting import duration
 from resflow.runner.stopping import STOPPING
+from resflow.study.variation import name_seed
 from resflow.workflow.status import RunState, TrialState, live_state, trial_state
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class News:
 def _outcome(trial: TrialState, of_metric: str) -> str:
     shown = metric(of_metric)
     value = None if trial.value is None else f"{shown.label} {shown.scale * trial.value:.1f}{shown.unit}"
-    name = f"seed {trial.seed}" if trial.candidate is None else f"candidate {trial.candidate}"
+    seed = f"seed {name_seed(trial.seed, trial.varies)}"
+    name = seed if trial.candidate is None else f"candidate {trial.candidate}"
     return one_line(f"{trial.arm} {name}: {value or f'{trial.state}: {trial.reason}'}")
 
 

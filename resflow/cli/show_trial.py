@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from resflow.records.metrics import METRICS, metric
 from resflow.records.record import HISTORY_COLUMNS, Record
 from resflow.records.run import Run, load_run
 from resflow.report.formatting import count, duration
+from resflow.study.variation import NAMES
 from resflow.weights.files import states_digest
 from resflow.workflow.status import arm_means, trial_state
 from resflow.workspace import network_path, trial_folder
@@ -122,9 +124,11 @@ def _arm(run: Run, records: Sequence[Record]) -> Iterator[RenderableType]:
     settings = [list(_settings(record.settings)) for record in records]
     yield table(("", ""), [row for row in settings[0] if all(row in others for others in settings)])
     yield Text()
-    yield trials_table([trial_state(record, metric) for record in records], metric)
+    states = [replace(trial_state(one, metric), varies=run.varies.get(one.id, "")) for one in records]
+    yield trials_table(states, metric)
     yield Text()
-    yield means_table(arm_means([records[0].arm], records, metric), metric)
+    own = [record for record in records if record.id not in run.varies]
+    yield means_table(arm_means([records[0].arm], own, metric), metric)
 
 
 def _read(folders: Sequence[Path], named: bool) -> Iterator[Run]:
@@ -143,7 +147,8 @@ def _names(folders: Sequence[Path]) -> str:
 
 def _facts(run: Run, record: Record) -> Iterator[tuple[str, str]]:
     yield "trial", f"{run.folder.name}/{record.id}"
-    yield "arm", f"{record.arm}, seed {record.seed}, split seed {record.split_seed}"
+    held = "".join(f", {NAMES[stream]} of seed {seed}" for stream, seed in record.held.items() if stream in NAMES)
+    yield "arm", f"{record.arm}, seed {record.seed}{held}, split seed {record.split_seed}"
     yield "status", record.status + (f": {record.reason}" if record.reason else "")
     for name, value in record.metrics.items():
         known = METRICS.get(name)

@@ -47,7 +47,8 @@ def choose_networks(run: Path, arms: Sequence[str] | None, seed: int | None) -> 
     for arm in arms or ():
         if arm not in analysis.design.arms:
             raise RecordError(f"--arm: {one_of(arm, analysis.design.arms, 'arm')}")
-    done = [record for record in analysis.records if record.status == "completed"]
+    own = set(analysis.trials["id"])  # of the study's own seeds
+    done = [record for record in analysis.records if record.status == "completed" and record.id in own]
     seeds = sorted({record.seed for record in done})
     if not seeds or (seed is not None and seed not in seeds):
         raise RecordError(

@@ -115,12 +115,12 @@ def set_aside(run: Path, ids: Iterable[str], place: Path) -> Path:
 
 
 def take_over(run: Path, trial: Trial, other: Path) -> Path:
-    """Copy the record that another run has of a trial, under this one's names of study and arm; return its folder.
+    """Copy another run's record of a trial, under this one's names of study, arm and seed; return its folder.
 
     Its id says that nothing else differs; the record says where it came from. Raises RecordError.
     """
     record, folder = find_record(other, trial.id), trial_folder(other, trial.id)
-    names = {"study": trial.study, "arm": trial.arm, "levels": trial.levels}
+    names = {name: getattr(trial, name) for name in ("study", "arm", "levels", "seed", "held", "varies")}
     provenance = {**record.provenance, "taken_over": other.resolve().name}
     with whole(run, record.model_copy(update={**names, "provenance": provenance})) as draft:
         if archive := None if folder.exists() else open_archive(other):

@@ -95,6 +95,9 @@ class Record(BaseModel):
     levels: dict[str, str]  # factor -> label of its level
     seed: Annotated[int, Field(ge=-MOST, le=MOST)]
     split_seed: Annotated[int, Field(ge=-MOST, le=MOST)]
+    # init or order -> the seed that it was drawn from, where that was not `seed`
+    held: dict[str, Annotated[int, Field(ge=-MOST, le=MOST)]] = {}
+    varies: str = ""  # the stream that alone followed the seed, of a trial beside the study's own seeds
     status: Status
     reason: str = ""  # one line, unless completed
     candidate: CandidateFacts | None = None  # of a tuning phase; None for a trial
@@ -166,7 +169,8 @@ def make_record(trial: Trial, **facts: Any) -> Record:
         facts |= {"status": "diverged", "reason": reason, "metrics": {}, "best_epoch": None}
     if (notes := trial.facts.notes.as_json()) and facts.get("data"):
         facts["data"] = {**facts["data"], "split_notes": notes}
-    names = {name: getattr(trial, name) for name in ("id", "study", "arm", "levels", "seed", "split_seed")}
+    fields = ("id", "study", "arm", "levels", "seed", "split_seed", "held", "varies")
+    names = {name: getattr(trial, name) for name in fields}
     candidate = trial.candidate and CandidateFacts.model_validate(trial.candidate, from_attributes=True)
     return Record(
         **names, candidate=candidate, settings=trial.settings(), execution=trial.execution.model_dump(), **facts

@@ -20,7 +20,7 @@ from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, PREDICTI
 from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS, expected_rows, read_plan, read_study
 from resflow.records.trial_tables import TrialTables
 from resflow.study.contrast_families import with_tuning
-from resflow.study.level_columns import column_names, with_levels
+from resflow.study.level_columns import VARIES, column_names, with_levels
 from resflow.workspace import trial_folder
 
 if TYPE_CHECKING:
@@ -75,6 +75,17 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """A row a record: id, arm, seed, status, reason, a column a factor, metrics, costs."""
         return pd.DataFrame([_row(record) for record in self.records])
+
+    @cached_property
+    def varies(self) -> dict[str, str]:
+        """Trial -> the stream that alone varies in it, of those beside the study's own seeds.
+
+        As the plan has it, or the records where there is none: two studies may see one trial in two ways.
+        """
+        listed = {record.id: record.varies for record in self.records}
+        if len(self.plan):
+            listed = dict(zip(self.plan["id"], self.plan[VARIES], strict=True)) if VARIES in self.plan else {}
+        return {trial: stream for trial, stream in listed.items() if stream}
 
     def histories(self, ids: Iterable[str] | None = None) -> pd.DataFrame:
         """A row an epoch of each record with a history: id, arm, seed, HISTORY_COLUMNS."""
@@ -131,7 +142,7 @@ class Run:
         """A row a trial, planned or recorded: its status is `not run` without a record, `unreadable` with a broken one.
 
         Columns: id, arm, the factors, seed, status, reason, parameters, multiply_adds, epochs_run, best_epoch,
-        seconds, shared_seconds, and the metrics of the chosen weights.
+        seconds, shared_seconds, and the metrics of the chosen weights; `varies`, where some vary one stream alone.
         """
         frame = self.frame()
         recorded = {record.id for record in self.records}
@@ -148,6 +159,8 @@ class Run:
         order = {trial: place for place, trial in enumerate(self.plan["id"])} if len(self.plan) else {}
         if order:
             frame = frame.sort_values("id", key=lambda ids: ids.map(order), kind="stable", ignore_index=True)
+        if self.varies:
+            frame[VARIES] = [self.varies.get(trial, "") for trial in frame["id"]]
         return with_factor_values(frame, self.factors)
 
     @cached_property

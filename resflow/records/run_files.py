@@ -13,12 +13,13 @@ import pandas as pd
 
 from resflow import reading
 from resflow.errors import RecordError, StudyError
-from resflow.study.level_columns import OPTIONAL
+from resflow.study.level_columns import OPTIONAL, VARIES
+from resflow.study.variation import STREAMS
 from resflow.study.yaml_source import parse_document
 
 PLAN_KEYS = ("id", "arm", "seed")
 PLAN_NUMBERS = ("seed", "parameters", "multiply_adds", "epochs")
-PLAN_COLUMNS = frozenset({*PLAN_KEYS, *PLAN_NUMBERS, OPTIONAL})  # all others are of factors
+PLAN_COLUMNS = frozenset({*PLAN_KEYS, *PLAN_NUMBERS, OPTIONAL, VARIES})  # all others are of factors
 LARGEST_STUDY = reading.MEGABYTE  # bytes: a thousand arms have 30,000
 MOST = 2**53  # a number that a float holds whole
 _PLAN_AGAIN = "Remove it and run the study again: finished trials are kept."
@@ -103,6 +104,11 @@ def _are_factors(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(levels, dict | list) and levels for levels in value.values())
 
 
+def _are_streams(value: Any) -> bool:
+    named = value.get("parts") if isinstance(value, dict) else value
+    return isinstance(named, list) and bool(named) and all(stream in STREAMS for stream in named)
+
+
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("name", "question", "profile", "command", "metric", "baseline"), (_is_scalar, "text")),
     **dict.fromkeys(("arms", "contrasts"), (_is_list_of_names, "a list of names")),
@@ -112,4 +118,5 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "margin": (_is_margin, "a number from 0 on"),
     "factors": (_are_factors, "a mapping from factor to its levels"),
+    "vary": (_are_streams, f"a list of {', '.join(STREAMS)}, or a mapping `parts` to one"),
 }

@@ -42,7 +42,7 @@ def _facts(analysis: Analysis) -> dict[str, str]:
     versions = [record.provenance.get("versions") or {} for record in analysis.records]
     for package in dict.fromkeys(name for one in versions for name in one):
         facts[f"ran with: {package}"] = _several(one.get(package) for one in versions)
-    facts["trials completed"] = f"{analysis.completed} of {len(analysis.trials)}"
+    facts["trials completed"] = "{} of {}".format(*analysis.progress)
     return facts
 
 

@@ -14,7 +14,7 @@ from resflow import atomic, workspace
 from resflow.analysis.analyse import Analysis, analyse
 from resflow.errors import RecordError, one_of
 from resflow.figures.style import drawn_for, to_file
-from resflow.report import markdown, tables, test_images
+from resflow.report import markdown, tables, test_images, variance_parts
 from resflow.report.figure_list import list_figures
 from resflow.report.latex import latex
 from resflow.report.presets import PAPER, Preset
@@ -79,10 +79,11 @@ def _files(analysis: Analysis, kind: str, preset: Preset) -> Iterator[tuple[str,
 def frames(analysis: Analysis) -> dict[str, pd.DataFrame]:
     """Return the frames that are exported, by the name of their file."""
     return {
-        "trials": analysis.trials,
+        "trials": analysis.every_trial,
         "arms": analysis.arms,
         "effects": analysis.effects,
         "epochs": analysis.histories,
+        **({"spread": analysis.parts} if len(analysis.parts) else {}),
     }
 
 
@@ -90,7 +91,8 @@ def printed(analysis: Analysis) -> list[Table]:
     """Return the tables of the report that are exported."""
     contrasts = tables.effects(analysis) if len(analysis.effects) else []
     hardest = test_images.hardest(analysis)
-    return [_arms(analysis), *contrasts, *([hardest] if hardest else [])]
+    parts = variance_parts.table(analysis)
+    return [_arms(analysis), *(table for table in (parts, *contrasts, hardest) if table)]
 
 
 def _arms(analysis: Analysis) -> Table:

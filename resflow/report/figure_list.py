@@ -29,7 +29,7 @@ from resflow.figures.style import (
 )
 from resflow.records.record import PROBE
 from resflow.records.run import MANY
-from resflow.report import figure_titles, test_images, times
+from resflow.report import figure_titles, tables, test_images, times
 
 FILES = ("svg", "png")  # of every figure, and of those of the answer, which other pages show as thumbnails
 MOST_ROWS = 60  # of differences that are all drawn
@@ -118,7 +118,9 @@ def _accuracy(analysis: Analysis) -> Iterator[Entry]:
     many = len(a.trials) > MANY
     marks = "Large marks are means over seeds" if many else "Small marks are seeds, large ones their mean"
     wide = f", wide lines span the middle nine tenths of an arm's seeds (more than {MANY} trials)" if many else ""
-    bars = " with its 95 % interval over seeds." if a.arms["low"].notna().any() else "; so few seeds have no interval."
+    bars = "; so few seeds have no interval."
+    if a.arms["low"].notna().any():
+        bars = f" with its 95 % interval over seeds{design.seeds_of}."
     for number, arms in enumerate(accuracy.pages(a.arms, design), 1):
         yield Entry(
             _numbered("accuracy", number),
@@ -147,8 +149,8 @@ def _effects(analysis: Analysis) -> Iterator[Entry]:
         yield Entry(
             _numbered("effects", number),
             figure_titles.effects(analysis),
-            f"Paired differences with 95 % intervals over {' or '.join(dict.fromkeys(table['over']))}; marker and "
-            "colour give the verdict."
+            f"Paired differences with 95 % intervals over {tables.tell_over(table, design)}; marker and colour give "
+            "the verdict."
             + (" Of a difference by another factor: more or less than before." if (table["less"] != "").any() else "")
             + (
                 " Grey zone: the declared margin of equivalence; wide lines must lie within it."

@@ -137,7 +137,8 @@ def scope(analysis: Analysis) -> str:
     if "epochs" not in analysis.design.factors:
         parts += [f"{epochs} epochs" for epochs in _several(one.get("epochs") for one in recipe)]
     seeds = analysis.trials["seed"].nunique()
-    parts += [f"{seeds} seed{'' if seeds == 1 else 's'}"] if len(analysis.trials) else []
+    what = analysis.design.seeds_of
+    parts += [f"{seeds} seed{'' if seeds == 1 else 's'}{what}"] if len(analysis.trials) else []
     parts += [device.upper() for device in _several(record.execution.get("device") for record in records)]
     profile = study.get("profile")
     return ", ".join([part for part in parts if part] + ([f"profile {profile}"] if profile and not records else []))

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from resflow.analysis.analyse import Analysis
+from resflow.analysis.design import Design
 from resflow.records.facts import TOLERATED_WAIT
 from resflow.records.gpu_choice import read_choice
 from resflow.records.metrics import metric
 from resflow.report.formatting import duration, known, level
+from resflow.study.variation import USUAL, name_streams
 
 
 def how(analysis: Analysis) -> list[tuple[str, str]]:
@@ -33,6 +35,7 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ("Data fingerprint", _join(data, "fingerprint")),
         ("Chance", _chance(analysis)),
         ("Seeds", ", ".join(str(seed) for seed in sorted(analysis.trials["seed"].unique()))),
+        ("Varied by seeds", _varied(analysis.design)),
         ("Profile", str(study.get("profile") or "none")),
         (
             "Factors",
@@ -56,6 +59,12 @@ def how(analysis: Analysis) -> list[tuple[str, str]]:
         ("Command", command(analysis)),
     ]
     return [(key, value) for key, value in rows if value]
+
+
+def _varied(design: Design) -> str:
+    """Say what seeds vary, and what varies alone on seeds of its own; nothing of what is usual."""
+    alone = f"; beside them {name_streams(design.parts)}, one at a time" if design.parts else ""
+    return "" if design.follows == USUAL and not alone else name_streams(design.follows) + alone
 
 
 def _time(analysis: Analysis) -> str:

@@ -12,7 +12,7 @@ from resflow.analysis.analyse import Analysis
 from resflow.analysis.chance import ABOVE, UNKNOWN
 from resflow.analysis.degradation import epochs_to, steps
 from resflow.analysis.design import BASE, OUTCOMES, Design
-from resflow.analysis.verdicts import BOTH
+from resflow.analysis.verdicts import BOTH, SEEDS
 from resflow.report import times
 from resflow.report.answer import CHANGES, VERDICTS
 from resflow.report.formatting import (
@@ -28,6 +28,8 @@ from resflow.report.formatting import (
     signed_interval,
 )
 from resflow.study.contrast_families import BASELINE, TIMES
+from resflow.study.level_columns import VARIES
+from resflow.study.variation import name_seed
 
 ERRORS = (0.5, 0.2, 0.05)  # training errors whose epoch is shown
 WORDS = frozenset({*VERDICTS, *CHANGES, *OUTCOMES})
@@ -64,7 +66,8 @@ def arms(analysis: Analysis) -> Table:
     rows = [_arm(analysis, arm, against) for _, arm in analysis.arms.iterrows()]
     kind = "sequential" if analysis.design.sequential else "t"
     notes = [
-        f"Means over seeds with 95 % {kind} intervals over seeds, on a scale that keeps them within what can be; "
+        f"Means over seeds with 95 % {kind} intervals over seeds{analysis.design.seeds_of}, on a scale that keeps them "
+        "within what can be; "
         f"{measure.label} of each trial is measured once."
     ]
     if (analysis.arms["failure_rate"] > 0).any():
@@ -72,8 +75,8 @@ def arms(analysis: Analysis) -> Table:
     if len(against):
         notes.append(
             f"Effects are paired differences from {_base(analysis.design)} over the seeds that both "
-            f"completed, with intervals over {_over(against)}; p is Holm-adjusted over the {_declared(analysis)} "
-            "contrasts that the study declares, and intervals are not."
+            f"completed, with intervals over {tell_over(against, analysis.design)}; p is Holm-adjusted over the "
+            f"{_declared(analysis)} contrasts that the study declares, and intervals are not."
         )
     notes += times.table_notes(analysis)
     return make_table("Arms", rows, {"Arm", "Not completed", "Verdict", "Note"}, " ".join(notes))
@@ -124,9 +127,9 @@ def _effect_cells(analysis: Analysis, row: pd.Series | None) -> dict[str, str]:
     }
 
 
-def _over(table: pd.DataFrame) -> str:
-    """Say what the intervals of some contrasts are over."""
-    return " or ".join(dict.fromkeys(table["over"]))
+def tell_over(table: pd.DataFrame, design: Design) -> str:
+    """Say what the intervals of some contrasts are over, and what seeds vary where that is not what is usual."""
+    return " or ".join(over.replace(SEEDS, f"{SEEDS}{design.seeds_of}") for over in dict.fromkeys(table["over"]))
 
 
 def effects(analysis: Analysis) -> list[Table]:
@@ -180,8 +183,8 @@ def _group(analysis: Analysis, group: str, table: pd.DataFrame) -> Table:
         notes = filter(None, (row["note"], _welch(row, metric.scale), parity))
         rows.append(cells | {"Note": "; ".join(notes)})
     note = (
-        f"Paired differences. Each 95 % interval is over {_over(table)}, and for itself: of many some miss. "
-        f"Holm over all {_declared(analysis)} contrasts that the study declares. "
+        f"Paired differences. Each 95 % interval is over {tell_over(table, design)}, and for itself: of many some "
+        f"miss. Holm over all {_declared(analysis)} contrasts that the study declares. "
         "g: the difference over its standard deviation between seeds, corrected for few seeds (Hedges)."
     )
     if (table["less"] != "").any():
@@ -261,10 +264,10 @@ def trials(analysis: Analysis) -> Table:
     metric, rows = analysis.design.metric, []
     extra = {"train_top1": "Training top-1 (%)", "validation_top1": "Validation top-1 (%)"}
     extra = {column: name for column, name in extra.items() if column != metric.column}
-    for row in analysis.trials.to_dict("records"):
+    for row in analysis.every_trial.to_dict("records"):
         cells = {
             "Arm": analysis.design.display_name(row["arm"]),
-            "Seed": str(row["seed"]),
+            "Seed": name_seed(row["seed"], row.get(VARIES, "")),
             "Status": row["status"],
             metric.axis_label[:1].upper() + metric.axis_label[1:]: level(metric, row[metric.column]),
         }

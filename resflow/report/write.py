@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from resflow import atomic, reading, workspace
 from resflow.analysis.analyse import Analysis, analyse
+from resflow.analysis.design import Design
 from resflow.analysis.labels import DEMONSTRATION, labels
 from resflow.errors import RecordError
 from resflow.report import (
@@ -32,6 +33,7 @@ from resflow.report import (
     tables,
     test_images,
     tuning,
+    variance_parts,
 )
 from resflow.report.figure_list import SECTIONS, RenderedFigure, draw_figures, is_figure_file
 
@@ -53,7 +55,6 @@ DATA_BEHIND = {  # the file or folder that a section's figures are drawn from
 }
 GALLERY_BEGIN, GALLERY_END = "<!-- resflow report writes this table -->", "<!-- end of the table -->"
 LIMITS = (
-    "Intervals and tests are over seeds on one split of one data source: they say nothing about other data.",
     "The interval over seeds assumes roughly normal differences; with few seeds it is wide: undecided is not equal.",
     "Test is evaluated once, at the end of a trial; validation alone selects.",
 )
@@ -80,8 +81,9 @@ def write_analysis(analysis: Analysis, force: bool = False) -> Path:
     contents = {
         workspace.REPORT: _render("report.html.j2", **page),  # first: it marks the others as a report's
         **{f"figures/{figure.name}.{kind}": data for figure in figures for kind, data in figure.files.items()},
-        workspace.TRIALS_TABLE: atomic.csv(analysis.trials),
+        workspace.TRIALS_TABLE: atomic.csv(analysis.every_trial),
         workspace.EFFECTS: atomic.csv(analysis.effects),
+        **({workspace.SPREAD: atomic.csv(analysis.parts)} if len(analysis.parts) else {}),
         **({workspace.LEDGER: atomic.csv(analysis.ledger)} if analysis.ledger is not None else {}),
         workspace.README: _render("README.md.j2", **page),
     }
@@ -163,8 +165,8 @@ def _head(analysis: Analysis) -> dict[str, Any]:
         "answer": [*published.answer(analysis), *answer.answer(analysis)],
         "demo": any(label.word == DEMONSTRATION for label in told),
         "labels": told,
-        "completed": analysis.completed,
-        "total": len(analysis.trials),
+        "completed": analysis.progress[0],
+        "total": analysis.progress[1],
     }
 
 
@@ -181,18 +183,28 @@ def _page(analysis: Analysis, figures: list[RenderedFigure]) -> dict[str, Any]:
         "tuned": tuning.tables(analysis.tuning, analysis.space) if analysis.tuning else [],
         "arms": tables.arms(analysis),
         "published": published.table(analysis),
+        "spread": variance_parts.table(analysis),
         "effects": tables.effects(analysis) if compared else [],
         "beside": [table for table in _beside(analysis) if table] if compared else [],
         "hardest": test_images.hardest(analysis),
         "trials": tables.trials(analysis),
         "how": run_details.how(analysis),
-        "limits": LIMITS,
+        "limits": (_of_data(design), *LIMITS),
         "tests": TESTS[design.sequential],
         "words": tables.WORDS,
         "levels": {design.display_name(arm): switches(analysis, arm) for arm in design.arms},
         "script": SCRIPT,
         "script_hash": f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}",
     }
+
+
+def _of_data(design: Design) -> str:
+    """Say what data intervals and tests are about."""
+    what = "drawn splits" if "split" in design.follows else "one split"
+    return (
+        f"Intervals and tests are over seeds{design.seeds_of} on {what} of one data source: they say nothing about "
+        "other data."
+    )
 
 
 def switches(analysis: Analysis, arm: str) -> dict[str, str]:

@@ -39,6 +39,7 @@ class RunningTrial:
     epochs: int  # that it trains for, unless it stops early
     train_top1: tuple[float, ...] = ()
     validation_top1: tuple[float, ...] = ()
+    varies: str = ""  # the stream that alone varies, of a trial beside the study's own seeds
 
 
 @dataclass
@@ -155,9 +156,13 @@ def _epoch(rows: Sequence[Row]) -> int:
 
 
 def _running_trial(trial: Trial, rows: Sequence[Row]) -> RunningTrial:
-    curves = (tuple(round(row[name], 4) for row in rows if name in row) for name in ("train_top1", "validation_top1"))
+    train, validation = (
+        tuple(round(row[name], 4) for row in rows if name in row) for name in ("train_top1", "validation_top1")
+    )
     number = trial.candidate.number if trial.candidate else None
-    return RunningTrial(trial.id, trial.arm, trial.seed, number, _epoch(rows), trial.epochs, *curves)
+    return RunningTrial(
+        trial.id, trial.arm, trial.seed, number, _epoch(rows), trial.epochs, train, validation, trial.varies
+    )
 
 
 class ProgressFile:

@@ -78,7 +78,7 @@ def feature_group(trial: Trial) -> tuple[Any, ...]:
     augmentation, augmented = trial.recipe.augmentation, trial.recipe.augmentation != type(trial.recipe.augmentation)()
     weights = trial.pretrained.digest if trial.pretrained else None
     backbone = (trial.architecture, weights, trial.fingerprint, trial.data.normalisation)
-    return (*backbone, *((augmentation, trial.seed) if augmented else ()))
+    return (*backbone, *((augmentation, trial.order_seed) if augmented else ()))
 
 
 def feature_views(trial: Trial) -> dict[tuple[Any, ...], int]:

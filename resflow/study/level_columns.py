@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OPTIONAL = "optional"  # the column of plan.csv that marks the seeds which a sequential design may do without
+VARIES = "varies"  # the column that names the stream which alone varies, of trials beside the study's own seeds
 TAKEN = "factor_"  # begins the column of a factor that is called like another column of its table
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from resflow import workspace
 from resflow.errors import StudyError, nearest, one_of
-from resflow.study import contrast_families, overrides, published, tuning_rules, validation
+from resflow.study import contrast_families, overrides, published, tuning_rules, validation, variation
 from resflow.study.arms import Arm, Picker, levels_of
 from resflow.study.builtin import builtin_studies as builtin_studies
 from resflow.study.schema import PROFILE_KEYS, SequentialSeeds, StudyFile
@@ -69,6 +69,11 @@ class Study:
         """The seeds of a sequential design beyond its least: they run only where comparisons are undecided."""
         chosen = self.file.seeds
         return self.seeds[chosen.at_least :] if isinstance(chosen, SequentialSeeds) else ()
+
+    @property
+    def streams(self) -> tuple[variation.Streams, ...]:
+        """What is drawn from which seed, a trial of each arm: the study's own seeds, then those that vary a part."""
+        return _streams(self.file, self.seeds)
 
     def with_data(self, source: str) -> Study:
         """Return this study on another data source, split as that source is by default. Raises StudyError."""
@@ -198,9 +203,9 @@ def resolve_study(doc: Document, profile: str | None = None) -> Study:
         if family not in known:
             raise StudyError(f"{doc.origin(('contrasts', index))}: {one_of(family, known, 'comparison')}")
     _check_prose(doc, file, known, factors)
-    if len(kept) * len(seeds) > MOST_TRIALS:
+    if len(kept) * (count := len(_streams(file, seeds))) > MOST_TRIALS:
         raise StudyError(
-            f"{doc.origin(('seeds',))}: {len(kept):,} arms × {len(seeds):,} seeds are more than {MOST_TRIALS:,} "
+            f"{doc.origin(('seeds',))}: {len(kept):,} arms × {count:,} seeds are more than {MOST_TRIALS:,} "
             "trials: choose fewer."
         )
     arms = tuple(_arm(doc, file, factors, levels) for levels in kept)
@@ -208,7 +213,13 @@ def resolve_study(doc: Document, profile: str | None = None) -> Study:
     _check_that_nothing_selects(doc, file, arms)
     if file.tune is not None:
         tuning_rules.check_tuning(doc, file.tune, factors, arms, seeds)
+        tuning_rules.check_one_split(doc, file.vary)
     return Study(file, profile, factors, arms, arms[kept.index(baseline)], seeds, Origin("", doc))
+
+
+def _streams(file: StudyFile, seeds: Sequence[int]) -> tuple[variation.Streams, ...]:
+    least = file.seeds.at_least if isinstance(file.seeds, SequentialSeeds) else len(seeds)
+    return variation.expand(file.vary, seeds, least, file.split_seed)
 
 
 def _check_that_nothing_selects(doc: Document, file: StudyFile, arms: Sequence[Arm]) -> None:

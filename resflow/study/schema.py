@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from resflow.study.arms import Entry
 from resflow.study.search_space import Seed, Tune
 from resflow.study.settings import Data, Execution, Network, Recipe, Resources, Section
+from resflow.study.variation import USUAL, Vary
 
 # The study's own, whatever its size: no profile and no `--set` changes them.
 FIXED = ("name", "question", "claim", "titles", "metric", "published", "profiles", "profile", "command", "fingerprints")
@@ -103,6 +104,12 @@ class StudyFile(Section):
     resources: Resources = Field(Resources(), description="what is set aside for each trial; it changes no result")
     seeds: Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Seed], Field(min_length=1)] | SequentialSeeds = Field(
         3, description="how many (1, 2, …), or which, or {at_least: 3, at_most: 20, until: decided}: as needed"
+    )
+    vary: Vary = Field(
+        list(USUAL),
+        description="what follows a trial's seed: init (initial values), order (of batches, with augmentation and "
+        "dropout), split (where resflow draws it); the rest is as under the first seed. {parts: [init, order]} also "
+        "runs seeds that vary one of them alone",
     )
     split_seed: Seed = Field(0, description="draws the split where the source has none; never the trial's seed")
     metric: Literal["test_top1", "test_top5", "test_mean_class_accuracy", "train_top1"] = Field(

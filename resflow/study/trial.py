@@ -16,12 +16,13 @@ from resflow.architectures import Architecture
 from resflow.errors import StudyError
 from resflow.study import placement
 from resflow.study.arms import Arm
-from resflow.study.level_columns import OPTIONAL, column_names
+from resflow.study.level_columns import OPTIONAL, VARIES, column_names
 from resflow.study.load import Study
 from resflow.study.originals import Originals
 from resflow.study.pretrained import Pretrained
 from resflow.study.settings import SECTIONS, Data, Execution, Head, Network, Recipe, Resources
 from resflow.study.split_notes import SplitNotes
+from resflow.study.variation import Streams
 
 NUMERICS_VERSION = 4  # raise by hand when the same settings begin to give other numbers
 ADAM_VERSION = 1  # likewise, for trials of adam and adamw alone
@@ -82,6 +83,18 @@ class Trial:
     keep_weights: str = "none"  # best or last: which epoch's network is kept; no part of the id
     diagnostics: bool = True  # whether its record has some; they change no number of it
     resources: Resources = field(default_factory=Resources)  # no part of the id either
+    held: dict[str, int] = field(default_factory=dict)  # as in Streams, and so is the next
+    varies: str = ""
+
+    @property
+    def init_seed(self) -> int:
+        """The seed of initial values."""
+        return self.held.get("init", self.seed)
+
+    @property
+    def order_seed(self) -> int:
+        """The seed of batches' order, augmentation and dropout."""
+        return self.held.get("order", self.seed)
 
     @property
     def context(self) -> TrialContext:
@@ -154,24 +167,27 @@ Find = Callable[[Network], Pretrained]
 
 
 def expand_trials(
-    study: Study, facts: Callable[[Data], DataFacts], find: Find | None = None, gpus: int | None = None
+    study: Study, facts: Callable[[Data, int], DataFacts], find: Find | None = None, gpus: int | None = None
 ) -> list[Trial]:
     """Return every trial, arm by arm within a seed, so that the first seed is compared first.
 
-    `find` locates pretrained weights; a study that asks for some needs it. `gpus` as in `resolve_execution`.
+    `facts` tells those of some data under a split seed. `find` locates pretrained weights; a study that asks for some
+    needs it. `gpus` as in `resolve_execution`.
     Raises StudyError where an arm's settings do not go with its weights.
     """
     weights = {arm.name: find(arm.network) if find and arm.loads_weights else None for arm in study.arms}
     for arm in study.arms:
         _check_weights(arm, weights[arm.name])
-    facts_of = {data: facts(data) for data in dict.fromkeys(arm.data for arm in study.arms)}  # once each: may decode
-    steps = (facts_of[a.data].counts[0] // a.recipe.batch_size * a.recipe.epochs for a in study.arms)
-    data_bytes = max(placement.input_bytes(a, facts_of[a.data].counts, study.file.execution) for a in study.arms)
+    wanted = dict.fromkeys((arm.data, one.split_seed) for one in study.streams for arm in study.arms)
+    facts_of = {(data, split_seed): facts(data, split_seed) for data, split_seed in wanted}  # once each: may decode
+    counts = [(arm, facts_of[arm.data, one.split_seed].counts) for one in study.streams for arm in study.arms]
+    steps = (train // arm.recipe.batch_size * arm.recipe.epochs for arm, (train, _, _) in counts)
+    data_bytes = max(placement.input_bytes(arm, images, study.file.execution) for arm, images in counts)
     share = placement.least_share(study.file.resources.gpus)
     execution = resolve_execution(study.file.execution, min(steps), gpus, data_bytes, share)
     return [
-        make_trial(study, arm, seed, TrialContext(facts_of[arm.data], execution, weights[arm.name]))
-        for seed in study.seeds
+        make_trial(study, arm, one, TrialContext(facts_of[arm.data, one.split_seed], execution, weights[arm.name]))
+        for one in study.streams
         for arm in study.arms
     ]
 
@@ -199,8 +215,8 @@ def resolve_execution(
     return execution.model_copy(update={"device": device, "lowering": lowering, "jit": jit, "inputs": inputs})
 
 
-def make_trial(study: Study, arm: Arm, seed: int, context: TrialContext, purpose: str = "") -> Trial:
-    """Return the trial of an arm and a seed.
+def make_trial(study: Study, arm: Arm, streams: Streams, context: TrialContext, purpose: str = "") -> Trial:
+    """Return the trial of an arm and a seed with its streams.
 
     `purpose` sets those apart that are equal in all settings and yet not the same, such as candidates.
     """
@@ -208,12 +224,12 @@ def make_trial(study: Study, arm: Arm, seed: int, context: TrialContext, purpose
     if context.pretrained is not None:
         network = network.model_copy(update={"weights": context.pretrained.origin})
     return Trial(
-        id=trial_id(arm, seed, study.file.split_seed, context, purpose),
+        id=trial_id(arm, streams, context, purpose),
         study=study.name,
         arm=arm.name,
         levels=arm.levels,
-        seed=seed,
-        split_seed=study.file.split_seed,
+        seed=streams.seed,
+        split_seed=streams.split_seed,
         network=network,
         recipe=arm.recipe,
         data=arm.data.model_copy(update={"source": facts.source}),
@@ -224,6 +240,8 @@ def make_trial(study: Study, arm: Arm, seed: int, context: TrialContext, purpose
         keep_weights=study.file.keep_weights,
         diagnostics=study.file.diagnostics,
         resources=study.file.resources,
+        held=streams.held,
+        varies=streams.varies,
     )
 
 
@@ -243,11 +261,12 @@ def _check_weights(arm: Arm, pretrained: Pretrained | None) -> None:
         )
 
 
-def trial_id(arm: Arm, seed: int, split_seed: int, context: TrialContext, purpose: str = "") -> str:
+def trial_id(arm: Arm, streams: Streams, context: TrialContext, purpose: str = "") -> str:
     """Hash what changes the outcome: settings, data, weights, seeds, execution, numerics; never a name or path.
 
-    Settings at their defaults stay out, so that a setting added later leaves old ids valid; who changes a
-    default raises NUMERICS_VERSION.
+    Streams count by what they are drawn from, and not by the seed that a study calls them by. Settings at their
+    defaults stay out, so that a setting added later leaves old ids valid; who changes a default raises
+    NUMERICS_VERSION.
     """
     recipe, pretrained = arm.recipe, context.pretrained
     if pretrained is None:  # `scratch` leaves the weights out: no other trial than one that has none
@@ -258,11 +277,13 @@ def trial_id(arm: Arm, seed: int, split_seed: int, context: TrialContext, purpos
         execution = execution.model_copy(update={"inputs": Execution().inputs})
     usual = "weights" if pretrained else "dataset"
     purpose = purpose or ("tuned" if arm.tuned else "")
+    init, order = (streams.held.get(stream, streams.seed) for stream in ("init", "order"))
     outcome = {
         "numerics": NUMERICS_VERSION,
         "data": context.facts.fingerprint,
-        "seed": seed,
-        "split_seed": split_seed,
+        "seed": init,
+        "split_seed": streams.split_seed,
+        **({"order": order} if order != init else {}),
         **({"weights": pretrained.digest} if pretrained else {}),
         **({"adam": ADAM_VERSION} if recipe.optimizer != "sgd" else {}),
         **({"normalisation": arm.normalisation} if arm.normalisation != usual else {}),
@@ -278,11 +299,12 @@ def trial_id(arm: Arm, seed: int, split_seed: int, context: TrialContext, purpos
 def plan_rows(trials: list[Trial], optional: Collection[int] = ()) -> list[dict[str, Any]]:
     """Return a row a trial: id, arm, seed, a column a factor with its label, parameters, multiply_adds, epochs.
 
-    Where some seeds are `optional`, a column of that name has `yes` for theirs, and is empty otherwise.
+    Where some seeds are `optional`, a column of that name has `yes` for theirs, and is empty otherwise. Where trials
+    vary one stream alone, the column VARIES names it, and is empty of the study's own seeds.
 
     A factor that is called like another column, `epochs`, stands as `level_columns.column_names` calls it.
     """
-    rows = []
+    rows, apart = [], any(trial.varies for trial in trials)
     for trial in trials:
         keys = {"id": trial.id, "arm": trial.arm, "seed": trial.seed}
         numbers = {
@@ -292,5 +314,6 @@ def plan_rows(trials: list[Trial], optional: Collection[int] = ()) -> list[dict[
         }
         names = column_names(trial.levels, {*keys, *numbers})
         marks = {OPTIONAL: "yes" if trial.seed in optional else ""} if optional else {}
+        marks |= {VARIES: trial.varies} if apart else {}
         rows.append({**keys, **{names[factor]: label for factor, label in trial.levels.items()}, **numbers, **marks})
     return rows

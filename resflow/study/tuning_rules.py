@@ -12,6 +12,7 @@ from resflow.study import contrast_families, search_space
 from resflow.study.arms import Arm
 from resflow.study.search_space import Choice, Parameter, Tune
 from resflow.study.settings import Recipe, section_of
+from resflow.study.variation import Vary, follow
 from resflow.study.yaml_source import Document
 
 TUNABLE = {"recipe": set(Recipe.model_fields), "network": {"head"}}  # what a tuning phase may search
@@ -57,6 +58,15 @@ def check_tuning(
         raise StudyError(
             f"{doc.origin(('tune', 'space'))}: {points:g} candidates can differ in this space, and {candidates} are "
             "asked for: make it larger, or set `tune.candidates` to fewer."
+        )
+
+
+def check_one_split(doc: Document, vary: Vary) -> None:
+    """Raise StudyError where a study tunes, and draws a split for each seed: one's validation images test another."""
+    if "split" in follow(vary):
+        raise StudyError(
+            f"{doc.origin(('vary',))}: with `tune` the split cannot vary: images that choose settings in one split are "
+            "test images of another. Leave split out of vary, or leave tune out."
         )
 
 

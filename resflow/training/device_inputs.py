@@ -31,7 +31,7 @@ class DeviceInputs(Inputs):
         self, learner: Learner, epoch: int, rates: list[float], watched: Collection[int]
     ) -> tuple[np.ndarray, Norms]:
         images, size, steps = len(self.dataset.train), self.trial.recipe.batch_size, len(rates)
-        positions = pipeline.order(self.trial.seed, epoch, images)[: steps * size].reshape(steps, size)
+        positions = pipeline.order(self.trial.order_seed, epoch, images)[: steps * size].reshape(steps, size)
         batches, at = self._batches("train", positions, epoch), sorted(watched)
         labels = self.dataset.labels[self.dataset.train[positions]]
         losses, norms = learner.whole.train(batches, labels, rates, np.isin(range(steps), at))

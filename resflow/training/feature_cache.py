@@ -87,7 +87,7 @@ class Features(HostBatches):
         augmentation = trial.recipe.augmentation
         self.augmented = augmentation != type(augmentation)()
         draws = hashlib.sha256(json.dumps(augmentation.model_dump(), sort_keys=True).encode()).hexdigest()[:8]
-        self.view = f"{draws}-seed{trial.seed}"
+        self.view = f"{draws}-seed{trial.order_seed}"
         self.work: SharedWork = SharedWork(self.key, self._seconds)
         self.last_epoch = self._end_of_group(last_epoch)  # whose views it has asked for
         self.known: dict[tuple[str, int | None], float] = {}  # seconds by view, as far as they were read
@@ -97,7 +97,7 @@ class Features(HostBatches):
         self.prepare(epoch)
         n, batch_size = len(self.dataset.train), self.trial.recipe.batch_size
         steps = n // batch_size
-        order = pipeline.order(self.trial.seed, epoch, n)[: steps * batch_size].reshape(steps, batch_size)
+        order = pipeline.order(self.trial.order_seed, epoch, n)[: steps * batch_size].reshape(steps, batch_size)
         rows, labels = self.rows("train", epoch), self.dataset.labels
 
         def batch(step: int) -> tuple[Any, Any]:
@@ -214,7 +214,7 @@ class Features(HostBatches):
 def part_views(trial: Trial, part: str, epoch: int, images: int) -> np.ndarray | None:
     """Return the transformations of one part in one epoch: `pipeline.views` under the part's own draws."""
     purpose = "views" if part == "train" else f"{part} views"
-    return pipeline.views(trial.recipe.augmentation, trial.seed, epoch, images, trial.data.image_size, purpose)
+    return pipeline.views(trial.recipe.augmentation, trial.order_seed, epoch, images, trial.data.image_size, purpose)
 
 
 def _key(trial: Trial, normalisation: Normalisation) -> str:

@@ -58,7 +58,7 @@ class Images(HostBatches):
 
     def training_batches(self, epoch: int) -> Iterator[tuple[Any, Any]]:
         """Return the epoch's batches: images uint8 (batch, size, size, 3), and labels int64."""
-        recipe, seed, threads = self.trial.recipe, self.trial.seed, self.threads.count
+        recipe, seed, threads = self.trial.recipe, self.trial.order_seed, self.threads.count
         return pipeline.training_batches(
             self.dataset, recipe.augmentation, seed, epoch, recipe.batch_size, threads, self.wait
         )

@@ -105,7 +105,7 @@ class Learner:
 
     def reset(self, trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> None:
         """Put everything to where a new trial starts; `mean` and `deviation` are float32 (3,), in 0..255."""
-        initialise(self.model, trial.seed)
+        initialise(self.model, trial.init_seed)
         if trial.pretrained is not None and self.features is None:
             load_weights(self.model, trial.pretrained, partial=trial.network.partial_weights)
         for counter, value in self.counters:
@@ -119,7 +119,7 @@ class Learner:
         self.share.assign((recipe.backbone_learning_rate or recipe.learning_rate) / recipe.learning_rate)
         self.mean.assign(mean)
         self.deviation.assign(deviation)
-        self.seed.assign(trial.seed)
+        self.seed.assign(trial.order_seed)
         self.begin(HEAD if recipe.head_epochs else ALL)
 
     def begin(self, phase: str) -> None:
@@ -215,7 +215,7 @@ class Learner:
         size, classes = trial.data.image_size, trial.classes
         whole = build_network(trial.architecture, size, classes, execution.lowering, self.jit, head)
         assert trial.pretrained is not None  # no features without
-        initialise(whole, trial.seed)
+        initialise(whole, trial.init_seed)
         load_weights(whole, trial.pretrained, partial=trial.network.partial_weights)
         for layer in self.model.layers:
             if layer.weights:

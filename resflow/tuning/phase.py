@@ -31,6 +31,7 @@ from resflow.study.level_columns import with_levels
 from resflow.study.load import Study
 from resflow.study.search_space import Parameter, Tune
 from resflow.study.trial import Candidate, Trial, make_trial
+from resflow.study.variation import Streams
 
 SEARCH_COLUMNS = ("arm", "search", "space", "oracle", "allotted", "seeds", "epochs")
 SCORE = "validation_top1"
@@ -79,7 +80,8 @@ class Searches:
         base, template = self.arms[arm], self.templates[arm]
         settings = search_space.settings_of(self.tune.space, values)
         changed = base.with_settings(settings) if settings else base
-        return make_trial(self.study, changed, seed, template.context, purpose)
+        streams = Streams(seed, self.study.file.split_seed)  # a search's seeds vary what seeds vary by default
+        return make_trial(self.study, changed, streams, template.context, purpose)
 
     def table(self) -> pd.DataFrame:
         """Return SEARCH_COLUMNS, a row an arm."""

@@ -16,6 +16,7 @@ from IPython.display import HTML, display
 
 from resflow.report.formatting import duration
 from resflow.report.tables import Table
+from resflow.study.variation import name_seed
 
 if TYPE_CHECKING:
     from resflow.runner.progress import Progress
@@ -65,7 +66,7 @@ def progress_page(progress: Progress, total: int) -> str:
     rows = [
         {
             "arm": trial.arm,
-            "seed": trial.seed,
+            "seed": name_seed(trial.seed, trial.varies),
             "epoch": f"{trial.epoch}/{trial.epochs}",
             "training top-1": _last(trial.train_top1),
             "validation top-1": _last(trial.validation_top1),

@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from ruamel.yaml import YAML
 from resflow import atomic, workspace
 from resflow.data.cache import Spent, never
 from resflow.data.dataset import data_fingerprint, load_dataset, resolve_split
+from resflow.data.meta import DRAWN_SPLITS
 from resflow.data.sources.open import open_source
-from resflow.errors import RecordError
+from resflow.errors import RecordError, StudyError
 from resflow.records.run import load_run, with_factor_values
 from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS, read_study
 from resflow.study import trial
@@ -29,6 +31,7 @@ from resflow.study.published import Publisher, write_paths
 from resflow.study.settings import Data
 from resflow.study.split_notes import JOINED, SplitNotes
 from resflow.study.trial import DataFacts, Trial
+from resflow.study.variation import follow
 from resflow.tuning.phase import Phase, Searches, final_study, make_searches, phase_from_records
 from resflow.weights import load
 from resflow.workflow.run_place import find_run, own_run
@@ -89,16 +92,17 @@ def make_plan(
     loaded = study if isinstance(study, Study) else load_study(study)
     loaded = loaded if data is None else loaded.with_data(data)
     place = None if data_dir is None else Path(data_dir)
-    located: dict[str, Path] = {}  # by fingerprint
+    located = Located(place, spent)
+    _check_split_varies(loaded, located)
     trials = trial.expand_trials(
         loaded,
-        lambda wanted: _facts(wanted, loaded.file.split_seed, place, prepare, located, spent),
+        lambda wanted, split_seed: _facts(wanted, split_seed, located, prepare),
         lambda network: load.find_weights(
             network.weights.replace("{depth}", str(network.depth)), network.family, network.depth, workspace.STATE
         ),
         gpus,
     )
-    folders = {t.id: located[t.fingerprint] for t in trials} if prepare else {}
+    folders = {t.id: located.folders[t.fingerprint] for t in trials} if prepare else {}
     run = find_run(loaded, trials[0]) if out is None else Path(out)
     command = _command(loaded.origin, loaded.profile, run, out, place, gpus is not None)
     if run == own_run(loaded) and not loaded.origin.settings:
@@ -123,7 +127,7 @@ def with_tuned_trials(plan: Plan, found: Phase) -> Plan:
     assert plan.searches is not None
     final, like = final_study(plan.searches.study, found.winners()), plan.searches.templates
     arms = [(arm, like[arm.written]) for arm in final.arms]
-    trials = [trial.make_trial(final, arm, seed, one.context) for seed in final.seeds for arm, one in arms]
+    trials = [trial.make_trial(final, arm, streams, one.context) for streams in final.streams for arm, one in arms]
     places = {one.fingerprint: plan.folders[one.id] for one in like.values() if one.id in plan.folders}
     folders = {t.id: places[t.fingerprint] for t in [*trials, *like.values()] if t.fingerprint in places}
     return replace(plan, study=final, trials=trials, folders=folders)
@@ -135,16 +139,37 @@ def plan_of_run(run: Path, command: str, data_dir: Path | None, gpus: int | None
     return replace(plan, command=command or plan.command)
 
 
-def _facts(
-    wanted: Data, split_seed: int, data_dir: Path | None, prepare: bool, located: dict[str, Path], spent: Spent
-) -> DataFacts:
-    source = open_source(wanted.source, data_dir)
+class Located:
+    """The data of a plan: each source is opened once, and prepared once at each size, whatever splits it has."""
+
+    def __init__(self, data_dir: Path | None, spent: Spent) -> None:
+        self.folders: dict[str, Path] = {}  # by fingerprint
+        self.open = cache(lambda name: open_source(name, data_dir))
+        self.prepare = cache(lambda name, image_size: self.open(name).prepare(image_size, spent=spent))
+
+
+def _check_split_varies(study: Study, located: Located) -> None:
+    """Raise StudyError where the split is to follow the seed, and is not drawn."""
+    if "split" not in follow(study.file.vary):
+        return
+    for data in dict.fromkeys(arm.data for arm in study.arms):
+        source = located.open(data.source)
+        split = resolve_split(data.split, source.splits, source.name)
+        if split not in DRAWN_SPLITS:
+            raise StudyError(
+                f"vary: the {split} split of {source.name} is given, not drawn, so it cannot follow the seed. Leave "
+                "split out of vary, or name data whose split resflow draws."
+            )
+
+
+def _facts(wanted: Data, split_seed: int, located: Located, prepare: bool) -> DataFacts:
+    source = located.open(wanted.source)
     split = resolve_split(wanted.split, source.splits, source.name)
     identity = data_fingerprint(source, wanted.image_size, split, split_seed, wanted.train)
     known = None if prepare else source.outline(split)
     if known is None:
-        located[identity] = source.prepare(wanted.image_size, spent=spent)
-        dataset = load_dataset(located[identity], split, split_seed, wanted.train)
+        located.folders[identity] = located.prepare(wanted.source, wanted.image_size)
+        dataset = load_dataset(located.folders[identity], split, split_seed, wanted.train)
         known = dataset.classes, dataset.counts
         return DataFacts(source.name, identity, *known, dataset.originals, split, dataset.notes)
     classes, (train, validation, test) = known

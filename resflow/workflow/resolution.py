@@ -15,6 +15,7 @@ from resflow.records.run import Run
 from resflow.report import resolution as told
 from resflow.report.tables import Table
 from resflow.study.trial import plan_rows
+from resflow.study.variation import name_streams
 from resflow.workflow.plan import Plan
 
 
@@ -56,4 +57,6 @@ def resolution_table(plan: Plan, prior: str | Path) -> Table:
         )
     theirs = {record.data.get("fingerprint") for record in before.records}
     other = "" if theirs & {trial.fingerprint for trial in plan.trials} else ", which ran on other data"
+    if before.design.follows != wanted.follows:
+        other += f", whose seeds vary {name_streams(before.design.follows)}"
     return told.table(rows, wanted, seeds, f"{folder.name}{other}")

@@ -292,7 +292,7 @@ def _train_stage(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter
     known = finished_records(plan.run)
     waiting = trials_to_run(plan.trials, known, plan.state)
     again = trials_without_network(plan.trials, known, plan.state)
-    seeds = len({trial.seed for trial in plan.trials})
+    seeds = len({(trial.seed, trial.varies) for trial in plan.trials})
     reporter.note(
         f"{many(len(plan.study.arms), 'arm')} × {many(seeds, 'seed')} = {len(plan.trials)} trials, "
         f"{len(plan.trials) - len(waiting)} of them done before. Records: {plan.run}/",

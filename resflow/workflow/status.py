@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class TrialState:
     reason: str = ""
     seconds: float | None = None  # of training, as its record says
     candidate: int | None = None  # its number, in a search
+    varies: str = ""  # the stream that alone varies, of a trial beside the study's own seeds
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,13 @@ def _plain(value: Any) -> Any:
 def live_state(progress: Progress) -> RunState:
     """Return the state of a run that goes on in this process."""
     records = [*progress.before.values(), *list(progress.done.values())]
+    apart = {trial.id for trial in progress.planned if trial.varies}
     running = progress.running_trials()
     arms = () if progress.is_search else tuple(dict.fromkeys(trial.arm for trial in progress.planned))
     return RunState(
         progress.metric,
         _counts(Counter(record.status for record in records), len(running), len(progress.before) + progress.total),
-        arm_means(arms, records, progress.metric, progress.is_sequential),
+        arm_means(arms, _without(apart, records), progress.metric, progress.is_sequential),
         running,
         progress.seconds(),
         progress.seconds_left(),
@@ -121,7 +123,7 @@ def read_state(folder: Path) -> RunState:
     total = live.total - live.done + recorded.total() if live and is_search else len(trials)
     arms = () if is_search else tuple(dict.fromkeys(trial.arm for trial in trials))
     listed = {trial.id for trial in trials}
-    own = [record for record in run.records if record.id in listed]
+    own = [record for record in _without(run.varies, run.records) if record.id in listed]
     return RunState(
         metric,
         _counts(recorded, len(running), total),
@@ -145,7 +147,15 @@ def trial_state(record: Record, metric: str) -> TrialState:
     number = record.candidate.number if record.candidate else None
     value = record.metrics.get(metric)
     return TrialState(
-        record.id, record.arm, record.seed, record.status, value, record.reason, record.spent_seconds, candidate=number
+        record.id,
+        record.arm,
+        record.seed,
+        record.status,
+        value,
+        record.reason,
+        record.spent_seconds,
+        number,
+        record.varies,
     )
 
 
@@ -164,6 +174,11 @@ def arm_means(
         if arm in values
     }
     return tuple(ArmMean(arm, mean.n, mean.mean, mean.low, mean.high, mean.note) for arm, mean in found.items())
+
+
+def _without(apart: Collection[str], records: Iterable[Record]) -> list[Record]:
+    """Return the records of a study's own seeds: those of no trial that is set apart."""
+    return [record for record in records if record.id not in apart]
 
 
 def _counts(recorded: Mapping[str, int], running: int, total: int) -> dict[str, int]:
@@ -187,7 +202,7 @@ def _list_trials(run: Run, running: Collection[str], metric: str) -> tuple[Trial
     rows = (planned if len(planned) else run.frame()).to_dict("records")
     rows += [{"id": name} for name in run.broken if not len(run.plan)]
     return tuple(
-        trial_state(known[row["id"]], metric)
+        replace(trial_state(known[row["id"]], metric), varies=run.varies.get(row["id"], ""))
         if row["id"] in known and row["id"] not in running
         else TrialState(
             row["id"],
@@ -195,6 +210,7 @@ def _list_trials(run: Run, running: Collection[str], metric: str) -> tuple[Trial
             int(row["seed"]) if "seed" in row else None,
             RUNNING if row["id"] in running else UNREADABLE if row["id"] in run.broken else NOT_RUN,
             reason=run.broken.get(row["id"], ""),
+            varies=run.varies.get(row["id"], ""),
         )
         for row in rows
     )

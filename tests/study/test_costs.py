@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,13 @@ def test_a_graph_is_built_once_an_arm_and_none_for_heads_on_features(folder: Pat
     whole = [tiny.trial(folder, seed=seed) for seed in (1, 2)]
     assert costs.estimate_graph_seconds(whole) == costs.GRAPH_SECONDS * whole[0].architecture.depth
     assert costs.estimate_graph_seconds([trial(folder)]) == 0
+
+
+def test_seeds_that_share_their_order_share_views(folder: Path) -> None:
+    one = trial(folder, epochs=5, augmentation=AUGMENTED)
+    init, order = (replace(one, seed=2, held={held: 1}) for held in ("order", "init"))
+    assert costs.feature_group(init) == costs.feature_group(one) != costs.feature_group(order)
+    assert costs.feature_bytes([one, init]) == costs.feature_bytes([one]) < costs.feature_bytes([one, order])
 
 
 def test_shared_features_are_counted_for_the_first_trial_alone(folder: Path) -> None:

@@ -18,6 +18,7 @@ from resflow.study.originals import Originals
 from resflow.study.pretrained import Normalisation, Notes, Pretrained
 from resflow.study.settings import Augmentation, Data, Execution, Head, Network, Recipe, setting_names
 from resflow.study.trial import DataFacts, Trial, TrialContext, trial_id
+from resflow.study.variation import Streams
 from resflow.study.yaml_source import parse_document
 from resflow.workflow.plan import Plan, write_plan
 
@@ -61,6 +62,7 @@ OTHERS: dict[type, dict[str, Any]] = {
         "label_smoothing": 0.1,
         "early_stopping": 2,
         "test_weights": "best",
+        "evaluate_every": 2,
         "augmentation": Augmentation(flip=True),
         "validation_views": "augmented",
         "finetune": "frozen",
@@ -98,14 +100,17 @@ def identify(**changed: Any) -> str:
     facts = replace(FACTS, fingerprint=changed.get("fingerprint", FACTS.fingerprint))
     return trial_id(
         Arm("a", {}, network, changed.get("recipe", Recipe()), data),
-        changed.get("seed", 1),
-        changed.get("split_seed", 0),
+        Streams(changed.get("seed", 1), changed.get("split_seed", 0), changed.get("held", {})),
         TrialContext(facts, changed.get("execution", Execution()), pretrained),
     )
 
 
+def facts_of(data: Data, split_seed: int) -> DataFacts:
+    return FACTS
+
+
 def expand(text: str = TEXT) -> list[Trial]:
-    return trial.expand_trials(resolve_study(parse_document(text, "mine.yaml")), lambda data: FACTS)
+    return trial.expand_trials(resolve_study(parse_document(text, "mine.yaml")), facts_of)
 
 
 def test_the_id_is_pinned() -> None:
@@ -118,6 +123,7 @@ def test_the_id_is_pinned() -> None:
         seed=2,
     )
     assert changed == "31ae9276baed"
+    assert identify(seed=2, held={"order": 1}) == "81edec770ae7"
 
 
 def test_adam_has_a_version_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +164,7 @@ def test_defaults_are_pinned() -> None:
         "label_smoothing": 0.0,
         "early_stopping": None,
         "test_weights": "last",
+        "evaluate_every": 1,
         "augmentation": {"flip": False, "rotation": 0.0, "shear": 0.0, "zoom": 0.0, "crop_padding": 0},
         "validation_views": "clean",
         "finetune": "full",
@@ -223,11 +230,17 @@ def test_what_is_known_of_photos_and_weights_beside_their_digests_is_no_part_of_
     noted = replace(PRETRAINED, notes=Notes("somewhere", "a note", "stored in 8 bits"))
     assert identify(pretrained=noted) == identify(pretrained=PRETRAINED)
     context = TrialContext(replace(FACTS, originals=Originals(10, 64, 500)), Execution(), None)
-    assert trial_id(Arm("a", {}, Network(), Recipe(), Data()), 1, 0, context) == identify()
+    assert trial_id(Arm("a", {}, Network(), Recipe(), Data()), Streams(1, 0), context) == identify()
 
 
 def test_seed_and_split_seed_are_never_one_number() -> None:
     assert identify(seed=0, split_seed=1) != identify(seed=1, split_seed=0)
+
+
+def test_what_is_held_counts_and_not_the_seed_that_a_trial_is_called_by() -> None:
+    assert identify(seed=5, held={"init": 1, "order": 1}) == identify(seed=1)
+    assert identify(seed=5, held={"order": 1}) == identify(seed=1, held={"init": 5})
+    assert len({identify(seed=2, held=held) for held in ({}, {"init": 1}, {"order": 1}, {"init": 1, "order": 1})}) == 4
 
 
 def test_spelled_out_defaults_are_no_part_of_the_id() -> None:
@@ -253,7 +266,7 @@ def test_the_same_trials_under_other_names_in_another_order_keep_their_ids() -> 
 def test_a_profile_is_no_part_of_the_id(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT + "recipe: {epochs: 7}\nprofiles: {same: {recipe: {epochs: 7}}}\n")
-    ids = [[t.id for t in trial.expand_trials(load_study(str(path), p), lambda data: FACTS)] for p in (None, "same")]
+    ids = [[t.id for t in trial.expand_trials(load_study(str(path), p), facts_of)] for p in (None, "same")]
     assert ids[0] == ids[1]
 
 
@@ -261,7 +274,7 @@ def test_ids_are_equal_in_another_process() -> None:
     code = (
         "from resflow.study.arms import *; from resflow.study.settings import *; from resflow.study.trial import *; "
         "context = TrialContext(DataFacts('', 'f' * 64, 1, (1, 1, 1)), Execution(), None); "
-        "print(trial_id(Arm('a', {}, Network(), Recipe(), Data()), 1, 0, context))"
+        "print(trial_id(Arm('a', {}, Network(), Recipe(), Data()), Streams(1, 0), context))"
     )
     for hash_seed in ("1", "2"):
         said = subprocess.run(
@@ -282,16 +295,16 @@ def test_a_resolved_study_expands_to_the_same_trials(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT + "exclude: [plain-34]\nrecipe: {epochs: 7}\nprofiles: {p: {seeds: [5, 4]}}\n")
     loaded = load_study(str(path), "p")
-    plan = Plan(loaded, trial.expand_trials(loaded, lambda data: FACTS), {}, tmp_path / "run", "resflow study mine")
+    plan = Plan(loaded, trial.expand_trials(loaded, facts_of), {}, tmp_path / "run", "resflow study mine")
     write_plan(plan)
     again = load_study(str(tmp_path / "run" / "study.yaml"))
-    assert [t.id for t in trial.expand_trials(again, lambda data: FACTS)] == [t.id for t in plan.trials]
+    assert [t.id for t in trial.expand_trials(again, facts_of)] == [t.id for t in plan.trials]
 
 
 def test_facts_are_asked_once_for_each_data() -> None:
     asked: list[Data] = []
 
-    def facts(data: Data) -> DataFacts:
+    def facts(data: Data, split_seed: int) -> DataFacts:
         asked.append(data)
         return FACTS
 

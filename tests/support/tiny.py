@@ -22,6 +22,7 @@ from resflow.study.arms import Arm
 from resflow.study.pretrained import Normalisation, Pretrained
 from resflow.study.settings import Data, Execution, Network, Recipe, section_of
 from resflow.study.trial import DataFacts, Trial, TrialContext, trial_id
+from resflow.study.variation import Streams
 
 SPLIT = "official"
 DEFAULTS: dict[str, Any] = {
@@ -107,7 +108,7 @@ def trial(
     named = network.model_copy(update={"weights": pretrained.origin}) if pretrained else network
     arm = Arm("-".join(levels.values()) or "tiny", levels, named, recipe, wanted)
     return Trial(
-        id=trial_id(arm, seed, 0, TrialContext(facts, execution, pretrained)),
+        id=trial_id(arm, Streams(seed, 0), TrialContext(facts, execution, pretrained)),
         study="tiny",
         arm=arm.name,
         levels=levels,

@@ -357,7 +357,10 @@ def test_a_view_is_computed_once_for_all_heads(
     assert len(seen) == 8
     again = train.train_trial(flat, folder)
     pd.testing.assert_frame_equal(numbers(first), numbers(again), check_exact=True)
+    train.train_trial(replace(flat, seed=2, held={"order": 1}), folder)
+    assert len(seen) == 8  # the same order, the same views
     train.train_trial(tiny.trial(folder, seed=2, pretrained=given, **settings), folder)
+    assert len(seen) > 8
     assert [view for view in seen[8:] if view[1] is None] == []  # clean views are no seed's
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,19 @@ def test_another_seed_gives_another_trial(folder: Path, outcome: Outcome) -> Non
     other = train.train_trial(tiny.trial(folder, seed=2), folder)
     assert not np.array_equal(numbers(other)["batch_loss"], numbers(outcome)["batch_loss"])
     assert other.record.id != outcome.record.id
+
+
+def test_each_stream_is_drawn_from_what_it_is_held_at(folder: Path, outcome: Outcome) -> None:
+    settings: dict[str, Any] = {"augmentation": Augmentation(flip=True), "epochs": 1}
+
+    def run(seed: int, **held: int) -> pd.DataFrame:
+        return numbers(train.train_trial(replace(tiny.trial(folder, seed, **settings), held=held), folder))
+
+    first, other, init, order = run(1), run(2), run(2, order=1), run(2, init=1)
+    pd.testing.assert_frame_equal(run(2, init=1, order=1), first, check_exact=True)
+    pd.testing.assert_frame_equal(run(1, init=2), init, check_exact=True)  # whatever seed it is called by
+    losses = {frame["batch_loss"].iloc[0] for frame in (first, other, init, order)}
+    assert len(losses) == 4
 
 
 def test_arms_of_one_seed_are_fed_the_same_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

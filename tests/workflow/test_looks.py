@@ -129,6 +129,16 @@ def test_the_same_command_goes_on_where_it_was_and_then_has_nothing_to_do(run: A
     assert looks[-1] == Look(6, 1, 0)
 
 
+def test_parts_run_with_the_least_seeds_and_have_no_others(run: Any) -> None:
+    result = run(plan({**SEQUENTIAL, "at_most": 4}, vary={"parts": ["init", "order"]}), alike)
+    seen = analyse(result.plan.run)
+    assert result.complete
+    assert run.calls == [[1, 2, 3], [4]]
+    assert sorted(seen.apart["seed"].unique()) == [2, 3]
+    assert set(seen.parts["n"]) == {3}  # of all together, too
+    assert [look.seeds for look in seen.looks] == [3, 4]
+
+
 def test_a_seed_that_has_begun_is_to_be_whole(run: Any) -> None:
     made = plan(SEQUENTIAL)
     run(made, far_apart, most=6)

@@ -96,6 +96,12 @@ def test_the_table_names_the_prior_run_and_the_margins_seeds(prior: Path) -> Non
     assert "Margin found with" not in resolution_table(plan(), prior).header
 
 
+def test_a_prior_run_whose_seeds_vary_something_else_is_told(prior: Path) -> None:
+    table = resolution_table(plan(vary=["init"]), prior)
+    assert "whose seeds vary initialisation and order" in table.note
+    assert "whose seeds vary" not in resolution_table(plan(), prior).note
+
+
 def test_without_a_prior_run_it_is_told_in_standard_deviations() -> None:
     text = tell_resolution(plan(seeds=5))
     assert text.startswith("5 seeds and 6 comparisons")
