@@ -144,7 +144,11 @@ def test_a_variable_that_nobody_has_heard_of_is_cleared_by_its_family(prefix: st
 
 
 @pytest.mark.parametrize(
-    "name", ["PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL", "HOME"]
+    "name",
+    [
+        *("PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL", "HOME"),
+        *("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "WANDB_MODE", "WANDB_PROJECT", "WANDB_DIR"),  # of trackers
+    ],
 )
 def test_what_says_nothing_of_numbers_passes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "as it is")

@@ -1,6 +1,7 @@
 """Weights & Biases: a run a trial, in the group of its run and of the arm's job type; the report is an artifact.
 
 The project is WANDB_PROJECT's, else `resflow`; WANDB_MODE, WANDB_ENTITY, WANDB_DIR and the rest are the client's own.
+Without WANDB_DIR its files lie beside the folders of runs: W&B puts links into them that lead out of a run's own.
 """
 
 from __future__ import annotations
@@ -19,23 +20,26 @@ from wandb.errors import CommError
 
 from resflow.trackers.tracker import Row, Seen, StudyEnd, TrialEnd, TrialStart
 
-PROJECT = "resflow"
+PROJECT, HIDDEN = "resflow", ".wandb"
 STEP, STATUS, REASON, REPORT = "_step", "status", "reason", "report"  # in a run's summary
 LONGEST_ID = 128
 READ_S = 30  # that W&B's reader of a file may take
 
 
 class WeightsAndBiases:
-    """A project of W&B's, or files below `state` that `wandb sync` uploads."""
+    """A project of W&B's, or files beside `state` that `wandb sync` uploads."""
 
     def __init__(self, state: Path) -> None:
-        self.folder = Path(os.environ.get("WANDB_DIR") or state)
-        self.folder.mkdir(parents=True, exist_ok=True)  # else the client writes to /tmp
+        self.root = Path(os.environ.get("WANDB_DIR") or state.parent)
+        self.root.mkdir(parents=True, exist_ok=True)  # else the client writes to /tmp
+        if "WANDB_DIR" not in os.environ:
+            (self.root / HIDDEN).mkdir(exist_ok=True)  # the client then takes it in place of `wandb`
         self.project = os.environ.get("WANDB_PROJECT") or PROJECT
         self.mode = wandb.setup().settings.mode
         self.destination = f"the project {self.project}"
         if self.mode == "offline":
-            self.destination = f"{self.folder / 'wandb'}, for wandb sync"
+            folder = HIDDEN if (self.root / HIDDEN).is_dir() else "wandb"
+            self.destination = f"{self.root / folder}, for wandb sync"
         self.settings = wandb.Settings(
             console="off",
             disable_git=True,
@@ -91,7 +95,7 @@ class WeightsAndBiases:
         return wandb.init(
             project=self.project,
             id=run_id,
-            dir=str(self.folder),
+            dir=str(self.root),
             resume="allow",
             reinit="create_new",  # beside the runs that are open
             settings=self.settings,
@@ -112,7 +116,7 @@ class WeightsAndBiases:
     def _read_files(self, name: str) -> Mapping[str, Any]:
         """Return the summary that a run's own files give together: each process has written one."""
         summary: dict[str, Any] = {}
-        for path in sorted(self.folder.glob(f"*wandb/offline-run-*-{name}/*.wandb")):  # by their time
+        for path in sorted(self.root.glob(f"*wandb/offline-run-*-{name}/*.wandb")):  # by their time
             reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(path)]
             read = subprocess.run(reader, capture_output=True, text=True, check=True, timeout=READ_S)
             summary |= json.loads(read.stdout)["summary"]

@@ -39,6 +39,10 @@ class Tracking:
         self.ended: set[str] = set()
         self.told: set[str] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune pickles whoever hears of its trials, for a copy that nobody here reads."""
+        return {}
+
     def beside(self, show: Callable[[Progress], Any]) -> Callable[[Progress], Any]:
         """Return what shows the progress of trials, and passes it on."""
 
@@ -51,13 +55,12 @@ class Tracking:
     def hear(self, progress: Progress) -> None:
         """Pass on what is new in the progress of trials."""
         for trial_id, rows in progress.running.items():
-            trial = describe_trial(progress.trials[trial_id], self.run)
             if trial_id not in self.epochs:
                 self.epochs[trial_id] = 0
-                self._send("begin", trial)
+                self._send("begin", describe_trial(progress.trials[trial_id], self.run))
             if new := [row for row in rows if row["epoch"] > self.epochs[trial_id]]:
                 self.epochs[trial_id] = int(new[-1]["epoch"])
-                self._send("log_epochs", trial, new)
+                self._send("log_epochs", describe_trial(progress.trials[trial_id], self.run), new)
         ended = tuple(record for trial_id, record in progress.done.items() if trial_id not in self.ended)
         with suppress(RecordError, OSError):  # `conclude` reads it again, when no trial has to wait
             self._end(Run(self.run, ended, {}, pd.DataFrame(), {}))
@@ -66,6 +69,8 @@ class Tracking:
     def conclude(self) -> None:
         """Write what the trackers do not have yet of the run's trials, and its report. Raises RecordError."""
         run = load_run(self.run)
+        for message in run.broken.values():
+            self.reporter.note(f"not logged: {message}")
         planned = set(run.plan["id"]) if len(run.plan) else {record.id for record in run.records}
         left = tuple(record for record in run.records if record.id in planned - self.ended)
         self._end(replace(run, records=left))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,15 @@ def test_a_tracker_that_fails_says_why(known: Known, reason: str, tmp_path: Path
     tracker.send("begin", TRIAL)  # it is given up
     tracker.finish()
     assert all(path.read_text().count("log_epochs") == 0 for path in tmp_path.glob("*.jsonl"))
+
+
+def test_a_client_finds_the_variables_of_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "flowers")
+    known = replace(fake_tracker.known("Variables"), variables={"WANDB_PROJECT": "another", "WANDB_SILENT": "true"})
+    tracker = TrackerProcess("fake", known, tmp_path)
+    tracker.finish()
+    found = json.loads(tracker.destination)
+    assert (found["WANDB_PROJECT"], found["WANDB_SILENT"]) == ("flowers", "true")
 
 
 def test_a_tracker_that_hangs_is_given_up_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 from support import fake_run, fake_tracker
 
 from resflow import atomic, workspace
@@ -23,7 +24,7 @@ from resflow.trackers.known import TRACKERS, Known
 from resflow.workflow import forecast
 from resflow.workflow.plan import Plan, make_plan
 from resflow.workflow.run import RunOptions, RunResult, Silent, run_plan
-from resflow.workflow.tracking import log_run
+from resflow.workflow.tracking import log_run, track
 from resflow.workflow.upgrade import upgrade_run
 
 STUDY: dict[str, Any] = {
@@ -194,13 +195,11 @@ def test_seeds_that_are_added_one_by_one_are_all_logged(runner: Runner) -> None:
     assert len([call for call in fake_tracker.calls(made.state) if call[0] == "log_study"]) == 1
 
 
-@pytest.mark.parametrize("kind", ["Unreachable", "Raising", "Dying", "Hanging"])
+@pytest.mark.parametrize("kind", ["Unreachable", "Raising", "Dying"])
 def test_a_tracker_that_fails_changes_nothing_else(runner: Runner, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     alone, beside = plan("alone"), plan("beside")
     run(alone)
     monkeypatch.setitem(TRACKERS, "bad", fake_tracker.known(kind))
-    if kind == "Hanging":
-        monkeypatch.setattr(process, "LIMIT_S", 3.0)
     reporter = Listening()
     result = run(beside, "bad", "fake", reporter=reporter)
     assert finished_records(beside.run) == finished_records(alone.run)
@@ -210,6 +209,35 @@ def test_a_tracker_that_fails_changes_nothing_else(runner: Runner, kind: str, mo
     with pytest.raises(TrackerError, match="bad has not got all of beside"):
         log_run(beside.run, ["bad"], Silent())
     assert (beside.state / "logs" / "bad.log").is_file()
+
+
+def test_a_tracker_that_hangs_is_waited_for_no_longer_than_is_said(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, beside = plan("alone"), plan("beside")
+    run(alone)
+    monkeypatch.setitem(TRACKERS, "bad", fake_tracker.known("Hanging"))
+    monkeypatch.setattr(process, "LIMIT_S", 1.0)
+    reporter = Listening()
+    result = run(beside, "bad", reporter=reporter)
+    assert finished_records(beside.run) == finished_records(alone.run)
+    assert (result.complete, result.unlogged) == (True, ("bad",))
+    assert "bad gets no more of this run: no answer within 1 s. Its trials are not touched by that." in reporter.notes
+
+
+def test_what_cannot_be_read_is_told(runner: Runner) -> None:
+    made, reporter = plan(), Listening()
+    run(made)
+    lost = made.trials[0].id
+    (workspace.trial_folder(made.run, lost) / "record.json").write_text("{")
+    log_run(made.run, ["fake"], reporter)
+    assert [note for note in reporter.notes if note.startswith("not logged: ") and lost in note]
+    assert [key for key, told in written(made).items() if not told] == [lost]
+
+
+def test_tune_can_pickle_whoever_hears_of_its_trials(runner: Runner) -> None:
+    with track(Path("run"), ["fake"], Silent()) as tracking:
+        cloudpickle.dumps(tracking.beside(print))
 
 
 def test_a_tracker_that_is_not_there_is_told_before_anything_starts(
