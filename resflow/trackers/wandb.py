@@ -23,6 +23,17 @@ from resflow.trackers.tracker import Row, Seen, StudyEnd, TrialEnd, TrialStart
 PROJECT, HIDDEN = "resflow", ".wandb"
 STEP, STATUS, REASON, REPORT = "_step", "status", "reason", "report"  # in a run's summary
 LONGEST_ID = 128
+SETTINGS: dict[str, Any] = {  # a run is its figures: no code, no screen, nothing of the machine
+    "console": "off",
+    "disable_git": True,
+    "host": "resflow",
+    "save_code": False,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+    "init_timeout": 30,
+}
 READ_S = 30  # that W&B's reader of a file may take
 
 
@@ -40,16 +51,6 @@ class WeightsAndBiases:
         if self.mode == "offline":
             folder = HIDDEN if (self.root / HIDDEN).is_dir() else "wandb"
             self.destination = f"{self.root / folder}, for wandb sync"
-        self.settings = wandb.Settings(
-            console="off",
-            disable_git=True,
-            save_code=False,
-            x_disable_stats=True,
-            x_disable_meta=True,
-            x_disable_machine_info=True,
-            x_save_requirements=False,
-            init_timeout=READ_S,
-        )
         self.runs: dict[str, Any] = {}  # by id of an open trial
 
     def find(self, trial: TrialStart) -> Seen:
@@ -98,7 +99,7 @@ class WeightsAndBiases:
             dir=str(self.root),
             resume="allow",
             reinit="create_new",  # beside the runs that are open
-            settings=self.settings,
+            settings=wandb.Settings(**SETTINGS),  # its own: a run leaves its tags in them
             **facts,
         )
 
@@ -117,7 +118,7 @@ class WeightsAndBiases:
         """Return the summary that a run's own files give together: each process has written one."""
         summary: dict[str, Any] = {}
         for path in sorted(self.root.glob(f"*wandb/offline-run-*-{name}/*.wandb")):  # by their time
-            reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(path)]
+            reader = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--summary", "--json", str(path)]
             read = subprocess.run(reader, capture_output=True, text=True, check=True, timeout=READ_S)
             summary |= json.loads(read.stdout)["summary"]
         return summary

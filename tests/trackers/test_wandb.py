@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,7 @@ def test_each_trial_is_a_run_in_the_group_of_its_study(logged: Path, finished_ru
         (facts,) = found["run"]
         assert (facts["project"], facts["run_group"], facts["job_type"]) == ("resflow", "depths", record.arm)
         assert (facts["display_name"], facts["tags"]) == (f"{record.arm} seed {record.seed}", [f"seed {record.seed}"])
+        assert facts["host"] != platform.node()
         config = facts["config"]["update"]
         assert (config["depth"], config["network.depth"]) == (record.levels["depth"], int(record.levels["depth"]))
         rows = read_epochs(run, [record])[record.id]
@@ -88,6 +90,7 @@ def test_the_report_is_an_artifact_of_the_study(logged: Path) -> None:
     found = read(logged, "study")
     (facts,) = found["run"]
     assert (facts["run_group"], facts["job_type"]) == ("depths", "study")
+    assert "tags" not in facts
     (artifact,) = found["artifact"]
     names = {entry["path"] for entry in artifact["manifest"]["contents"]}
     assert {"report.html", "README.md", "trials.csv", "figures/accuracy.png"} <= names

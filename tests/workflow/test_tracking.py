@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from ray import cloudpickle
 from support import fake_run, fake_tracker
 
 from resflow import atomic, workspace
-from resflow.errors import MissingExtraError, TrackerError
+from resflow.errors import MissingExtraError, RecordError, TrackerError
 from resflow.records.record import Outcome, write_record
 from resflow.records.run import finished_records, load_run
 from resflow.report import write
@@ -223,6 +225,25 @@ def test_a_tracker_that_hangs_is_waited_for_no_longer_than_is_said(
     assert finished_records(beside.run) == finished_records(alone.run)
     assert (result.complete, result.unlogged) == (True, ("bad",))
     assert "bad gets no more of this run: no answer within 1 s. Its trials are not touched by that." in reporter.notes
+
+
+def test_a_run_that_ends_in_an_error_leaves_its_trials_as_interrupted(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan()
+
+    def refuse(record: Any, outcome: Any) -> None:
+        raise RecordError("the disk is full")
+
+    monkeypatch.setattr(sys.modules[__name__], "write_record", refuse)
+    with pytest.raises(RecordError, match="the disk is full"):
+        run(made, "fake")
+    first, second = (made.trials[0].id, made.trials[1].id)
+    deadline = time.monotonic() + 30
+    while len(fake_tracker.calls(made.state)) < 2 * 14 and time.monotonic() < deadline:  # nobody waits for it
+        time.sleep(0.05)
+    assert [len(told) for told in written(made).values()] == [13, 13, 0, 0]
+    assert {written(made)[key][-1][1]["status"] for key in (first, second)} == {"interrupted"}
 
 
 def test_what_cannot_be_read_is_told(runner: Runner) -> None:
