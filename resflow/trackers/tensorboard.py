@@ -95,9 +95,10 @@ class TensorBoard:
             return
         shutil.rmtree(place, ignore_errors=True)  # an older report, of fewer trials
         file = EventFile(place)
-        file.write(text_pb(workspace.README, study.files[workspace.README].read_text(encoding="utf-8")))
         for name, path in study.files.items():
-            if path.suffix == ".png":
+            if name == workspace.README:
+                file.write(text_pb(name, path.read_text(encoding="utf-8")))
+            elif path.suffix == ".png":
                 file.write(_picture(name, path))
         file.write(text_pb(REPORT, study.digest))
         file.close()

@@ -41,16 +41,15 @@ class WeightsAndBiases:
     """A project of W&B's, or files beside `state` that `wandb sync` uploads."""
 
     def __init__(self, state: Path) -> None:
-        self.root = Path(os.environ.get("WANDB_DIR") or state.parent)
-        self.root.mkdir(parents=True, exist_ok=True)  # else the client writes to /tmp
-        if "WANDB_DIR" not in os.environ:
-            (self.root / HIDDEN).mkdir(exist_ok=True)  # the client then takes it in place of `wandb`
+        given = os.environ.get("WANDB_DIR")
+        self.root = Path(given or state.parent)
+        folder = self.root / ("wandb" if given else HIDDEN)
+        folder.mkdir(parents=True, exist_ok=True)  # the client takes either, and else writes to /tmp
         self.project = os.environ.get("WANDB_PROJECT") or PROJECT
         self.mode = wandb.setup().settings.mode
         self.destination = f"the project {self.project}"
         if self.mode == "offline":
-            folder = HIDDEN if (self.root / HIDDEN).is_dir() else "wandb"
-            self.destination = f"{self.root / folder}, for wandb sync"
+            self.destination = f"{folder}, for wandb sync"
         self.runs: dict[str, Any] = {}  # by id of an open trial
 
     def find(self, trial: TrialStart) -> Seen:

@@ -61,9 +61,9 @@ class Tracking:
             if new := [row for row in rows if row["epoch"] > self.epochs[trial_id]]:
                 self.epochs[trial_id] = int(new[-1]["epoch"])
                 self._send("log_epochs", describe_trial(progress.trials[trial_id], self.run), new)
-        ended = tuple(record for trial_id, record in progress.done.items() if trial_id not in self.ended)
-        with suppress(RecordError, OSError):  # `conclude` reads it again, when no trial has to wait
-            self._end(Run(self.run, ended, {}, pd.DataFrame(), {}))
+        if ended := tuple(record for trial_id, record in progress.done.items() if trial_id not in self.ended):
+            with suppress(RecordError, OSError):  # `conclude` reads it again, when no trial has to wait
+                self._end(Run(self.run, ended, {}, pd.DataFrame(), {}))
         self._tell_problems()
 
     def conclude(self) -> None:
