@@ -6,6 +6,7 @@
      |- WeightsError      a file of weights does not fit a network
      |- TrainingError     a trial cannot be trained as asked
      |- RecordError       a results folder cannot be read or written
+     |- TrackerError      a tracker is none, or has not got all of a run
      `- MissingExtraError an optional part of resflow is not installed
 
 Each message says what was expected, what came, and what to do next. The command line
@@ -47,6 +48,10 @@ class TrainingError(ResflowError):
 
 class RecordError(ResflowError):
     """A results folder cannot be read or written."""
+
+
+class TrackerError(ResflowError):
+    """A tracker is none that resflow knows, or has not got all of a run."""
 
 
 class MissingExtraError(ResflowError):

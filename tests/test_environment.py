@@ -100,7 +100,7 @@ def test_a_trial_in_a_hostile_environment_has_the_same_record(tmp_path: Path) ->
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_study_among_files_that_are_called_like_packages(tmp_path: Path) -> None:
-    """Through the command line and Ray: all variables are set, and the working folder is full of traps."""
+    """Through the command line, Ray and a tracker: all variables are set, and the working folder is full of traps."""
     runs = {}
     for name in ("clean", "hostile"):
         here = tmp_path / name
@@ -114,6 +114,7 @@ def test_a_study_among_files_that_are_called_like_packages(tmp_path: Path) -> No
                 (here / f"{module}.py").write_text("x = 1\n")
             (here / "matplotlibrc").write_text("lines.linewidth: 20\nfont.size: 40\n")
         command = [str(Path(sys.executable).with_name("resflow")), "study", "./s.yaml"]
+        command += ["--log", "tensorboard"] if name == "hostile" else []
         done = subprocess.run(command, cwd=here, env={**os.environ, **variables}, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         (folder,) = (here / "results").iterdir()
@@ -124,6 +125,8 @@ def test_a_study_among_files_that_are_called_like_packages(tmp_path: Path) -> No
     changing = {"seconds", "shared", "provenance"}
     assert clean.model_dump(exclude=changing) == other.model_dump(exclude=changing)
     assert runs["clean", "figure"] == runs["hostile", "figure"]
+    assert "logged to tensorboard" in done.stdout
+    assert list(here.glob(f".resflow/*/tensorboard/*-{other.id}/events.out.tfevents.*"))
 
 
 def test_the_table_names_each_variable_once_and_where_it_was_found() -> None:
@@ -144,7 +147,11 @@ def test_a_variable_that_nobody_has_heard_of_is_cleared_by_its_family(prefix: st
 
 
 @pytest.mark.parametrize(
-    "name", ["PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL", "HOME"]
+    "name",
+    [
+        *("PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL", "HOME"),
+        *("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "WANDB_MODE", "WANDB_PROJECT", "WANDB_DIR"),  # of trackers
+    ],
 )
 def test_what_says_nothing_of_numbers_passes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "as it is")

@@ -32,7 +32,7 @@ class Root(Group):
 
     sections: ClassVar = {
         "Run studies": ("list", "init", "plan", "study", "tune", "retry", "schema"),
-        "Look at results": ("status", "report", "open", "compare", "show", "upgrade"),
+        "Look at results": ("status", "report", "open", "compare", "show", "log", "upgrade"),
         "Trained networks": ("models", "pretrain", "export", "predict", "maps", "landscape"),
         "Photos": ("data",),
         "This machine": ("doctor", "bench", "clean"),

@@ -11,7 +11,7 @@ import typer
 
 from resflow import atomic, environment, interruption, scratch
 from resflow.architectures import FAMILIES
-from resflow.cli import bench, complete, inspect, networks, plan, report, status, streams, study
+from resflow.cli import bench, complete, inspect, log, networks, plan, report, status, streams, study
 from resflow.cli.help_page import Group, Root
 from resflow.cli.options import SOURCE_HELP, DataDir, Force, choice
 from resflow.cli.terminal import guard, one_line
@@ -35,6 +35,7 @@ app.add_typer(study.app)
 app.add_typer(plan.app)
 app.add_typer(status.app)
 app.add_typer(report.app)
+app.add_typer(log.app)
 app.add_typer(data_app, name="data")
 app.add_typer(bench.app, name="bench")
 app.add_typer(networks.app)

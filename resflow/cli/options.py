@@ -11,14 +11,16 @@ import typer
 from resflow import workspace
 from resflow.cli import complete
 from resflow.errors import RecordError, ResflowError, one_of
+from resflow.trackers.known import TRACKERS
 
 
 def choice(*flags: str, of: Sequence[str], what: str = "", note: str = "") -> Any:
-    """Return an option that takes one of some words; its help names them, and so does its error."""
+    """Return an option that takes one of some words, or several; its help names them, and so does its error."""
 
-    def check(value: str | None) -> str | None:
-        if value is not None and value not in of:
-            raise ResflowError(f"{flags[0]}: {one_of(value, of, what or flags[0].strip('-'))}")
+    def check(value: str | list[str] | None) -> str | list[str] | None:
+        for word in [value] if isinstance(value, str) else value or ():
+            if word not in of:
+                raise ResflowError(f"{flags[0]}: {one_of(word, of, what or flags[0].strip('-'))}")
         return value
 
     return typer.Option(*flags, help=f"{', '.join(of[:-1])} or {of[-1]}{note}", callback=check)
@@ -73,6 +75,10 @@ TimeBudget = Annotated[
 Address = Annotated[
     str | None,
     typer.Option("--address", help="a Ray cluster that runs: auto, or HOST:PORT of its head [default: this machine]"),
+]
+Log = Annotated[
+    list[str] | None,
+    choice("--log", of=tuple(TRACKERS), what="tracker", note=": copies of trials as they go on; repeatable"),
 ]
 
 

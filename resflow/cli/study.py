@@ -15,6 +15,7 @@ from resflow.cli import plan as plan_command
 from resflow.cli.options import (
     Address,
     DataDir,
+    Log,
     MaxFailures,
     Out,
     Profile,
@@ -57,20 +58,25 @@ def study(
     time_budget: TimeBudget = None,
     storage: Storage = None,
     address: Address = None,
+    log: Log = None,
 ) -> None:
     """Run what a study has no record of yet, then write its report."""
     from resflow import provenance
     from resflow.cli.progress_view import TerminalReporter
     from resflow.study.load import load_study
     from resflow.study.yaml_source import parse_settings
+    from resflow.trackers.known import require_trackers
     from resflow.workflow.plan import make_plan
     from resflow.workflow.preflight import check_plan
     from resflow.workflow.run import RunOptions, cluster_gpus, run_plan, spent_by
 
-    options = RunOptions(time_budget, max_failures, storage, address, fresh, prune, tuple(reuse or ()))
+    options = RunOptions(
+        time_budget, max_failures, storage, address, fresh, prune, tuple(reuse or ()), tuple(log or ())
+    )
     stop = options.make_stop()  # a wrong time budget is told before photos are decoded, and they are on its time
     if not dry_run:
         provenance.require_training()
+        require_trackers(options.log)
     loaded = load_study(name, profile, parse_settings(set_), seeds=seeds)
     gpus = cluster_gpus(address)
     plan = make_plan(loaded, data, data_dir, out, prepare=not dry_run, gpus=gpus, spent=spent_by(stop))
@@ -172,6 +178,7 @@ def _conclude(result: RunResult) -> None:
     if "completed" in statuses:
         _tell_answer(result)
     say_whole(f"Report: {result.report}")
+    _tell_unlogged(result)
     if result.records and "completed" not in statuses and not result.missing:
         raise typer.Exit(2)
     if "failed" in statuses or not result.complete:
@@ -188,6 +195,15 @@ def _tell_failed(result: RunResult) -> None:
         say(f"{one_line(record.arm)} seed {record.seed} {record.status}: {one_line(record.reason)}\n  log: {log}")
     if result.failed:
         say_command("Run them again with", shlex.join(["resflow", "retry", str(result.plan.run)]))
+
+
+def _tell_unlogged(result: RunResult) -> None:
+    """Name the trackers that have not got all of a run, each with the command that makes up for it."""
+    from resflow.cli.console import say_command
+    from resflow.workflow.tracking import command_to_make_up
+
+    for name in result.unlogged:
+        say_command(f"{name} has not got all of it; make up for that with", command_to_make_up(result.plan.run, name))
 
 
 def _tell_answer(result: RunResult) -> None:

@@ -13,14 +13,13 @@ from typing import Any
 
 from resflow import atomic, provenance, reading, workspace
 from resflow.errors import RecordError
-from resflow.records.record import Record
+from resflow.records.record import HISTORY_COLUMNS, Record
 from resflow.study import costs
 from resflow.study.trial import Trial
 
 PAUSE_S = 1.0  # least between two writes of the file
 BEAT_S = 10.0  # most between them, although nothing has changed: a sign of life
 SILENT_S = 60.0  # after which a driver is taken for dead
-KEPT = ("epoch", "seconds", "train_top1", "validation_top1")  # of an epoch's row
 
 
 ALL = ""  # arms together
@@ -72,7 +71,7 @@ class Progress:
 
     def end_epoch(self, trial_id: str, row: Mapping[str, Any]) -> None:
         """Take note of an epoch's row of the history."""
-        self.running.setdefault(trial_id, []).append({name: row[name] for name in KEPT if name in row})
+        self.running.setdefault(trial_id, []).append({name: row[name] for name in HISTORY_COLUMNS if name in row})
         self.heard[trial_id] = time.monotonic()
 
     def withdraw(self, trial_id: str) -> None:

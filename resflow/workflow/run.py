@@ -24,12 +24,14 @@ from resflow.records.run import Run, finished_records, load_run
 from resflow.runner.stopping import Stop, exclusive_run, parse_duration
 from resflow.study.load import Study
 from resflow.study.trial import Trial
+from resflow.trackers.known import require_trackers
 from resflow.weights.saved import trials_to_run, trials_without_network
 from resflow.workflow import looks
 from resflow.workflow.forecast import tell_cost
 from resflow.workflow.gpu_plan import tell_gpu_memory
 from resflow.workflow.plan import Plan, plan_of_run, tuning_phase, with_tuned_trials, write_plan
 from resflow.workflow.preflight import check_plan, tell_data
+from resflow.workflow.tracking import Tracking, track
 
 if TYPE_CHECKING:
     from resflow.report.tables import Table
@@ -51,6 +53,7 @@ class RunOptions:
     fresh: bool = False  # set the study's records aside and run all of it
     prune: bool = False  # set records aside that are no trial of the study any more
     reuse: tuple[str, ...] = ()  # runs whose records of the same trials are taken over
+    log: tuple[str, ...] = ()  # trackers that get a copy: tensorboard, mlflow, wandb
 
     def make_stop(self) -> Stop:
         """Start the clock of the time budget. Raises StudyError where it is none."""
@@ -92,6 +95,7 @@ class RunResult:
     stopped: str = ""
     searching: tuple[str, ...] = ()  # arms whose search is not complete: no trial has run yet
     report: Path | None = None
+    unlogged: tuple[str, ...] = ()  # trackers that have not got all of it
 
     @cached_property
     def run(self) -> Run:
@@ -169,6 +173,7 @@ def tune_plan(
 
 def check_and_warn(plan: Plan, options: RunOptions, reporter: Reporter) -> None:
     """Raise as `check_plan`, and tell of what is no problem and must not be overlooked: photos, a GPU's memory."""
+    require_trackers(options.log)
     check_plan(plan, options.storage, options.address)
     for text in (*tell_data(plan), "" if options.address else tell_gpu_memory(plan)):
         if text:
@@ -278,16 +283,19 @@ def _train(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> R
     """Train what has no record, or lacks its network, seed by seed of a sequential design, and write the report."""
     write_plan(plan)
     atomic.sweep(plan.state / workspace.NETWORKS)  # the run is ours: drafts of whoever was killed in writing
-    stage = plan
-    for stage in looks.stages(plan, reporter.note):
-        if not stop.reason:
-            _train_stage(stage, options, stop, reporter)
-    from resflow.report.write import write_report  # matplotlib takes a while
+    with track(plan.run, options.log, reporter) as tracking:
+        stage = plan
+        for stage in looks.stages(plan, reporter.note):
+            if not stop.reason:
+                _train_stage(stage, options, stop, reporter, tracking)
+        from resflow.report.write import write_report  # matplotlib takes a while
 
-    return RunResult(stage, stop.reason, report=write_report(plan.run))
+        report = write_report(plan.run)
+        tracking.conclude()
+    return RunResult(stage, stop.reason, report=report, unlogged=tuple(tracking.problems))
 
 
-def _train_stage(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter) -> None:
+def _train_stage(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter, tracking: Tracking) -> None:
     """Train what of a plan, all of it or some of its seeds, has no record or lacks its network."""
     known = finished_records(plan.run)
     waiting = trials_to_run(plan.trials, known, plan.state)
@@ -306,7 +314,7 @@ def _train_stage(plan: Plan, options: RunOptions, stop: Stop, reporter: Reporter
 
         Thread(target=import_module, args=(REPORT,), daemon=True).start()  # a second that trials need not wait for
         with reporter.watch(len(waiting)) as show:
-            execute(_place(plan.run, plan, options), plan.trials, plan.folders, show, stop)
+            execute(_place(plan.run, plan, options), plan.trials, plan.folders, tracking.beside(show), stop)
 
 
 def _place(run: Path, plan: Plan, options: RunOptions) -> RunPlace:
