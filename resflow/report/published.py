@@ -67,7 +67,7 @@ def table(analysis: Analysis) -> Table | None:
     header += ("One more run (images)", "Beside it")
     header += ("Test (%)",) if part != "test" else ()
     cells = tuple(tuple(row[name] for name in header) for row in rows)
-    text = note(figure) + _selected(analysis, figure)
+    text = note(figure, splits_vary="split" in analysis.design.follows) + _selected(analysis, figure)
     return Table(f"Beside {figure.what}: {figure.text}", header, cells, frozenset({"Arm", "Beside it"}), text)
 
 
@@ -92,17 +92,18 @@ def answer(analysis: Analysis) -> list[str]:
     ]
 
 
-def note(figure: Published) -> str:
+def note(figure: Published, splits_vary: bool = False) -> str:
     """Say what so many images can tell apart; the binomial's standard error, normal approximation."""
+    images = "on as many images, of which each seed has its own" if splits_vary else "on these images, which all share"
     error = math.sqrt(figure.share * (1 - figure.share) / figure.images)
     apart = float(special.ndtri((1 + CONFIDENCE) / 2)) * math.sqrt(2) * error
     return (
         f"One image is {100 / figure.images:.1f} points. Two nets that each see {figure.images} images at about "
         f"{_percent(figure.share)} % must differ by some {100 * apart:.0f} points before the images alone tell them "
         "apart: smaller differences are beyond this part of the data, whatever the seeds say. Wilson intervals (95 %) "
-        "are of the mean over seeds on these images, which all seeds share; the published figure is one run on its "
-        "own. Above or below: Newcombe's interval of the difference of the two shares excludes 0. One more run: the "
-        "95 % prediction interval of another seed's images, from the spread of these."
+        f"are of the mean over seeds {images}; the published figure is one run on its own. Above or below: Newcombe's "
+        "interval of the difference of the two shares excludes 0. One more run: the 95 % prediction interval of "
+        "another seed's images, from the spread of these."
     )
 
 
