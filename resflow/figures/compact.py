@@ -1,7 +1,7 @@
 """SVG as matplotlib writes it, in half the bytes: the same picture without what nobody sees.
 
-Coordinates keep two decimals of a point, which is finer than a screen; curves go from each point to the next in tenths
-of one. Ids that nothing refers to, groups that group nothing and shapes without colour go.
+Coordinates keep two decimals of a point, which is finer than a screen; curves go from each point to the next. Ids that
+nothing refers to, groups that group nothing and shapes without colour go.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ def _numbers(text: str) -> str:
 
 
 def _steps(curve: str) -> str:
-    """Return a curve as its first point and the steps to the others, in tenths: no rounding adds to the next."""
-    (x, y), *others = ([round(10 * float(number)) for number in point.split()] for point in curve[1:].split("L"))
-    start, steps = f"M{x / 10:g} {y / 10:g}", []
+    """Return a curve as its first point and the steps to the others, in hundredths: no rounding adds to the next."""
+    (x, y), *others = ([round(100 * float(number)) for number in point.split()] for point in curve[1:].split("L"))
+    start, steps = f"M{x / 100:g} {y / 100:g}", []
     for next_x, next_y in others:
         steps += [next_x - x, next_y - y]
         x, y = next_x, next_y
-    words = (f"{step / 10:g}".replace("0.", "." if abs(step) < 10 else "0.") for step in steps)
+    words = (f"{step / 100:g}".replace("0.", "." if abs(step) < 100 else "0.") for step in steps)
     return f"{start}l{' '.join(words)}".replace(" -", "-")
 
 

@@ -171,12 +171,12 @@ def test_a_layout_repeats_wherever_its_variables_lie_in_memory(depth):
 
 
 @given(st.lists(st.tuples(*[st.floats(0, 2000)] * 2), min_size=4, max_size=300))
-def test_a_compact_curve_passes_its_points_within_a_tenth(points):
+def test_a_compact_curve_passes_its_points_within_a_hundredth(points):
     text = "L".join(f"{x:.6f} {y:.6f} " for x, y in points)
     found = re.search(r' d="M([^l]*)l([^"]*)"', compact(f'<path d="M {text}" style="stroke:red"/>'))
     start, steps = (re.findall(r"-?(?:\d+\.?\d*|\.\d+)", part) for part in found.groups())
     moves = np.array([*start, *steps], dtype=float).reshape(-1, 2)
-    assert np.abs(moves.cumsum(axis=0) - np.array(points)).max() <= 0.0501 + 0.005
+    assert np.abs(moves.cumsum(axis=0) - np.array(points)).max() <= 0.0051 + 0.005
 
 
 def test_png_is_on_white(depth):

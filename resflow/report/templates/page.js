@@ -31,7 +31,16 @@
       value: (place) => { const at = a + ((place - from) / (to - from)) * (b - a); return kind === "log" ? 10 ** at : at; },
     };
   };
-  const points = (line) => [...(line.getAttribute("d") ?? "").matchAll(/(-?[\d.]+)[ ,](-?[\d.]+)/g)].map(([, x, y]) => [Number(x), Number(y)]);
+  // A curve is its first point and, after an l, the steps to the others (figures/compact.py).
+  const points = (line) => {
+    const drawn = line.getAttribute("d") ?? "", found = [];
+    const numbers = (drawn.match(/-?(?:\d+\.?\d*|\.\d+)/g) ?? []).map(Number);
+    for (let place = 0; place + 1 < numbers.length; place += 2) {
+      const [x, y] = drawn.includes("l") && found.length ? found.at(-1) : [0, 0];
+      found.push([x + numbers[place], y + numbers[place + 1]]);
+    }
+    return found;
+  };
   const panels = new Map();
   for (const drawing of document.querySelectorAll("figure svg")) {
     const found = [...drawing.querySelectorAll("g.axes")].map((group) => {
