@@ -92,7 +92,7 @@ def _name(path: Path) -> str:
 
 
 # Time limits are the run's (pytest-timeout): on a shared machine one slow example is no failure.
-settings.register_profile("resflow", deadline=None)
+settings.register_profile("resflow", deadline=None, max_examples=50)
 settings.load_profile("resflow")
 
 

@@ -190,6 +190,7 @@ def test_xla_on_gpus_is_told_to_repeat_itself_and_stays_told(monkeypatch: pytest
     )
 
 
+@pytest.mark.long
 def test_tensorflow_knows_the_flags_that_it_is_given() -> None:
     """XLA ends a process whose flags it does not know, on a CPU as well."""
     code = (

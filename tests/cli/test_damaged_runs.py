@@ -255,7 +255,7 @@ def check(draw: random.Random, whole: dict[str, bytes], packed: dict[str, bytes]
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=8, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # no damage is smaller
+@settings(max_examples=5, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # no damage is smaller
 def test_commands_on_any_damaged_run_end_in_a_message(
     seed: int,
     whole: dict[str, bytes],
@@ -276,7 +276,7 @@ def test_commands_on_any_damaged_run_end_in_a_message(
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=3, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # no damage is smaller
+@settings(max_examples=2, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # no damage is smaller
 def test_figures_of_any_damaged_run_are_drawn_or_left_out(
     seed: int, whole: dict[str, bytes], packed: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

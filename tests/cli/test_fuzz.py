@@ -138,7 +138,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return line
 
 
-QUIET = settings(max_examples=80, suppress_health_check=list(HealthCheck))
+QUIET = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 
 
 @QUIET

@@ -6,13 +6,15 @@ import os
 import signal
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from ray import cloudpickle
 from ray.tune.trainable.metadata import _TrainingRunMetadata
-from support import tiny
+from support import tiny, work
 
 from resflow import provenance
 from resflow.errors import TrainingError
@@ -31,6 +33,7 @@ from resflow.workspace import trial_folder
 
 pytestmark = pytest.mark.timeout(900)  # Ray's processes start slowly where others keep the cores busy
 KILLED_EPOCHS = 40
+cloudpickle.register_pickle_by_value(work)  # workers do not see the folder of tests
 RETRIES = 1  # in place of the runner's: each worker takes seconds to start
 
 
@@ -47,7 +50,7 @@ def trials(folder: Path) -> dict[str, Trial]:
         "residual 2": tiny.trial(folder, 2, shortcut="zero_pad"),
         "failing": tiny.trial(folder, 1, batch_size=29),
         "killed": tiny.trial(folder, 1, epochs=KILLED_EPOCHS),
-        "mortal": tiny.trial(folder, 3, epochs=10 * KILLED_EPOCHS),
+        "mortal": tiny.trial(folder, 3),
     }
 
 
@@ -94,7 +97,8 @@ def executed(trials: dict[str, Trial], folder: Path, tmp_path_factory: pytest.Te
         patch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # somebody's cluster: not ours to use
         patch.setattr(execute, "RETRIES", RETRIES)
         place = RunPlace(base / "results", base / "state")
-        new = execute.execute(place, list(trials.values()), {t.id: folder for t in trials.values()}, screen)
+        act = partial(work.train_or_linger, mortal=trials["mortal"].id)
+        new = execute.execute(place, list(trials.values()), {t.id: folder for t in trials.values()}, screen, work=act)
     return Executed({record.id: record for record in new}, load_run(base / "results"), screen, base / "state")
 
 

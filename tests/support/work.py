@@ -36,6 +36,18 @@ def meet(trial: Trial, *given: Any, place: Path, count: int) -> Outcome:
     return outcome(trial, met=len(list(place.iterdir())), gpus=os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
+def train_or_linger(trial: Trial, folder: Path, on_epoch: Any, *given: Any, mortal: str) -> Outcome:
+    """Train a trial, but of one say epochs without an end: its processes are there to be killed."""
+    epoch = 0
+    while trial.id == mortal:
+        epoch += 1
+        on_epoch({"epoch": epoch, "seconds": 0.1})
+        time.sleep(0.1)
+    from resflow.runner.worker import train_in_worker
+
+    return train_in_worker(trial, folder, on_epoch, *given)
+
+
 def hang_once(trial: Trial, folder: Path, on_epoch: Any, *given: Any, place: Path) -> Outcome:
     """The first process of each trial says one epoch and then nothing any more."""
     mark = place / trial.id

@@ -114,7 +114,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "float16": {"execution": Execution(device="cpu", jit=False, precision="mixed_float16")},
     "xla": {"execution": Execution(device="cpu", jit=True), "stem": "imagenet"},
 }
-SLOW = ("bottleneck", "projection", "pooling", "float16", "xla")
+SLOW = ("adamw", "zero_gamma", "bottleneck", "projection", "pooling", "float16", "xla")
 # Another trial on the same graph: all that may differ in numbers does.
 NUMBERS = {"momentum": 0.5, "weight_decay": 0.01, "label_smoothing": 0.2, "learning_rate": 0.2, "batch_size": 4}
 

@@ -155,7 +155,7 @@ def _from_timm_v2(named: dict[str, np.ndarray], layer: str, weight: str) -> np.n
 
 
 @pytest.mark.skipif(not CIFAR10.is_dir(), reason="the public weights of shared/weights/cifar10 are not here")
-@pytest.mark.parametrize("depth", [20, 32, 44, 56])
+@pytest.mark.parametrize("depth", [20, *(pytest.param(depth, marks=pytest.mark.long) for depth in (32, 44, 56))])
 def test_the_public_cifar_nets_load_and_see_what_they_are_used_to(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are no CIFAR images here, but each batch norm keeps the channel means of its training images.
 
