@@ -135,7 +135,9 @@ def scope(analysis: Analysis) -> str:
         ]
     recipe = [record.settings.get("recipe", {}) for record in records]
     if "epochs" not in analysis.design.factors:
-        parts += [f"{epochs} epochs" for epochs in _several(one.get("epochs") for one in recipe)]
+        parts += [
+            f"{epochs} epoch{'' if epochs == '1' else 's'}" for epochs in _several(one.get("epochs") for one in recipe)
+        ]
     seeds = analysis.trials["seed"].nunique()
     what = analysis.design.seeds_of
     parts += [f"{seeds} seed{'' if seeds == 1 else 's'}{what}"] if len(analysis.trials) else []

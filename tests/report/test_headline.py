@@ -49,6 +49,11 @@ def test_a_claim_that_holds_is_yes_in_one_plain_sentence(tmp_path: Path) -> None
     )
 
 
+def test_one_of_a_thing_is_told_as_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path, {"head": {"linear": "linear"}}, lambda levels: (0.5, 0.6), seeds=(1,), epochs=1)
+    assert headline(analyse(run)).scope.endswith("1 epoch, 1 seed, CPU")
+
+
 def test_the_opposite_is_no(tmp_path: Path) -> None:
     assert told(tmp_path, {**PLAIN, "verdict": ["helps", "equivalent"]}).word == NO
 
