@@ -21,7 +21,7 @@ def log(
     """Give trackers a copy of a run that is over; what they have of it already is not written twice."""
     from resflow.cli.console import say
     from resflow.cli.progress_view import TerminalReporter
-    from resflow.workflow.run import many
+    from resflow.report.formatting import many
     from resflow.workflow.tracking import log_run
     from resflow.workspace import run_folder
 

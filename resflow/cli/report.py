@@ -172,8 +172,7 @@ def upgrade(
 ) -> None:
     """Pack the trials of runs that have ended into one file each, small enough to commit."""
     from resflow.cli.console import say_error
-    from resflow.report.formatting import count
-    from resflow.workflow.run import many
+    from resflow.report.formatting import count, many
     from resflow.workflow.upgrade import upgrade_run
     from resflow.workspace import run_folder
 

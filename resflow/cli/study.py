@@ -28,7 +28,7 @@ from resflow.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from resflow.workflow.run import RunResult
+    from resflow.workflow.run_contract import RunResult
 
 app = typer.Typer()
 
@@ -68,7 +68,8 @@ def study(
     from resflow.trackers.known import require_trackers
     from resflow.workflow.plan import make_plan
     from resflow.workflow.preflight import check_plan
-    from resflow.workflow.run import RunOptions, cluster_gpus, run_plan, spent_by
+    from resflow.workflow.run import cluster_gpus, run_plan, spent_by
+    from resflow.workflow.run_contract import RunOptions
 
     options = RunOptions(
         time_budget, max_failures, storage, address, fresh, prune, tuple(reuse or ()), tuple(log or ())
@@ -108,7 +109,8 @@ def tune(
     from resflow.study.load import load_study
     from resflow.study.yaml_source import parse_settings
     from resflow.workflow.plan import make_plan
-    from resflow.workflow.run import RunOptions, check_tunable, cluster_gpus, spent_by, tune_plan
+    from resflow.workflow.run import check_tunable, cluster_gpus, spent_by, tune_plan
+    from resflow.workflow.run_contract import RunOptions
 
     options = RunOptions(time_budget, storage=storage, address=address, fresh=fresh)
     stop = options.make_stop()
@@ -132,7 +134,8 @@ def retry(
 ) -> None:
     """Run the failed trials of a run again, and what it has no record of yet."""
     from resflow.cli.progress_view import TerminalReporter
-    from resflow.workflow.run import RunOptions, retry_run
+    from resflow.workflow.run import retry_run
+    from resflow.workflow.run_contract import RunOptions
 
     options = RunOptions(time_budget, max_failures, storage, address)
     folder = workspace.run_folder(run)
@@ -159,7 +162,7 @@ def _conclude(result: RunResult) -> None:
     ended with a result.
     """
     from resflow.cli.console import console, say, say_command, say_whole, status_text
-    from resflow.workflow.run import many
+    from resflow.report.formatting import many
 
     _conclude_search(result)
     plan = result.plan

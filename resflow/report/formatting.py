@@ -17,6 +17,11 @@ def known(value: object) -> bool:
     return value is not None and value is not pd.NA and not (isinstance(value, float) and math.isnan(value))
 
 
+def many(count: int, thing: str) -> str:
+    """Say how many things there are: 1 record, 2 records."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def number(value: float, signed: bool = False) -> str:
     """Format a number: one decimal, two below 1; a real minus sign; no signed zero."""
     if not known(value):

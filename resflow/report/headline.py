@@ -16,6 +16,7 @@ import pandas as pd
 from resflow.analysis import design as designs
 from resflow.analysis.analyse import Analysis
 from resflow.report.answer import Style, answer, findings, joined, prose, told_groups
+from resflow.report.formatting import many
 from resflow.report.prose import sentence
 
 YES, NO, DEPENDS, UNDECIDED, RESULT = "Yes", "No", "It depends", "Undecided", "Result"
@@ -139,8 +140,7 @@ def scope(analysis: Analysis) -> str:
             f"{epochs} epoch{'' if epochs == '1' else 's'}" for epochs in _several(one.get("epochs") for one in recipe)
         ]
     seeds = analysis.trials["seed"].nunique()
-    what = analysis.design.seeds_of
-    parts += [f"{seeds} seed{'' if seeds == 1 else 's'}{what}"] if len(analysis.trials) else []
+    parts += [many(seeds, "seed") + analysis.design.seeds_of] if len(analysis.trials) else []
     parts += [device.upper() for device in _several(record.execution.get("device") for record in records)]
     profile = study.get("profile")
     return ", ".join([part for part in parts if part] + ([f"profile {profile}"] if profile and not records else []))

@@ -28,7 +28,6 @@ import ray._private.worker
 from ray._private import ray_constants
 from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-from ray.tune.execution.class_cache import _ActorClassCache
 
 from resflow import provenance, scratch, workspace
 from resflow.errors import ResflowError, TrainingError
@@ -50,9 +49,8 @@ def start(cores: int, options: Mapping[str, Any], variables: Mapping[str, str]) 
     would wait for another process.
     """
     memory = provenance.environment()["memory_gb"]
-    with _session() as (session, temporary), contextlib.ExitStack() as stack:
+    with _session() as (session, temporary):
         try:
-            stack.enter_context(_no_environments())
             with elsewhere(), _surroundings(session, temporary, variables), _few_processes(), own_handler():
                 # address: never somebody's cluster that RAY_ADDRESS or `ray start` left to be found
                 ray.init(
@@ -156,20 +154,6 @@ def _few_processes() -> Iterator[None]:
     finally:
         for name, method in before.items():
             setattr(Node, name, method)
-
-
-@contextmanager
-def _no_environments() -> Iterator[None]:
-    """Have Tune ask for trials without the runtime environment that it gives them, one variable for PyTorch Lightning.
-
-    Ray keeps some processes waiting that have none. Trials would leave them idle, and wait for others to start.
-    """
-    before = _ActorClassCache.get
-    _ActorClassCache.get = lambda cache, cls: cache._cache.setdefault(cls, ray.remote(cls))
-    try:
-        yield
-    finally:
-        _ActorClassCache.get = before
 
 
 @contextmanager

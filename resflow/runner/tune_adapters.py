@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 import ray
 from ray import tune
 from ray.tune import Callback, CLIReporter
+from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -28,6 +30,21 @@ from resflow.runner.stopping import Stop
 from resflow.runner.watchdog import Watchdog
 from resflow.study.trial import Trial
 from resflow.training.gpu_memory import OUT_OF_MEMORY
+
+
+@contextmanager
+def no_environments() -> Iterator[None]:
+    """Have Tune ask for trials without the runtime environment that it gives them: a variable for PyTorch Lightning.
+
+    A Ray of this machine keeps some processes waiting that have none. Trials would leave them idle, and wait for others
+    to start.
+    """
+    before = _ActorClassCache.get
+    _ActorClassCache.get = lambda cache, cls: cache._cache.setdefault(cls, ray.remote(cls))
+    try:
+        yield
+    finally:
+        _ActorClassCache.get = before
 
 
 class Silent(CLIReporter):

@@ -45,10 +45,10 @@ def estimate_work(trials: Sequence[Trial]) -> dict[str, float]:
 def epoch_work(trial: Trial) -> float:
     """Return the multiply-adds of an epoch of a trial, evaluations included; of a trial of features, its head's."""
     train, validation, _ = trial.counts
-    steps = train // trial.recipe.batch_size
+    steps, evaluated = train // trial.recipe.batch_size, (train + validation) / trial.recipe.evaluate_every
     if trial.shares_features:
-        return (steps + 3) * STEP + (4 * train + validation) * _head(trial)
-    passes = train * TRAINING[trial.recipe.finetune] + (train + validation) * FORWARD / trial.recipe.evaluate_every
+        return (steps + 3) * STEP + (3 * train + evaluated) * _head(trial)
+    passes = train * TRAINING[trial.recipe.finetune] + evaluated * FORWARD
     return passes * trial.multiply_adds + steps * trial.architecture.depth * LAYER
 
 
@@ -86,11 +86,9 @@ def feature_views(trial: Trial) -> dict[tuple[Any, ...], int]:
     train, validation, _ = trial.counts
     clean, augmented = feature_group(trial)[:4], feature_group(trial)
     views = {(*clean, part): images for part, images in zip(("train", "validation", "test"), trial.counts, strict=True)}
-    if len(augmented) > len(clean):
-        for epoch in range(1, trial.recipe.epochs + 1):
-            views[(*augmented, "train", epoch)] = train
-            if trial.recipe.validation_views == "augmented":
-                views[(*augmented, "validation", epoch)] = validation
+    for epoch in range(1, trial.recipe.epochs + 1):
+        for part in trial.augmented_parts(epoch):
+            views[(*augmented, part, epoch)] = train if part == "train" else validation
     return views
 
 

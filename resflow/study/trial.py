@@ -20,7 +20,7 @@ from resflow.study.level_columns import OPTIONAL, VARIES, column_names
 from resflow.study.load import Study
 from resflow.study.originals import Originals
 from resflow.study.pretrained import Pretrained
-from resflow.study.settings import SECTIONS, Data, Execution, Head, Network, Recipe, Resources
+from resflow.study.settings import SECTIONS, Augmentation, Data, Execution, Head, Network, Recipe, Resources
 from resflow.study.split_notes import SplitNotes
 from resflow.study.variation import Streams
 
@@ -136,6 +136,13 @@ class Trial:
     def evaluates(self, epoch: int) -> bool:
         """Tell whether training and validation images are evaluated after an epoch."""
         return epoch % self.recipe.evaluate_every == 0 or epoch == self.epochs
+
+    def augmented_parts(self, epoch: int) -> tuple[str, ...]:
+        """Return the parts whose images an epoch takes under new draws of the augmentation."""
+        if self.recipe.augmentation == Augmentation():
+            return ()
+        validates = self.recipe.validation_views == "augmented" and self.evaluates(epoch)
+        return ("train", "validation") if validates else ("train",)
 
     @property
     def checkpoint(self) -> str:

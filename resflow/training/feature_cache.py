@@ -130,8 +130,8 @@ class Features(HostBatches):
         return [(part, None) for part in PARTS if len(getattr(self.dataset, part))]  # candidates have no test images
 
     def _augmented_views(self, first: int, last: int) -> list[tuple[str, int | None]]:
-        parts = ("train", "validation") if self.trial.recipe.validation_views == "augmented" else ("train",)
-        return [(part, epoch) for epoch in range(first, last + 1) for part in parts] if self.augmented else []
+        epochs = range(first, last + 1)
+        return [(part, epoch) for epoch in epochs for part in self.trial.augmented_parts(epoch)]
 
     def _path(self, part: str, epoch: int | None, suffix: str | None = None) -> Path:
         view = "" if epoch is None else f"-{self.view}-epoch{epoch}"

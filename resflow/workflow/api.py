@@ -34,7 +34,8 @@ from resflow.report.headline import Headline, headline
 from resflow.study.load import load_study
 from resflow.workflow.plan import Plan
 from resflow.workflow.plan import make_plan as plan
-from resflow.workflow.run import Reporter, RunOptions, run_plan
+from resflow.workflow.run import run_plan
+from resflow.workflow.run_contract import Reporter, RunOptions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,8 @@ from resflow.runner.stopping import exclusive_run
 from resflow.study.load import load_study
 from resflow.weights.saved import KEPT, trials_to_run, trials_without_network, whole
 from resflow.workflow.plan import Plan, data_words, make_plan, setting_words, write_plan
-from resflow.workflow.run import Reporter, RunOptions, check_and_warn
+from resflow.workflow.run import check_and_warn
+from resflow.workflow.run_contract import Reporter, RunOptions
 from resflow.workspace import network_path, trial_folder
 
 DEPTH_KEYS = ("depth", "network.depth")

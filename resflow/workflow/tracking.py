@@ -21,7 +21,7 @@ from resflow.trackers.process import TrackerProcess
 
 if TYPE_CHECKING:
     from resflow.runner.progress import Progress
-    from resflow.workflow.run import Reporter
+    from resflow.workflow.run_contract import Reporter
 
 
 class Tracking:

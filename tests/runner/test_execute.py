@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from ray import cloudpickle
+from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 from support import tiny, work
 
@@ -250,6 +251,18 @@ def test_tune_keeps_no_statistics_of_trials_that_have_ended(folder: Path, tmp_pa
     assert len(tunes.run_metadata.get_json_state()) > len(empty)
     getattr(watcher, end)(1, [], tunes)
     assert tunes.run_metadata.get_json_state() == empty
+
+
+def test_trials_ask_for_no_environment_of_their_own() -> None:
+    """Or Ray starts a process for each, beside those that wait."""
+
+    class Trainable:
+        pass
+
+    with tune_adapters.no_environments():
+        inside = _ActorClassCache().get(Trainable)
+    assert not inside._default_options.get("runtime_env")
+    assert _ActorClassCache().get(Trainable)._default_options["runtime_env"]  # Tune's own way: what is left out
 
 
 @pytest.mark.long

@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 import ray
 from ray import cloudpickle
-from ray.tune.execution.class_cache import _ActorClassCache
 from support import local_session, tiny, work
 
 from resflow.errors import RecordError, TrainingError
@@ -221,15 +220,3 @@ def test_a_janitor_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(local_ray.subprocess, "Popen", fails)
     with pytest.raises(TrainingError, match="Ray did not start"):
         local_ray.start(1, {}, {}).__enter__()
-
-
-def test_trials_ask_for_no_environment_of_their_own() -> None:
-    """Or Ray starts a process for each, beside those that wait."""
-
-    class Trainable:
-        pass
-
-    with local_ray._no_environments():
-        inside = _ActorClassCache().get(Trainable)
-    assert not inside._default_options.get("runtime_env")
-    assert _ActorClassCache().get(Trainable)._default_options["runtime_env"]  # Tune's own way: what is left out

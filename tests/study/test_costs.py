@@ -95,14 +95,16 @@ def test_bytes_are_those_of_the_files(folder: Path, tmp_path: Path, monkeypatch:
     given_weights = tiny.pretrained(tmp_path / "net.safetensors")
     monkeypatch.setenv("RESFLOW_CACHE", str(tmp_path))
     feature_cache._backbones.clear()
+    seldom = {"validation_views": "augmented", "evaluate_every": 2}  # views of epochs 2 and 3, and none of 1
     asked = [
-        tiny.trial(folder, pretrained=given_weights, finetune="frozen", epochs=3, augmentation=AUGMENTED, head=head)
-        for head in (Head(pooling="flatten", hidden=(4,)), Head())
+        tiny.trial(folder, pretrained=given_weights, finetune="frozen", epochs=3, augmentation=AUGMENTED, **more)
+        for more in ({"head": Head(pooling="flatten", hidden=(4,))}, seldom)
     ]
     for one in asked:
         assert train.train_trial(one, folder).record.status == "completed"
     stored = sum(np.load(path).nbytes for path in feature_cache.root().rglob("*.npy"))
     assert costs.feature_bytes(asked) == stored
+    assert len(list(feature_cache.root().rglob("validation-*epoch*.pooled.npy"))) == 2
     feature_cache._backbones.clear()
 
 

@@ -20,7 +20,7 @@ from resflow.records.run import load_run
 from resflow.trackers.describe import describe_record, read_epochs
 from resflow.trackers.tracker import StudyEnd, TrialEnd
 from resflow.trackers.trial_log import TrialLog
-from resflow.workflow.run import Silent
+from resflow.workflow.run_contract import Silent
 from resflow.workflow.tracking import log_run
 
 pytest.importorskip("mlflow", reason="needs resflow[mlflow], which the lock file leaves out")

@@ -18,7 +18,7 @@ from resflow.trackers.describe import describe_record, read_epochs
 from resflow.trackers.tensorboard import TensorBoard
 from resflow.trackers.tracker import TrialEnd, TrialStart
 from resflow.trackers.trial_log import TrialLog
-from resflow.workflow.run import Silent
+from resflow.workflow.run_contract import Silent
 from resflow.workflow.tracking import log_run
 
 

@@ -19,7 +19,7 @@ from resflow.trackers.describe import describe_end, describe_record, read_epochs
 from resflow.trackers.known import TRACKERS
 from resflow.trackers.process import TrackerProcess
 from resflow.trackers.tracker import Seen
-from resflow.workflow.run import Silent
+from resflow.workflow.run_contract import Silent
 from resflow.workflow.tracking import log_run
 
 pytest.importorskip("wandb", reason="needs resflow[wandb], which the lock file leaves out")

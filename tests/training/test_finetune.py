@@ -290,6 +290,7 @@ VIEWS: dict[str, dict[str, Any]] = {
     "clean": {},
     "augmented": {"augmentation": AUGMENTED},
     "validation too": {"augmentation": AUGMENTED, "validation_views": "augmented"},
+    "validation seldom": {"augmentation": AUGMENTED, "validation_views": "augmented", "evaluate_every": 2},
     "early stopping": {"augmentation": AUGMENTED, "early_stopping": 1, "test_weights": "best", "learning_rate": 2.0},
     "raw": {"normalisation": "raw", "learning_rate": 1e-4},
     "plateau": {"schedule": "plateau", "plateau_patience": 1, "optimizer": "adam"},

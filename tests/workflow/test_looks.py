@@ -25,7 +25,8 @@ from resflow.workflow import forecast
 from resflow.workflow.looks import note_extension
 from resflow.workflow.plan import Plan, make_plan, write_plan
 from resflow.workflow.resolution import design_of
-from resflow.workflow.run import RunOptions, RunResult, run_plan
+from resflow.workflow.run import run_plan
+from resflow.workflow.run_contract import RunOptions, RunResult
 from resflow.workflow.status import read_state
 
 Truth = Callable[[Trial], float]

@@ -26,7 +26,8 @@ from resflow.runner import execute
 from resflow.weights import load
 from resflow.workflow import preflight
 from resflow.workflow.plan import Plan, make_plan, write_plan
-from resflow.workflow.run import Silent, run_plan
+from resflow.workflow.run import run_plan
+from resflow.workflow.run_contract import Silent
 
 
 @pytest.fixture(autouse=True)

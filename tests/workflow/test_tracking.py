@@ -25,7 +25,8 @@ from resflow.trackers import process
 from resflow.trackers.known import TRACKERS, Known
 from resflow.workflow import forecast
 from resflow.workflow.plan import Plan, make_plan
-from resflow.workflow.run import RunOptions, RunResult, Silent, run_plan
+from resflow.workflow.run import run_plan
+from resflow.workflow.run_contract import RunOptions, RunResult, Silent
 from resflow.workflow.tracking import log_run, track
 from resflow.workflow.upgrade import upgrade_run
 
