@@ -15,6 +15,7 @@ from support.fake_run import degrading, write_run
 
 from resflow.analysis.analyse import analyse
 from resflow.figures import accuracy, confusion, costs, curves, diagnostics, forest, tuning
+from resflow.figures import compact as compacting
 from resflow.figures.compact import compact
 from resflow.figures.costs import pareto
 from resflow.figures.labels import spread, swarm, text_width, wrap
@@ -177,6 +178,32 @@ def test_a_compact_curve_passes_its_points_within_a_hundredth(points):
     start, steps = (re.findall(r"-?(?:\d+\.?\d*|\.\d+)", part) for part in found.groups())
     moves = np.array([*start, *steps], dtype=float).reshape(-1, 2)
     assert np.abs(moves.cumsum(axis=0) - np.array(points)).max() <= 0.0051 + 0.005
+
+
+def test_styles_that_shapes_share_are_theirs_still(tmp_path, monkeypatch):
+    a = analyse(write_run(tmp_path, HOSTILE, good, seeds=(1, 2, 3), epochs=9))
+    drawn = curves.curves(a.histories, a.design, "train_top1", panel_by_scale=True)
+    shared = to_svg(drawn, "accuracy")
+    monkeypatch.setattr(compacting, "_share_styles", lambda svg: svg)
+    plain = to_svg(drawn, "accuracy")
+    assert len(shared) < 0.9 * len(plain)
+    rules = dict(re.findall(r"\.(s[0-9a-f]{8})\{([^}]*)\}", shared))
+    looks = [
+        [  # of each element, whatever says how it looks
+            sorted(
+                [rules[name] for name in element.get("class", "").split() if name in rules]
+                + [element.get("style", "")] * ("style" in element.attrib)
+                + [f"clip-path:{element.get('clip-path')}"] * ("clip-path" in element.attrib)
+            )
+            for element in ET.fromstring(svg).iter()
+        ]
+        for svg in (shared, plain)
+    ]
+    assert looks[0] == looks[1]
+    texts = [
+        [element.text for element in ET.fromstring(svg).iter() if "style" not in element.tag] for svg in (shared, plain)
+    ]
+    assert texts[0] == texts[1]
 
 
 def test_png_is_on_white(depth):
