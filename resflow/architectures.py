@@ -240,6 +240,11 @@ def convolutions(arch: Architecture) -> Iterator[Conv]:
             yield block.shortcut
 
 
+def kernels(arch: Architecture, hidden: Sequence[int] = ()) -> int:
+    """Count the kernels: those of convolutions, and of the head's dense layers, whose widths are `hidden`."""
+    return sum(1 for _ in convolutions(arch)) + len(hidden) + 1
+
+
 def parameters(arch: Architecture, classes: int, hidden: Sequence[int] = (), features: int | None = None) -> int:
     """Count the trainable parameters; moving statistics of batch norm are not trainable.
 

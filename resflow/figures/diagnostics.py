@@ -65,6 +65,9 @@ def _line(axes: Axes, rows: pd.DataFrame, kind: str, style: Style, name: str) ->
     wide = _scale(kind) * rows.pivot_table(index="place", columns="id", values="value")
     place = wide.index.to_numpy(dtype=float) + 1
     axes.fill_between(place, wide.min(axis=1), wide.max(axis=1), color=style.color, alpha=0.2, lw=0)
-    (line,) = axes.plot(place, wide.mean(axis=1), color=style.color, linestyle=style.dashes, lw=1.6)
+    marker = "o" if len(place) == 1 else ""  # a head that trains alone
+    (line,) = axes.plot(
+        place, wide.mean(axis=1), color=style.color, linestyle=style.dashes, lw=1.6, marker=marker, ms=4
+    )
     hover(line, f"{name}: {np.nanmean(wide.to_numpy(dtype=float)):.3g} on average over layers")
     return line

@@ -49,7 +49,7 @@ def diagnose(learner: Learner, dataset: Dataset, gradients: Sequence[Sequence[An
     rows = [
         ("gradient_norm", layer, place, watched, norm)
         for watched, norms in gradients
-        for place, ((layer, _), norm) in enumerate(zip(learner.kernels, norms, strict=True))
+        for place, ((layer, _), norm) in enumerate(zip(learner.kernels, norms, strict=True), learner.frozen_kernels)
     ]
     probed = dataset.validation if len(dataset.validation) else dataset.train
     images = dataset.images[np.sort(probed[:PROBE])]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from resflow.architectures import stages
+from resflow.architectures import kernels, stages
 from resflow.models.build import build_head, build_network, initialise, stage_of
 from resflow.models.layers import BatchNorm, Dropout
 from resflow.quiet_tensorflow import keras, tf
@@ -73,6 +73,7 @@ class Learner:
         }
         self.phase = ALL
         self.kernels = [(layer.name, layer.kernel) for layer in self.trained[ALL] if hasattr(layer, "kernel")]
+        self.frozen_kernels = kernels(trial.architecture, head.hidden) - len(self.kernels)  # below the first of those
         self.norms = tf.Variable(tf.zeros(len(self.kernels)), trainable=False)  # by each of `kernels`, as measured last
         self.logits = self._clocked(self._compiled(self.infer, [image]))
         self.whole = WholeEpochs(self, image)

@@ -17,7 +17,7 @@ from support import tiny
 from resflow.data import pipeline
 from resflow.data.dataset import Dataset, load_dataset
 from resflow.models.layers import BatchNorm
-from resflow.records.record import DIAGNOSTIC_COLUMNS, Outcome, write_record
+from resflow.records.record import DIAGNOSTIC_COLUMNS, Outcome, make_record, write_record
 from resflow.records.run import load_run
 from resflow.training import diagnostics, train
 from resflow.training.learner import Learner, forget_graphs, prepare_learner
@@ -141,6 +141,24 @@ def test_the_first_step_and_the_last_epoch_are_always_watched_and_never_too_many
     if steps > 1:
         assert kept[0] == 0
     assert kept == sorted(set(kept))
+
+
+@pytest.mark.parametrize(("finetune", "first"), [("full", 0), ("partial", 6), ("frozen", 9)])
+def test_gradients_of_a_part_of_a_network_stand_where_its_layers_do(
+    folder: Path, tmp_path: Path, finetune: str, first: int
+) -> None:
+    """A stem, six convolutions, a projection in each of the last two blocks, two layers of a head."""
+    net = net_of(folder, shortcut="projection", finetune=finetune, head={"hidden": (4,)})
+    norms = [1.0] * len(net.kernels)
+    table = diagnostics.diagnose(net, load_dataset(folder), [(1, norms)], 1)
+    places = table.loc[table["kind"] == "gradient_norm", "place"]
+    assert list(places) == list(range(first, 11))
+    trial = tiny.trial(folder, shortcut="projection", finetune=finetune, head={"hidden": (4,)})
+    older = table.assign(place=table["place"].where(table["kind"] != "gradient_norm", table["place"] - places.min()))
+    for run, written in (("now", table), ("older", older)):
+        write_record(tmp_path / run, Outcome(make_record(trial, status="completed"), diagnostics=written))
+        read = load_run(tmp_path / run).diagnostics_of([trial.id])
+        pd.testing.assert_frame_equal(read[list(DIAGNOSTIC_COLUMNS)], table)
 
 
 def test_they_are_written_and_read_with_the_record(tmp_path: Path, outcome: Outcome) -> None:
