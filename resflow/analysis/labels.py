@@ -146,7 +146,10 @@ def _quality(analysis: Analysis) -> list[Label]:
         text = "Validation images chose what is measured on them, the best epoch at least: such a figure is too high."
         notes.append(Label("selected on its own metric", text))
     if len(analysis.effects) and (analysis.effects["over"] == verdicts.SEEDS).all():
-        notes.append(Label("over seeds alone", f"{_why_seeds(analysis)}: other test images could give other effects."))
+        part = design.metric.column.partition("_")[0].replace("train", "training")
+        notes.append(
+            Label("over seeds alone", f"{_why_seeds(analysis)}: other {part} images could give other effects.")
+        )
     return notes
 
 

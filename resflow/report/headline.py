@@ -123,11 +123,12 @@ def _cut(text: str) -> str:
 
 
 def scope(analysis: Analysis) -> str:
-    """Return what a result holds for, in one line: data and split, pixels, width, epochs, seeds, device."""
+    """Return what a result holds for, in one line: data, split and its size, pixels, width, epochs, seeds, device."""
     records, study = analysis.records, analysis.run.study
     data = [record.data for record in records]
     parts = [SOURCES.get(source, source) for source in _several(one.get("source") for one in data)]
     parts += [f"{split} split" for split in _several(one.get("split") for one in data)]
+    parts += [f"{int(count):,} training images" for count in _several(one.get("train") for one in data)]
     parts += [_pixels(data)] if data else []
     network = [record.settings.get("network", {}) for record in records]
     if "width" not in analysis.design.factors:

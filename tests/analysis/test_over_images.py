@@ -61,6 +61,12 @@ def test_without_predictions_it_is_over_seeds_and_says_so(tmp_path: Path) -> Non
     assert not {"Over seeds", "Over images"} & set(tables.effects(found)[0].header)
 
 
+def test_a_metric_of_training_images_is_of_other_training_images(tmp_path: Path) -> None:
+    found = analyse(write_run(tmp_path, HEADS, good, seeds=(1, 2, 3, 4), epochs=3, metric="train_top1"))
+    text = next(label.text for label in labels(found) if label.word == "over seeds alone")
+    assert text.endswith("training top-1 are over seeds: other training images could give other effects.")
+
+
 def test_few_images_may_leave_undecided_what_seeds_agree_on(tmp_path: Path) -> None:
     """The article's +16.9 points: seeds alone give 13.8 to 20.0, but they rest on 52 images."""
     row = analyse(ARTICLE).effects.set_index("arm").loc["frozen-augmented-normalised-flatten-1e-5-20"]

@@ -45,7 +45,8 @@ def test_a_claim_that_holds_is_yes_in_one_plain_sentence(tmp_path: Path) -> None
     assert " at 34, −" in found.sentence
     assert (
         found.scope
-        == "ten classes of Oxford 102 Flowers, official split, 64 pixels, width 0.25, 3 epochs, 5 seeds, CPU"
+        == "ten classes of Oxford 102 Flowers, official split, 100 training images, 64 pixels, width 0.25, 3 epochs, "
+        "5 seeds, CPU"
     )
 
 
