@@ -73,7 +73,6 @@ class Learner:
         }
         self.phase = ALL
         self.kernels = [(layer.name, layer.kernel) for layer in self.trained[ALL] if hasattr(layer, "kernel")]
-        self.frozen_kernels = kernels(trial.architecture, head.hidden) - len(self.kernels)  # below the first of those
         self.norms = tf.Variable(tf.zeros(len(self.kernels)), trainable=False)  # by each of `kernels`, as measured last
         self.logits = self._clocked(self._compiled(self.infer, [image]))
         self.whole = WholeEpochs(self, image)
@@ -106,6 +105,8 @@ class Learner:
 
     def reset(self, trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> None:
         """Put everything to where a new trial starts; `mean` and `deviation` are float32 (3,), in 0..255."""
+        # Below the first of `kernels`: a graph of a head alone serves trials of any backbone.
+        self.frozen_kernels = kernels(trial.architecture, trial.network.head.hidden) - len(self.kernels)
         initialise(self.model, trial.init_seed)
         if trial.pretrained is not None and self.features is None:
             load_weights(self.model, trial.pretrained, partial=trial.network.partial_weights)
