@@ -146,7 +146,7 @@ def _quality(analysis: Analysis) -> list[Label]:
         text = "Validation images chose what is measured on them, the best epoch at least: such a figure is too high."
         notes.append(Label("selected on its own metric", text))
     if len(analysis.effects) and (analysis.effects["over"] == verdicts.SEEDS).all():
-        part = design.metric.column.partition("_")[0].replace("train", "training")
+        part = design.metric.label.partition(" ")[0]  # test, validation or training
         notes.append(
             Label("over seeds alone", f"{_why_seeds(analysis)}: other {part} images could give other effects.")
         )

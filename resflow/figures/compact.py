@@ -14,6 +14,7 @@ _TAG = re.compile(r"<[^>]*>")
 _LONG = re.compile(r"-?\d+\.\d{3,}")
 _LETTER, _CSS = re.compile(r"\s*([A-Za-z])\s*"), re.compile(r"([;:]) ")
 _CURVE = re.compile(r"M[-\d. ]+(?:L[-\d. ]+){3,}")  # of straight lines, four points at least
+_LOOK = re.compile(r' (clip-path|style)="([^"]*)"')
 _UNSEEN = re.compile(r'<path d="[^"]*"(?: clip-path="[^"]*")? style="fill: ?none"/>')
 
 
@@ -49,8 +50,7 @@ def _share_styles(svg: str) -> str:
 
     Rules hold for the whole page around a figure: a class is called by what it says, so that two never disagree.
     """
-    shown = re.compile(r' (clip-path|style)="([^"]*)"')
-    uses = Counter(match.groups() for tag in _TAG.findall(svg) for match in shown.finditer(tag))
+    uses = Counter(match.groups() for tag in _TAG.findall(svg) for match in _LOOK.finditer(tag))
     names: dict[tuple[str, ...], str] = {}
     sheet = ""
     for (attribute, value), times in uses.items():
@@ -62,8 +62,8 @@ def _share_styles(svg: str) -> str:
             sheet += whole
 
     def share(tag: re.Match[str]) -> str:
-        shared = [name for match in shown.finditer(tag[0]) if (name := names.get(match.groups()))]
-        rest = shown.sub(lambda match: "" if match.groups() in names else match[0], tag[0])
+        shared = [name for match in _LOOK.finditer(tag[0]) if (name := names.get(match.groups()))]
+        rest = _LOOK.sub(lambda match: "" if match.groups() in names else match[0], tag[0])
         return re.sub(r"(?=/?>$)", f' class="{" ".join(shared)}"', rest, count=1) if shared else rest
 
     return _TAG.sub(share, svg).replace("</style>", f"{sheet}</style>", 1) if "</style>" in svg else svg

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from resflow import workspace
-from resflow.architectures import STEMS, Architecture, kernels
-from resflow.errors import RecordError, StudyError
+from resflow.errors import RecordError
 from resflow.records.archive import Archive, open_archive
+from resflow.records.kernel_places import from_input_on
 from resflow.records.packing import packed_record
 from resflow.records.record import DIAGNOSTIC_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, Record, open_record
 from resflow.records.run_files import PLAN_KEYS, PLAN_NUMBERS, expected_rows, read_plan, read_study
@@ -28,20 +28,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MANY = 200  # trials: of more, what lies beside records is not read unasked, and not looked into where a digest fits
-
-
-def _place_gradients(table: pd.DataFrame, records: Mapping[str, Record]) -> pd.DataFrame:
-    """Count the places of kernels from the input on: older records of a part of a network count from its first one."""
-    gradients = table[table["kind"] == "gradient_norm"]
-    for trial_id, last in gradients.groupby("id")["place"].max().items():
-        network = records[str(trial_id)].settings.get("network", {})
-        try:
-            kind = (network["family"], network["depth"], network["shortcut"], network["variant"])
-            below = kernels(Architecture(*kind, width=1.0, stem=STEMS[0]), network["head"]["hidden"]) - 1 - last
-        except (KeyError, TypeError, StudyError):  # of a network that this resflow does not know
-            continue
-        table.loc[gradients.index[gradients["id"] == trial_id], "place"] += below
-    return table
 
 
 def finished_records(run: Path) -> dict[str, Record]:
@@ -131,7 +117,7 @@ class Run:
             return pd.DataFrame(columns=["id", "arm", "seed", *DIAGNOSTIC_COLUMNS])
         of_record = _repeated([known[key] for key in found], [table.num_rows for table in found.values()])
         rows = pa.concat_tables(found.values(), promote_options="permissive")
-        return _place_gradients(pd.concat([pd.DataFrame(of_record), rows.to_pandas()], axis="columns"), known)
+        return from_input_on(pd.concat([pd.DataFrame(of_record), rows.to_pandas()], axis="columns"), known)
 
     @cached_property
     def _tables(self) -> TrialTables:

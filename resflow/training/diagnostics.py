@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from resflow.architectures import kernels
 from resflow.data.dataset import Dataset
 from resflow.models.layers import BatchNorm
 from resflow.quiet_tensorflow import keras
 from resflow.records.record import DIAGNOSTIC_COLUMNS, PROBE
+from resflow.study.trial import Trial
 from resflow.training.learner import Learner
 
 WATCHED = 40  # epochs whose gradients are kept; of more, evenly spaced ones
@@ -40,16 +42,19 @@ def steps_watched(epoch: int, epochs: int, steps: int) -> dict[int, int]:
     return {0: 0, **last} if epoch == 1 else last
 
 
-def diagnose(learner: Learner, dataset: Dataset, gradients: Sequence[Sequence[Any]], epoch: int) -> pd.DataFrame:
+def diagnose(
+    learner: Learner, trial: Trial, dataset: Dataset, gradients: Sequence[Sequence[Any]], epoch: int
+) -> pd.DataFrame:
     """Return a trial's DIAGNOSTIC_COLUMNS.
 
     `gradients` has (epoch, a norm for each of the learner's kernels) as it trained; the rest is of the network as it
     is, which is that of `epoch`.
     """
+    below = kernels(trial.architecture, trial.network.head.hidden) - len(learner.kernels)  # of a network in part frozen
     rows = [
         ("gradient_norm", layer, place, watched, norm)
         for watched, norms in gradients
-        for place, ((layer, _), norm) in enumerate(zip(learner.kernels, norms, strict=True), learner.frozen_kernels)
+        for place, ((layer, _), norm) in enumerate(zip(learner.kernels, norms, strict=True), below)
     ]
     probed = dataset.validation if len(dataset.validation) else dataset.train
     images = dataset.images[np.sort(probed[:PROBE])]

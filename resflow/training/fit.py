@@ -133,7 +133,7 @@ class Fit:
             scores, predicted = score(logits, dataset.labels[dataset.test]), predictions(logits, dataset)
             metrics = {**{f"test_{key}": value for key, value in scores.items()}, **metrics}
         if trial.diagnostics:
-            inside = diagnostics.diagnose(learner, dataset, self.state.gradients, epoch)
+            inside = diagnostics.diagnose(learner, trial, dataset, self.state.gradients, epoch)
         if self.keep is not None and trial.keep_weights != "none":
             self._keep_network(self.keep, self._put_back(trial.keep_weights))
         return Fitted(epoch, metrics, predicted, inside)

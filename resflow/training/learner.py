@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from resflow.architectures import kernels, stages
+from resflow.architectures import stages
 from resflow.models.build import build_head, build_network, initialise, stage_of
 from resflow.models.layers import BatchNorm, Dropout
 from resflow.quiet_tensorflow import keras, tf
@@ -105,8 +105,6 @@ class Learner:
 
     def reset(self, trial: Trial, mean: np.ndarray, deviation: np.ndarray) -> None:
         """Put everything to where a new trial starts; `mean` and `deviation` are float32 (3,), in 0..255."""
-        # Below the first of `kernels`: a graph of a head alone serves trials of any backbone.
-        self.frozen_kernels = kernels(trial.architecture, trial.network.head.hidden) - len(self.kernels)
         initialise(self.model, trial.init_seed)
         if trial.pretrained is not None and self.features is None:
             load_weights(self.model, trial.pretrained, partial=trial.network.partial_weights)

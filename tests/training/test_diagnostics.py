@@ -41,7 +41,8 @@ def net_of(folder: Path, **settings: Any) -> Learner:
 
 
 def seen(net: Learner, data: Dataset) -> pd.DataFrame:
-    return diagnostics.diagnose(net, data, [], 1).set_index(["kind", "layer"])["value"]
+    trial = tiny.trial(tiny.prepare())  # of any: there are no gradients to be placed
+    return diagnostics.diagnose(net, trial, data, [], 1).set_index(["kind", "layer"])["value"]
 
 
 def test_looking_inside_changes_no_number(folder: Path, outcome: Outcome) -> None:
@@ -148,12 +149,12 @@ def test_gradients_of_a_part_of_a_network_stand_where_its_layers_do(
     folder: Path, tmp_path: Path, finetune: str, first: int
 ) -> None:
     """A stem, six convolutions, a projection in each of the last two blocks, two layers of a head."""
+    trial = tiny.trial(folder, shortcut="projection", finetune=finetune, head={"hidden": (4,)})
     net = net_of(folder, shortcut="projection", finetune=finetune, head={"hidden": (4,)})
     norms = [1.0] * len(net.kernels)
-    table = diagnostics.diagnose(net, load_dataset(folder), [(1, norms)], 1)
+    table = diagnostics.diagnose(net, trial, load_dataset(folder), [(1, norms)], 1)
     places = table.loc[table["kind"] == "gradient_norm", "place"]
     assert list(places) == list(range(first, 11))
-    trial = tiny.trial(folder, shortcut="projection", finetune=finetune, head={"hidden": (4,)})
     older = table.assign(place=table["place"].where(table["kind"] != "gradient_norm", table["place"] - places.min()))
     for run, written in (("now", table), ("older", older)):
         write_record(tmp_path / run, Outcome(make_record(trial, status="completed"), diagnostics=written))
