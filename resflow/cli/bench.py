@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from resflow import provenance
 from resflow.cli import bench_device
 from resflow.cli.bench_options import (
     BatchSize,
@@ -57,6 +56,7 @@ def step(
     out: Save = None,
 ) -> None:
     """Training steps: images a second, and the part of the machine's matrix product that they reach."""
+    from resflow import provenance
     from resflow.bench.device import default_precision
     from resflow.bench.step import run
 
@@ -90,6 +90,7 @@ def input_(
     out: Save = None,
 ) -> None:
     """Augmented batches: images a second from the decoded cache, beside Keras' ImageDataGenerator."""
+    from resflow import provenance
     from resflow.bench.input import run
 
     require(device)
@@ -104,6 +105,7 @@ def convolution(
     threads: Threads = None, rounds: Rounds = 3, seconds: Seconds = 0.2, as_json: Json = False, out: Save = None
 ) -> None:
     """Each way of computing each kind of convolution: what the table of lowerings rests on."""
+    from resflow import provenance
     from resflow.bench.convolution import run
 
     require()

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from resflow import provenance
 from resflow.cli.bench_options import (
     BatchSize,
     Depth,
@@ -50,6 +49,7 @@ def epoch(
     out: Save = None,
 ) -> None:
     """Whole epochs, augmentation and both evaluations included, beside PyTorch: images a second, waits for input."""
+    from resflow import provenance
     from resflow.bench.device import default_precision
     from resflow.bench.epoch import run
 
@@ -85,6 +85,7 @@ def packing(
     out: Save = None,
 ) -> None:
     """Trials an hour by how many share a GPU, or the cores of a CPU, at a time."""
+    from resflow import provenance
     from resflow.bench.device import default_precision
     from resflow.bench.packing import AT_A_TIME, run
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from resflow import provenance
 from resflow.cli.options import choice
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON on standard output, and nothing else")]
@@ -56,6 +55,7 @@ Width = Annotated[float, typer.Option("--width", help="multiplier of every chann
 
 def require(device: str = "cpu") -> None:
     """Raise ResflowError where nothing can be trained here, or not on this device."""
+    from resflow import provenance
     from resflow.bench.device import check
 
     provenance.require_training()

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from resflow import provenance
 from resflow.cli import complete
 from resflow.cli.options import DataDir, Force
 
@@ -42,6 +41,7 @@ def maps(
     force: Force = False,
 ) -> None:
     """Draw activation maps by stage and Grad-CAM, arm beneath arm, for some images."""
+    from resflow import provenance
     from resflow.inspection.inspect_run import check_photos, choose_networks, draw_maps
     from resflow.workspace import run_folder
 
@@ -69,6 +69,7 @@ def landscape(
     data_dir: DataDir = None,
 ) -> None:
     """Measure the loss around trained networks, along one direction and over two; the report then shows it."""
+    from resflow import provenance
     from resflow.inspection.inspect_run import choose_networks, measure_landscape
     from resflow.report.formatting import count
     from resflow.workspace import run_folder

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resflow import atomic, provenance
+from resflow import atomic
 from resflow.architectures import FAMILIES
 from resflow.cli import complete
 from resflow.cli.options import SOURCE_HELP, DataDir, Force, Set, choice
@@ -32,6 +32,7 @@ def pretrain(
     force: Force = False,
 ) -> None:
     """Train one network for other studies to start from: `weights: FILE`."""
+    from resflow import provenance
     from resflow.cli.console import console
     from resflow.cli.progress_view import TerminalReporter
     from resflow.study.yaml_source import parse_settings
@@ -130,6 +131,7 @@ def predict(
 
 def _kept(model: str) -> Any:
     """Find a trained network and read what it says of itself; nothing heavy is imported yet."""
+    from resflow import provenance
     from resflow.weights import saved as kept
     from resflow.workspace import RESULTS, STATE
 
