@@ -38,7 +38,7 @@ def test_the_figure_stands_beside_every_arm(tmp_path: Path) -> None:
     assert "One image is 2.3 points" in table.note
     (answer,) = report_published.answer(analyse(folder))
     assert answer.startswith(f"linear has {linear[1]} test images right (mean {linear[2]} %, Wilson {linear[3]} %), ")
-    assert answer.endswith(" an article: 38 of 43 (88.4 %, Wilson 75.5 to 94.9 %).")
+    assert " an article: 38 of 43 (88.4 %, Wilson 75.5 to 94.9 %)." in answer
     for page in (write_report(folder), folder / "README.md"):
         assert "Beside an article: 38 of 43" in page.read_text(encoding="utf-8")
         assert f"linear has {linear[1]} test images right" in page.read_text(encoding="utf-8")
@@ -71,6 +71,16 @@ def test_an_arm_that_never_ran_is_said_to_be_so(tmp_path: Path) -> None:
 def test_the_answer_says_how_the_baseline_stands(tmp_path: Path, accuracy: float, said: str) -> None:
     (answer,) = report_published.answer(analyse(run(tmp_path, ARTICLE, accuracy, seeds=(1,))))
     assert f"{said} an article: 38 of 43" in answer
+
+
+@pytest.mark.parametrize("images", [TEST, TEST + 1])
+def test_other_images_than_the_figures_are_said_to_be_others(tmp_path: Path, images: int) -> None:
+    analysis = analyse(run(tmp_path, {**ARTICLE, "correct": 1, "images": images}, seeds=(1,)))
+    table = report_published.table(analysis)
+    assert table is not None
+    warning = f"That figure is of {images} images, these are {TEST} others"
+    for text in (table.note, *report_published.answer(analysis)):
+        assert (warning in text) == (images != TEST)
 
 
 def test_a_baseline_that_never_ran_has_no_answer(tmp_path: Path) -> None:
