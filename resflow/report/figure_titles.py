@@ -34,10 +34,11 @@ def effects(analysis: Analysis) -> str:
     """Return how many differences are decided."""
     table = analysis.effects.drop_duplicates(["arm", "reference", "less"])
     decided = int((table["verdict"] != "undecided").sum())
-    label = f"differences in {analysis.design.metric.label}"
-    if not decided:
-        return f"none of {len(table)} {label} is decided"
-    return f"{decided if decided < len(table) else 'all'} of {len(table)} {label} are decided"
+    label = analysis.design.metric.label
+    if len(table) == 1:
+        return f"the difference in {label} is {'decided' if decided else 'undecided'}"
+    share = "none" if not decided else "all" if decided == len(table) else f"{decided}"
+    return f"{share} of {len(table)} differences in {label} {'is' if decided < 2 else 'are'} decided"
 
 
 def training(analysis: Analysis) -> str:

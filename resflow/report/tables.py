@@ -75,8 +75,8 @@ def arms(analysis: Analysis) -> Table:
     if len(against):
         notes.append(
             f"Effects are paired differences from {_base(analysis.design)} over the seeds that both "
-            f"completed, with intervals over {tell_over(against, analysis.design)}; p is Holm-adjusted over the "
-            f"{_declared(analysis)} contrasts that the study declares, and intervals are not."
+            f"completed, with intervals over {tell_over(against, analysis.design)}; p is {_adjusted(analysis)}, and "
+            "intervals are not."
         )
     notes += times.table_notes(analysis)
     return make_table("Arms", rows, {"Arm", "Not completed", "Verdict", "Note"}, " ".join(notes))
@@ -184,7 +184,7 @@ def _group(analysis: Analysis, group: str, table: pd.DataFrame) -> Table:
         rows.append(cells | {"Note": "; ".join(notes)})
     note = (
         f"Paired differences. Each 95 % interval is over {tell_over(table, design)}, and for itself: of many some "
-        f"miss. Holm over all {_declared(analysis)} contrasts that the study declares. "
+        f"miss. p is {_adjusted(analysis)}. "
         "g: the difference over its standard deviation between seeds, corrected for few seeds (Hedges)."
     )
     if (table["less"] != "").any():
@@ -208,8 +208,11 @@ def _welch(row: Mapping[Hashable, Any], scale: float) -> str:
     return f"not paired, by other seeds: {number(scale * row['welch'], signed=True)} (Welch, {limits})"
 
 
-def _declared(analysis: Analysis) -> int:
-    return len(analysis.effects.drop_duplicates(["arm", "reference", "less"]))
+def _adjusted(analysis: Analysis) -> str:
+    """Say what Holm's correction is over."""
+    declared = len(analysis.effects.drop_duplicates(["arm", "reference", "less"]))
+    contrasts = "the one contrast" if declared == 1 else f"all {declared} contrasts"
+    return f"Holm-adjusted over {contrasts} that the study declares"
 
 
 def degradation(analysis: Analysis) -> Table | None:

@@ -14,7 +14,7 @@ from support.fake_run import DEPTH_FACTORS, degrading, write_run
 
 from resflow.analysis.analyse import Analysis, analyse
 from resflow.errors import StudyError
-from resflow.report import answer
+from resflow.report import answer, figure_titles
 from resflow.report.headline import DEPENDS, MOST_WORDS, NO, RESULT, UNDECIDED, YES, Headline, _word, headline
 from resflow.report.write import GALLERY_BEGIN, GALLERY_END, write_index, write_report
 from resflow.study.load import load_study
@@ -187,3 +187,19 @@ def test_a_folder_of_runs_has_a_gallery_and_so_has_its_readme_where_it_asks_for_
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     assert html.count("<tr>") == 2
     assert found.word in html
+
+
+@pytest.mark.parametrize(
+    ("arms", "gain", "said"),
+    [
+        (2, 0.0, "the difference in test top-1 is undecided"),
+        (2, 0.3, "the difference in test top-1 is decided"),
+        (3, 0.0, "none of 2 differences in test top-1 is decided"),
+        (3, 0.3, "1 of 2 differences in test top-1 is decided"),
+    ],
+)
+def test_the_title_of_differences_counts_as_one_says_it(tmp_path: Path, arms: int, gain: float, said: str) -> None:
+    heads = {"head": {name: name for name in ("linear", "wide", "deep")[:arms]}}
+    accuracy = {"linear": 0.5, "wide": 0.5 + gain, "deep": 0.5}
+    folder = write_run(tmp_path, heads, lambda levels: (accuracy[levels["head"]], 0.95), epochs=2, seeds=SEEDS)
+    assert figure_titles.effects(analyse(folder)) == said
