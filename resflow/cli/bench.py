@@ -25,6 +25,7 @@ from resflow.cli.bench_options import (
     TorchPython,
     Width,
     command_line,
+    count_cores,
     list_only,
     on_device,
     require,
@@ -56,7 +57,6 @@ def step(
     out: Save = None,
 ) -> None:
     """Training steps: images a second, and the part of the machine's matrix product that they reach."""
-    from resflow import provenance
     from resflow.bench.device import default_precision
     from resflow.bench.step import run
 
@@ -66,7 +66,7 @@ def step(
         "network.width": width,
         "data.image_size": image_size,
         "recipe.batch_size": batch_size,
-        "execution.threads": threads or provenance.count_processors(),
+        "execution.threads": count_cores(threads),
         "execution.precision": precision or default_precision(device),
     }
     result = run(settings, seconds, rounds, every, torch_python, say, device, only or ())
@@ -90,11 +90,10 @@ def input_(
     out: Save = None,
 ) -> None:
     """Augmented batches: images a second from the decoded cache, beside Keras' ImageDataGenerator."""
-    from resflow import provenance
     from resflow.bench.input import run
 
     require(device)
-    cores = threads or provenance.count_processors()
+    cores = count_cores(threads)
     result = run(image_size, batch_size, cores, seconds, rounds, say, device)
     options = {"--image-size": image_size, "--batch-size": batch_size, "--threads": cores, "--rounds": rounds}
     show(result, command_line("input", {**options, "--seconds": f"{seconds:g}", **on_device(device)}), as_json, out)
@@ -105,11 +104,10 @@ def convolution(
     threads: Threads = None, rounds: Rounds = 3, seconds: Seconds = 0.2, as_json: Json = False, out: Save = None
 ) -> None:
     """Each way of computing each kind of convolution: what the table of lowerings rests on."""
-    from resflow import provenance
     from resflow.bench.convolution import run
 
     require()
-    cores = threads or provenance.count_processors()
+    cores = count_cores(threads)
     result = run(cores, seconds, rounds, say)
     command = command_line("convolution", {"--threads": cores, "--rounds": rounds, "--seconds": f"{seconds:g}"})
     show(result, command, as_json, out)

@@ -22,6 +22,7 @@ from resflow.cli.bench_options import (
     TorchPython,
     Width,
     command_line,
+    count_cores,
     list_only,
     on_device,
     require,
@@ -49,7 +50,6 @@ def epoch(
     out: Save = None,
 ) -> None:
     """Whole epochs, augmentation and both evaluations included, beside PyTorch: images a second, waits for input."""
-    from resflow import provenance
     from resflow.bench.device import default_precision
     from resflow.bench.epoch import run
 
@@ -59,7 +59,7 @@ def epoch(
         "network.width": width,
         "data.image_size": image_size,
         "recipe.batch_size": batch_size,
-        "execution.threads": threads or provenance.count_processors(),
+        "execution.threads": count_cores(threads),
         "execution.precision": precision or default_precision(device),
     }
     result = run(settings, seconds, rounds, torch_python, say, device, (images, images), only or ())
@@ -85,12 +85,11 @@ def packing(
     out: Save = None,
 ) -> None:
     """Trials an hour by how many share a GPU, or the cores of a CPU, at a time."""
-    from resflow import provenance
     from resflow.bench.device import default_precision
     from resflow.bench.packing import AT_A_TIME, run
 
     require(device)
-    most = provenance.count_processors() if device == "cpu" else max(AT_A_TIME)
+    most = count_cores() if device == "cpu" else max(AT_A_TIME)
     at_a_time = sorted(set(trials or [count for count in AT_A_TIME if count <= most]))
     settings = {"data.image_size": image_size, "execution.precision": precision or default_precision(device)}
     result = run(settings, at_a_time, seconds, say, device, (images, images))

@@ -62,6 +62,13 @@ def require(device: str = "cpu") -> None:
     check(device)
 
 
+def count_cores(threads: int | None = None) -> int:
+    """Return the CPU threads that a command may use: those that it was told, else one for every core."""
+    from resflow import provenance
+
+    return threads or provenance.count_processors()
+
+
 def say(text: str) -> None:
     from resflow.cli.console import say_error
 

@@ -37,7 +37,7 @@ def effects(analysis: Analysis) -> str:
     label = analysis.design.metric.label
     if len(table) == 1:
         return f"the difference in {label} is {'decided' if decided else 'undecided'}"
-    share = "none" if not decided else "all" if decided == len(table) else f"{decided}"
+    share = "none" if not decided else "all" if decided == len(table) else decided
     return f"{share} of {len(table)} differences in {label} {'is' if decided < 2 else 'are'} decided"
 
 

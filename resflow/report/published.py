@@ -68,7 +68,7 @@ def table(analysis: Analysis) -> Table | None:
     header += ("Test (%)",) if part != "test" else ()
     cells = tuple(tuple(row[name] for name in header) for row in rows)
     text = note(figure, splits_vary="split" in analysis.design.follows) + _selected(analysis, figure)
-    text += _other_images(rows, figure)
+    text += _other_images(analysis, figure)
     return Table(f"Beside {figure.what}: {figure.text}", header, cells, frozenset({"Arm", "Beside it"}), text)
 
 
@@ -90,7 +90,7 @@ def answer(analysis: Analysis) -> list[str]:
     return [
         f"{name} has {row[f'{part} images, by seed']} {part} images right (mean "
         f"{row[f'Mean (% of {part})']} %, Wilson {row['Wilson interval']} %), {verdict} {figure.what}: {figure.text}."
-        f"{_other_images([row], figure)}"
+        f"{_other_images(analysis, figure)}"
     ]
 
 
@@ -117,18 +117,19 @@ def _selected(analysis: Analysis, figure: Published) -> str:
     return " The best epoch was chosen on these validation images, which flatters every arm here."
 
 
-def _other_images(rows: list[dict[str, Any]], figure: Published) -> str:
-    """Warn where the images that are counted cannot be those of the figure: there are more of them, or fewer."""
-    counts = {row["images"] for row in rows} - {None, figure.images}
+def _other_images(analysis: Analysis, figure: Published) -> str:
+    """Warn where the images that are counted cannot be the figure's: there are more of them, or fewer."""
+    written = [record.data.get(PARTS[figure.metric]) for record in analysis.records]
+    counts = {count for count in written if isinstance(count, int) and count != figure.images}
     if not counts:
         return ""
     return (
-        f" That figure is of {figure.images} images, these are {' or '.join(map(str, sorted(counts)))} others: whether "
-        "they are as hard nobody knows, so which net is better does not follow."
+        f" That figure is of {figure.images} images and these are {' or '.join(map(str, sorted(counts)))}, so not the "
+        "same ones: whether they are as hard nobody knows, and which net is better does not follow."
     )
 
 
-def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, Any]:
+def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, str]:
     trials = analysis.trials[(analysis.trials["arm"] == arm) & (analysis.trials["status"] == "completed")]
     part = PARTS[figure.metric]
     records = {record.id: record for record in analysis.records}
@@ -149,7 +150,6 @@ def _row(analysis: Analysis, arm: str, figure: Published) -> dict[str, Any]:
         "One more run (images)": _one_more(shares, same) if same else "–",
         "Beside it": beside(mean, same, figure) if same else "not run",
         "Test (%)": _percent(sum(tests) / len(tests)) if tests else "–",
-        "images": same,
     }
 
 

@@ -89,6 +89,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
 
 
 HEAVY = ("tensorflow", "keras", "ray", "pandas", "seaborn", "matplotlib", "pydantic", "numpy", "scipy", "PIL")
+HEAVY += ("resflow.provenance",)  # importlib.metadata and ctypes, a sixth of the start
 
 
 def python(code: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -38,7 +38,9 @@ def test_the_figure_stands_beside_every_arm(tmp_path: Path) -> None:
     assert "One image is 2.3 points" in table.note
     (answer,) = report_published.answer(analyse(folder))
     assert answer.startswith(f"linear has {linear[1]} test images right (mean {linear[2]} %, Wilson {linear[3]} %), ")
-    assert " an article: 38 of 43 (88.4 %, Wilson 75.5 to 94.9 %)." in answer
+    figure, _, warning = answer.partition(" That figure is of ")
+    assert figure.endswith(" an article: 38 of 43 (88.4 %, Wilson 75.5 to 94.9 %).")
+    assert warning.startswith(f"43 images and these are {TEST}, so not the same ones")
     for page in (write_report(folder), folder / "README.md"):
         assert "Beside an article: 38 of 43" in page.read_text(encoding="utf-8")
         assert f"linear has {linear[1]} test images right" in page.read_text(encoding="utf-8")
@@ -78,7 +80,7 @@ def test_other_images_than_the_figures_are_said_to_be_others(tmp_path: Path, ima
     analysis = analyse(run(tmp_path, {**ARTICLE, "correct": 1, "images": images}, seeds=(1,)))
     table = report_published.table(analysis)
     assert table is not None
-    warning = f"That figure is of {images} images, these are {TEST} others"
+    warning = f"That figure is of {images} images and these are {TEST}, so not the same ones"
     for text in (table.note, *report_published.answer(analysis)):
         assert (warning in text) == (images != TEST)
 
