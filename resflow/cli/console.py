@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.containers import Lines
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -36,6 +38,28 @@ class SafeConsole(Console):
         """Yield the segments of whatever is printed here, its text printable."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+class Cell(Text):
+    """Text in a table: a word that is longer than its column breaks after hyphens, and within a part if it must."""
+
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        """Return its lines, each of at most `width` cells."""
+        breaks: list[int] = []
+        for word in re.finditer(r"\S+", self.plain):
+            if cell_len(word[0]) > width:
+                breaks += _breaks(word[0], word.start(), width)
+        return Text("\n").join(self.divide(breaks)).wrap(console, width, **options)
+
+
+def _breaks(word: str, start: int, width: int) -> Iterator[int]:
+    """Yield where the lines of a word begin that is broken after hyphens, but after none of a number such as 1e-5."""
+    begin = end = 0
+    for part in re.split(r"(?<=\w-)(?<!\de-)(?=\w)", word):
+        if end > begin and cell_len(word[begin : end + len(part)]) > width:
+            yield start + end
+            begin = end
+        end += len(part)
 
 
 console = SafeConsole()
@@ -105,7 +129,7 @@ def table(
             no_wrap=column in whole,
         )
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Cell(one_line(cell)) for cell in row))
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,8 +52,13 @@ def plan(
     check_plan(made, address="any")
 
 
-def show(plan: Plan, format_: str = "table", prior: str | None = None) -> None:
-    """Print a plan: its trials, and below a table what they take and can resolve, by the spread of a prior run."""
+def show(
+    plan: Plan, format_: str = "table", prior: str | None = None, *, fresh: bool = False, reuse: Sequence[str] = ()
+) -> None:
+    """Print a plan: its trials, and below a table what they take and can resolve, by the spread of a prior run.
+
+    What of it is to run is as `forecast` has it of `fresh` and `reuse`.
+    """
     from resflow.cli.console import console, plan_table, render_table
     from resflow.report.formatting import duration
     from resflow.study import variation
@@ -62,7 +68,7 @@ def show(plan: Plan, format_: str = "table", prior: str | None = None) -> None:
     from resflow.workflow.resolution import resolution_table, tell_resolution
 
     resolved = resolution_table(plan, prior) if prior else None
-    estimate = forecast(plan)
+    estimate = forecast(plan, fresh=fresh, reuse=reuse)
     if format_ != "table":
         import pandas as pd
 

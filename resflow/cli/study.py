@@ -82,7 +82,7 @@ def study(
     gpus = cluster_gpus(address)
     plan = make_plan(loaded, data, data_dir, out, prepare=not dry_run, gpus=gpus, spent=spent_by(stop))
     if dry_run:
-        plan_command.show(plan)
+        plan_command.show(plan, fresh=fresh, reuse=options.reuse)
         check_plan(plan, storage, address)
     else:
         _conclude(run_plan(plan, options, TerminalReporter(), stop))

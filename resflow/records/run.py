@@ -41,6 +41,13 @@ def finished_records(run: Path) -> dict[str, Record]:
     return {record.id: record for record in found.records}
 
 
+def records_to_take_over(
+    ids: Iterable[str], theirs: Mapping[str, Record], ours: Mapping[str, Record]
+) -> dict[str, Record]:
+    """Return the completed records of another run, by trial id, that are of these trials and not there yet."""
+    return {key: theirs[key] for key in ids if key in theirs and key not in ours and theirs[key].status == "completed"}
+
+
 @dataclass(frozen=True)
 class Run:
     """A results folder as read: `records`, a message by folder name for each unreadable one, and its files.

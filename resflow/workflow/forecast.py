@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from resflow import architectures, provenance, workspace
 from resflow.records.gpu_choice import GpuChoice, read_choice
 from resflow.records.record import Record
-from resflow.records.run import finished_records
-from resflow.report.formatting import duration
+from resflow.records.run import finished_records, records_to_take_over
+from resflow.report.formatting import duration, many
 from resflow.study import costs
 from resflow.study.resources import GIGABYTE, TrialResources, object_store_bytes
 from resflow.study.trial import Trial
-from resflow.tuning.phase import Phase
+from resflow.tuning.phase import Phase, phase_from_records
 from resflow.weights.saved import trials_to_run
 from resflow.workflow.plan import Plan, tuning_phase
 
@@ -45,11 +45,18 @@ class Forecast:
     search: SearchForecast | None  # before the trials; none where there is nothing to search (any more)
 
 
-def forecast(plan: Plan) -> Forecast:
-    """Estimate what is still to be done for a plan, by the run's own finished trials where there are some."""
-    records = finished_records(plan.run) if workspace.is_run(plan.run) else {}
-    seconds, basis = estimate_seconds(plan.trials, records)
-    waiting = trials_to_run(plan.trials, records, plan.state)
+def forecast(plan: Plan, *, fresh: bool = False, reuse: Sequence[str] = ()) -> Forecast:
+    """Estimate what is still to be done for a plan, by the run's own finished trials where there are some.
+
+    They are done, unless all is to run afresh; so are those of the runs to `reuse`, which it would take over.
+    """
+    own = finished_records(plan.run) if workspace.is_run(plan.run) else {}
+    done = {} if fresh else dict(own)
+    for run in reuse:
+        theirs = finished_records(workspace.run_folder(run))
+        done |= records_to_take_over([trial.id for trial in plan.trials], theirs, done)
+    seconds, basis = estimate_seconds(plan.trials, own | done)
+    waiting = trials_to_run(plan.trials, done, plan.state)
     templates = [] if plan.searches is None else list(plan.searches.templates.values())
     slots = count_slots(plan.trials or templates, read_choice(plan.run))
     wall = max([sum(seconds[t.id] for t in waiting) / slots, *(seconds[t.id] for t in waiting)], default=0.0)
@@ -63,7 +70,7 @@ def forecast(plan: Plan) -> Forecast:
         wall=wall,
         feature_bytes=costs.feature_bytes(waiting),
         unpaired=unpaired_twins(plan.trials),
-        search=None if plan.searches is None else _forecast_search(plan, slots),
+        search=None if plan.searches is None else _forecast_search(plan, slots, fresh),
     )
 
 
@@ -81,9 +88,9 @@ def tell_cost(plan: Plan, *, on_cluster: bool = False) -> str:
     return f"{what}, {time} {where}{f'; --profile {SHORT} takes minutes' if is_shorter else ''}{basis}"
 
 
-def _forecast_search(plan: Plan, slots: int) -> SearchForecast | None:
+def _forecast_search(plan: Plan, slots: int, fresh: bool) -> SearchForecast | None:
     assert plan.searches is not None
-    phase = tuning_phase(plan)
+    phase = phase_from_records(plan.searches.table(), ()) if fresh else tuning_phase(plan)
     if not phase.unfinished:
         return None
     device = next(iter(plan.searches.templates.values())).execution.device
@@ -154,7 +161,7 @@ def estimate_seconds(trials: Sequence[Trial], records: Mapping[str, Record]) -> 
     done = [(t, records[t.id]) for t in trials if t.id in records and records[t.id].status == "completed"]
     spent = sum(record.spent_seconds for _, record in done)
     if spent:
-        rate, basis = sum(work[t.id] for t, _ in done) / spent, f"from {len(done)} finished trials of this run"
+        rate, basis = sum(work[t.id] for t, _ in done) / spent, f"from {many(len(done), 'finished trial')}"
     else:
         rate = costs.ASSUMED_RATE[trials[0].execution.device]
         basis = f"assuming {rate:.1e} multiply-adds a second; better once a trial has finished here"

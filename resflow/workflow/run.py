@@ -16,7 +16,7 @@ from resflow import atomic, provenance, workspace
 from resflow.data.cache import Spent
 from resflow.errors import RecordError, StudyError
 from resflow.records import packing
-from resflow.records.run import finished_records, load_run
+from resflow.records.run import finished_records, load_run, records_to_take_over
 from resflow.report.formatting import many
 from resflow.runner.stopping import Stop, exclusive_run
 from resflow.study.load import Study
@@ -234,14 +234,11 @@ def _place(run: Path, plan: Plan, options: RunOptions) -> RunPlace:
 def _take_over(plan: Plan, other: Path, reporter: Reporter) -> None:
     """Take over the records of this plan's trials that another run has completed."""
     write_plan(plan)
-    theirs, ours = finished_records(other), finished_records(plan.run)
-    same = [
-        trial
-        for trial in plan.trials
-        if trial.id in theirs and trial.id not in ours and theirs[trial.id].status == "completed"
-    ]
-    for trial in same:
-        packing.take_over(plan.run, trial, other)
+    ids = [trial.id for trial in plan.trials]
+    same = records_to_take_over(ids, finished_records(other), finished_records(plan.run))
+    for trial in plan.trials:
+        if trial.id in same:
+            packing.take_over(plan.run, trial, other)
     reporter.note(f"{many(len(same), 'record')} taken over from {other}")
 
 

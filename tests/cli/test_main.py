@@ -358,7 +358,7 @@ def test_a_plan_knows_what_is_done(elsewhere: Path) -> None:
     (folder / "record.json").write_text(json.dumps(record))
     shown = re.sub(r"\s+", " ", said("plan", *DEMO))
     assert "16 trials, 15 to run" in shown
-    assert "from 1 finished trials of this run" in shown
+    assert "from 1 finished trial" in shown
 
 
 @pytest.mark.usefixtures("one_figure")

@@ -48,6 +48,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def dry_run(*options: str) -> str:
+    """What a dry run of the study says, as one line."""
+    return " ".join(said("study", "./mine.yaml", *options, "--dry-run").split())
+
+
 def the_run() -> Path:
     (run,) = Path("results").iterdir()
     return run
@@ -119,6 +124,11 @@ def test_a_packed_run_goes_on_as_any_other() -> None:
     said("upgrade", the_run().name)
     before = finished()
     assert [path.name for path in (the_run() / "trials").iterdir()] == [ARCHIVE]
+
+    assert "4 trials, 4 to run" in dry_run("--seeds", "2", "--out", "elsewhere")
+    assert "4 trials, 0 to run" in dry_run("--seeds", "2", "--out", "elsewhere", "--reuse", the_run().name)
+    assert "4 trials, 0 to run" in dry_run("--seeds", "2")
+    assert "4 trials, 4 to run" in dry_run("--seeds", "2", "--fresh")
 
     shown = said("study", "./mine.yaml", "--seeds", "2", "--out", "elsewhere", "--reuse", the_run().name)
     assert "4 records taken over" in shown

@@ -70,6 +70,20 @@ def test_a_cell_is_one_line(text: str) -> None:
     assert "\n" not in terminal.one_line(text)
 
 
+PARTS = st.lists(st.sampled_from(["a", "deep", "residual", "1e-5", "0.5"]), min_size=1, max_size=8)
+
+
+@given(parts=PARTS, width=st.integers(1, 30))
+def test_a_long_name_breaks_after_hyphens_and_loses_nothing(parts: list[str], width: int) -> None:
+    name = "-".join(parts)
+    lines = [line.plain for line in console.Cell(name).wrap(console.console, width, overflow="fold")]
+    assert "".join(lines) == name
+    assert all(len(line) <= width for line in lines)
+    if width >= 8:  # the longest part fits
+        assert all(line.endswith("-") and not line.endswith("1e-") for line in lines[:-1])
+    assert len(name) > width or lines == [name]
+
+
 @given(text=TEXT)
 def test_further_lines_of_a_message_are_indented(text: str) -> None:
     assert all(line[:1] in ("", " ", "\t") for line in terminal.hanging(f"name {text}").split("\n")[1:])

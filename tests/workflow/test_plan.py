@@ -176,7 +176,7 @@ def test_the_estimate_comes_from_finished_trials(mine: str) -> None:
         costs.estimate_work(trials)[trials[1].id] / costs.estimate_work(trials)[first.id]
     )
     estimated, basis = estimate_seconds(trials, {first.id: _done(first, 100)})
-    assert basis == "from 1 finished trials of this run"
+    assert basis == "from 1 finished trial"
     assert estimated[first.id] == pytest.approx(100)
     assert estimated[trials[1].id] == pytest.approx(
         100 * costs.estimate_work(trials)[trials[1].id] / costs.estimate_work(trials)[first.id]
