@@ -39,11 +39,17 @@ class TerminalReporter:
 
     @contextmanager
     def watch(self, total: int) -> Iterator[Callable[[Progress], None]]:
+        news = News()
         if not can_redraw():
-            yield News().hear
+            yield news.hear
             return
         with redrawn(_Starting()) as show:
-            yield lambda progress: show(lambda: live_state(progress))
+
+            def draw(progress: Progress) -> None:
+                news.tell_notes(progress)  # above the screen that is drawn anew
+                show(lambda: live_state(progress))
+
+            yield draw
 
 
 class News:
@@ -51,9 +57,17 @@ class News:
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         self.told = set(known)
+        self.notes = 0  # that were told
+
+    def tell_notes(self, progress: Progress) -> None:
+        """Tell what has happened to the run."""
+        for text in progress.notes[self.notes :]:
+            say(text)
+        self.notes = len(progress.notes)
 
     def hear(self, progress: Progress) -> None:
         """Tell of the trials that this process has run."""
+        self.tell_notes(progress)
         if len(progress.done) > len(self.told):
             new = [
                 trial_state(record, progress.metric) for key, record in progress.done.items() if key not in self.told

@@ -223,7 +223,8 @@ def _run(
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             ),
         )
-        with nullcontext() if address else tune_adapters.no_environments():
+        environments = nullcontext() if address else tune_adapters.no_environments()
+        with environments, tune_adapters.replaces_workers(watcher.on_shortage):
             tuner.fit()
         if watcher.refusal:
             raise watcher.refusal

@@ -29,14 +29,16 @@ MEMORY = "gpu_memory"  # of an epoch's report: the bytes that TensorFlow has had
 class Sharing:
     """The sharing of GPUs by trials whose study says what share each gets; of trials on CPUs, none.
 
-    A trial that runs out of its share's memory runs once more, alone on its GPU, before it has failed.
+    A trial that runs out of its share's memory runs once more, alone on its GPU, before it has failed. Once main memory
+    has run short, fewer run at a time.
     """
 
     def __init__(self, resources: TrialResources) -> None:
         self.resources = resources  # of the next trial
         self.running: set[str] = set()
-        self.again: dict[str, Trial] = {}  # trials that wait to run alone
-        self.alone: set[str] = set()  # ids of those that have been handed out to run alone
+        self.again: dict[str, Trial] = {}  # trials that wait to run again
+        self.alone: set[str] = set()  # ids of those that do so alone
+        self.bound: int | None = None  # of trials at a time, by main memory
 
     @property
     def arm(self) -> str | None:
@@ -45,15 +47,14 @@ class Sharing:
 
     def places(self, nodes: Sequence[Mapping[str, float]], left: int) -> int:
         """Return how many trials may run at a time on some machines; `left` are those that have not ended yet."""
-        return 1 if self.again or self.alone & self.running else self.resources.places(nodes)
+        if self.alone & (self.running | self.again.keys()):
+            return 1
+        fit = self.resources.places(nodes)
+        return fit if self.bound is None else min(self.bound, fit)
 
     def retry(self) -> Trial | None:
-        """Hand out a trial that ran out of memory; None where none waits."""
-        if not self.again:
-            return None
-        trial_id, trial = self.again.popitem()
-        self.alone.add(trial_id)
-        return trial
+        """Hand out a trial that is to run again; None where none waits."""
+        return self.again.popitem()[1] if self.again else None
 
     def config(self, trial: Trial) -> dict[str, float]:
         """Return what a worker is told of its share, and Tune of the resources to keep: a share of a GPU."""
@@ -64,7 +65,7 @@ class Sharing:
     @property
     def may_retry(self) -> bool:
         """True where a trial that runs may have to run again."""
-        return bool(self.again) or (0 < self.resources.gpus < 1 and bool(self.running))
+        return bool(self.again or self.running)
 
     def begin(self, trial_id: str) -> None:
         """Take note that a worker begins a trial."""
@@ -74,8 +75,21 @@ class Sharing:
         """Take note of an epoch of a trial."""
 
     def ran_out(self, trial: Trial) -> None:
-        """Take note that a trial has run out of memory: it is to run again."""
+        """Take note that a trial has run out of its GPU's memory: it is to run again, alone."""
         self.again[trial.id] = trial
+        self.alone.add(trial.id)
+
+    def ran_short(self, trial: Trial) -> int | None:
+        """Take note that main memory ran short and cost a trial its worker: return how many run at a time from now on.
+
+        It is to run again, as soon as there is room. None where nothing else ran, so that there is nothing to lower.
+        """
+        others = len(self.running - {trial.id})
+        if not others:
+            return None
+        self.bound = others if self.bound is None else min(self.bound, others)
+        self.again[trial.id] = trial
+        return self.bound
 
     def end(self, trial_id: str) -> None:
         """Take note that a worker has left a trial; more than once does no harm."""

@@ -62,6 +62,7 @@ class Progress:
     most_at_a_time: int = 1  # trials that run together
     heard: dict[str, float] = field(default_factory=dict)  # when, by id of a running trial
     work: dict[str, float] = field(default_factory=dict)  # multiply-adds by id, of the known ones
+    notes: list[str] = field(default_factory=list)  # to be told as they come
 
     def begin(self, trial_id: str) -> None:
         """Take note of a trial's start, or of its new start in another worker."""

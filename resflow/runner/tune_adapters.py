@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from typing import Any
 import pandas as pd
 import ray
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune import Callback, CLIReporter
 from ray.tune.execution.class_cache import _ActorClassCache
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -22,7 +25,7 @@ from resflow import provenance
 from resflow.errors import RecordError
 from resflow.records.packing import find_record
 from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, make_record, write_record
-from resflow.runner import ray_session
+from resflow.runner import local_ray, ray_session
 from resflow.runner.gpu_sharing import Sharing
 from resflow.runner.progress import Progress, ProgressFile
 from resflow.runner.queue import TrialSource
@@ -45,6 +48,44 @@ def no_environments() -> Iterator[None]:
         yield
     finally:
         _ActorClassCache.get = before
+
+
+class WorkerLost(ray.exceptions.RayActorError):
+    """The end of a worker that Ray calls by another name than the death of an actor."""
+
+    def __init__(self, cause: ray.exceptions.RayError) -> None:
+        self.ran_short = isinstance(cause, ray.exceptions.OutOfMemoryError)
+        told = re.search(r"[\d.]+ *\w+ used / [\d.]+ *\w+ limit", str(cause))
+        words = f"main memory ran short{f' ({told[0]})' if told else ''}, and Ray ended the worker"
+        super().__init__(error_msg=words if self.ran_short else local_ray.first_line(cause))
+
+
+@contextmanager
+def replaces_workers(on_shortage: Callable[[Any], bool]) -> Iterator[None]:
+    """Have Tune replace a worker whatever Ray calls its end; one that Ray ended for memory would end the run with it.
+
+    Of such a shortage `on_shortage` is told with Tune's trial, before Tune starts that again and counts a failure.
+    Where it answers true, Tune does not: the trial will be handed out anew.
+    """
+    task_failed, trial_failed = RayActorManager._actor_task_failed, TuneController._process_trial_failure
+
+    def on_task_failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        is_known = isinstance(exception, ray.exceptions.RayActorError | ray.exceptions.RayTaskError)
+        lost = isinstance(exception, ray.exceptions.RayError) and not is_known
+        task_failed(manager, tracked_actor_task, WorkerLost(exception) if lost else exception)
+
+    def on_trial_failed(controller: Any, trial: Any, exception: Any) -> None:
+        if isinstance(exception, WorkerLost) and exception.ran_short and on_shortage(trial):
+            trial.max_failures = 0
+        trial_failed(controller, trial, exception)
+
+    RayActorManager._actor_task_failed = on_task_failed
+    TuneController._process_trial_failure = on_trial_failed
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = task_failed
+        TuneController._process_trial_failure = trial_failed
 
 
 class Silent(CLIReporter):
@@ -188,6 +229,17 @@ class Watcher(Callback):
             row = {name: result[name] for name in HISTORY_COLUMNS}
             self.rows.setdefault(trial_id, {})[int(row["epoch"])] = row
             self.shared[trial_id] = result.get("shared", {})  # none of epochs that another process has trained
+
+    def on_shortage(self, trial: Any) -> bool:
+        """Take note that Ray ended a trial's worker because main memory ran short; tell whether it is to run again."""
+        most = self.sharing.ran_short(self.trials[trial.config["trial"]])
+        if most is None:
+            return False
+        self.progress.notes.append(
+            "Main memory ran short, and Ray ended a trial's worker. The trial will go on from its last epoch; from now "
+            f"on at most {most} at a time. --set memory=N sets N gigabytes aside for each trial of the next run."
+        )
+        return True
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         ray_session.check_alive()

@@ -44,10 +44,13 @@ class NotebookReporter:
     @contextmanager
     def watch(self, total: int) -> Iterator[Callable[[Progress], Any]]:
         handle = display(HTML("<p>Starting Ray …</p>"), display_id=True)
-        last = 0.0
+        last, told = 0.0, 0
 
         def draw(progress: Progress) -> None:
-            nonlocal last
+            nonlocal last, told
+            for text in progress.notes[told:]:
+                self.note(text)
+            told = len(progress.notes)
             now = time.monotonic()
             if now - last >= PAUSE_S or len(progress.done) == total:
                 last = now

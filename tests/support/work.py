@@ -133,3 +133,33 @@ def share_gpu(trial: Trial, folder: Path, on_epoch: Any, *given: Any, place: Pat
         reason = f"out of GPU memory with {share}"
         return Outcome(make_record(trial, status="failed", reason=reason, provenance={**times, OUT_OF_MEMORY: 1}))
     return outcome(trial, **times)
+
+
+def take_memory(trial: Trial, folder: Path, on_epoch: Any, *given: Any, place: Path, most: int) -> Outcome:
+    """Wait until two trials have met, then take memory for as long as this one has company; tell of that at the end."""
+    mark, met = place / f"{trial.id}.pid", place / "met"
+    mark.write_text(str(os.getpid()))
+    on_epoch({"epoch": 1, "seconds": 0.1})
+    taken: list[bytes] = []
+    deadline = time.monotonic() + 240
+    while (company := _company(place, mark)) or not (met.exists() or time.monotonic() > deadline):
+        if company:
+            met.touch()
+            taken += [os.urandom(10**6) * 100] if len(taken) * 10**8 < most else []
+        time.sleep(0.02)
+    mark.unlink()
+    return outcome(trial, company=company)
+
+
+def _company(place: Path, mark: Path) -> int:
+    """How many other processes have left a mark and live."""
+    return sum(path != mark and Path(f"/proc/{path.read_text()}").exists() for path in place.glob("*.pid"))
+
+
+def take_all(trial: Trial, *given: Any, most: int) -> Outcome:
+    """Take so much memory, if nobody ends this process before."""
+    taken: list[bytes] = []
+    while len(taken) * 10**8 < most:
+        taken.append(os.urandom(10**6) * 100)
+        time.sleep(0.02)
+    return outcome(trial)
