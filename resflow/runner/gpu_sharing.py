@@ -62,11 +62,6 @@ class Sharing:
             return {}
         return {"gpus": 1.0 if trial.id in self.alone else self.resources.gpus}
 
-    @property
-    def may_retry(self) -> bool:
-        """True where a trial that runs may have to run again."""
-        return bool(self.again or self.running)
-
     def begin(self, trial_id: str) -> None:
         """Take note that a worker begins a trial."""
         self.running.add(trial_id)

@@ -34,6 +34,8 @@ from resflow.runner.watchdog import Watchdog
 from resflow.study.trial import Trial
 from resflow.training.gpu_memory import OUT_OF_MEMORY
 
+SHORT_OF_MEMORY = "running low on memory"  # in what Ray says of workers that it ended for it
+
 
 @contextmanager
 def no_environments() -> Iterator[None]:
@@ -51,13 +53,21 @@ def no_environments() -> Iterator[None]:
 
 
 class WorkerLost(ray.exceptions.RayActorError):
-    """The end of a worker that Ray calls by another name than the death of an actor."""
+    """The end of a worker that Ray calls by another name than the death of an actor, or that it has brought about."""
 
     def __init__(self, cause: ray.exceptions.RayError) -> None:
-        self.ran_short = isinstance(cause, ray.exceptions.OutOfMemoryError)
+        self.ran_short = SHORT_OF_MEMORY in str(cause)
         told = re.search(r"[\d.]+ *\w+ used / [\d.]+ *\w+ limit", str(cause))
         words = f"main memory ran short{f' ({told[0]})' if told else ''}, and Ray ended the worker"
         super().__init__(error_msg=words if self.ran_short else local_ray.first_line(cause))
+
+
+def _recognised(error: Exception) -> Exception:
+    """Return an error of Ray's as WorkerLost where Tune would not know it, or could not say what it means."""
+    if isinstance(error, WorkerLost | ray.exceptions.RayTaskError) or not isinstance(error, ray.exceptions.RayError):
+        return error
+    is_known = isinstance(error, ray.exceptions.RayActorError) and SHORT_OF_MEMORY not in str(error)
+    return error if is_known else WorkerLost(error)
 
 
 @contextmanager
@@ -70,11 +80,10 @@ def replaces_workers(on_shortage: Callable[[Any], bool]) -> Iterator[None]:
     task_failed, trial_failed = RayActorManager._actor_task_failed, TuneController._process_trial_failure
 
     def on_task_failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
-        is_known = isinstance(exception, ray.exceptions.RayActorError | ray.exceptions.RayTaskError)
-        lost = isinstance(exception, ray.exceptions.RayError) and not is_known
-        task_failed(manager, tracked_actor_task, WorkerLost(exception) if lost else exception)
+        task_failed(manager, tracked_actor_task, _recognised(exception))
 
     def on_trial_failed(controller: Any, trial: Any, exception: Any) -> None:
+        exception = _recognised(exception)  # of a worker that was ended while it started, Tune has heard elsewhere
         if isinstance(exception, WorkerLost) and exception.ran_short and on_shortage(trial):
             trial.max_failures = 0
         trial_failed(controller, trial, exception)
@@ -127,7 +136,7 @@ class TrialSearcher(Searcher):
         return {**self.source.config(trial), **self.sharing.config(trial)}
 
     def _is_over(self) -> bool:
-        return not len(self.source) and not self.sharing.may_retry
+        return not (len(self.source) or len(self.source.running) or self.sharing.again)  # one that runs may run again
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         if self.trial_ids[trial_id] not in self.sharing.again:

@@ -25,12 +25,11 @@ from resflow.runner.gpu_sharing import Sharing
 from resflow.runner.progress import Progress
 from resflow.runner.tune_adapters import WorkerLost, replaces_workers
 from resflow.study.resources import TrialResources
-from resflow.study.trial import Trial
 
 cloudpickle.register_pickle_by_value(work)  # workers do not see the folder of tests
-SHORT = exceptions.OutOfMemoryError(
-    "2 worker(s) were killed\nMemory on the node was 21.42GB used / 23.54GB limit (0.9)"
-)
+WORDS = """2 worker(s) were killed due to the node running low on memory. Memory was 21.42GB used / 23.54GB limit (0.91)
+Refer to the documentation"""
+SHORT = exceptions.OutOfMemoryError(WORDS)
 ROOM = 2 * 10**9  # bytes that the trials of a test may take before memory is short
 
 
@@ -55,7 +54,6 @@ def test_fewer_run_at_a_time_once_memory_has_run_short(running: int, shortages: 
         if left:
             sharing.end(trial.id)
             assert sharing.places(nodes, 8) <= left
-            assert sharing.may_retry
             assert sharing.retry() is trial
             assert sharing.retry() is None
 
@@ -82,13 +80,14 @@ def failed_with(error: Exception, answer: bool) -> tuple[Any, list[Exception], l
 
 
 @pytest.mark.parametrize("is_handed_out_anew", [True, False])
-def test_tune_hears_of_a_shortage_as_of_a_worker_that_died(is_handed_out_anew: bool) -> None:
-    trial, heard, told = failed_with(SHORT, is_handed_out_anew)
+@pytest.mark.parametrize("error", [SHORT, exceptions.RayActorError(error_msg=WORDS)])
+def test_tune_hears_of_a_shortage_as_of_a_worker_that_died(error: Any, is_handed_out_anew: bool) -> None:
+    trial, heard, told = failed_with(error, is_handed_out_anew)
     assert told == [trial]
     assert trial.max_failures == (0 if is_handed_out_anew else 3)
-    (error,) = heard
-    assert isinstance(error, exceptions.RayActorError)
-    assert str(error) == "main memory ran short (21.42GB used / 23.54GB limit), and Ray ended the worker"
+    (said,) = heard
+    assert isinstance(said, exceptions.RayActorError)
+    assert str(said) == "main memory ran short (21.42GB used / 23.54GB limit), and Ray ended the worker"
 
 
 @pytest.mark.parametrize("kind", [exceptions.WorkerCrashedError, exceptions.LocalRayletDiedError])
@@ -97,6 +96,16 @@ def test_whatever_ray_calls_the_end_of_a_worker_tune_replaces_it(kind: type[Exce
     assert (told, trial.max_failures) == ([], 3)
     assert isinstance(heard[0], WorkerLost)
     assert str(heard[0])
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_worker_that_was_ended_while_it_started_counts_as_well(answer: bool) -> None:
+    heard: list[Exception] = []
+    trial = SimpleNamespace(max_failures=3, handle_error=heard.append, status="ERROR")
+    with replaces_workers(lambda of: answer):
+        TuneController._process_trial_failure(SimpleNamespace(), trial, exception=SHORT)
+    assert trial.max_failures == (0 if answer else 3)
+    assert isinstance(heard[0], WorkerLost)
 
 
 def test_other_errors_are_left_to_tune() -> None:
@@ -121,7 +130,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("short_of_memory")
 def test_a_run_that_is_short_of_memory_goes_on_one_trial_at_a_time(folder: Path, tmp_path: Path) -> None:
-    trials: list[Trial] = [tiny.trial(folder, seed) for seed in (1, 2, 3)]
+    trials = [tiny.trial(folder, seed) for seed in (1, 2)]  # both at once, and none to come
     (tmp_path / "marks").mkdir()
     notes: list[str] = []
 
@@ -134,7 +143,7 @@ def test_a_run_that_is_short_of_memory_goes_on_one_trial_at_a_time(folder: Path,
     records = load_run(tmp_path / "run").records
     assert {record.id: record.status for record in records} == {trial.id: "completed" for trial in trials}
     assert any("Main memory ran short" in note and "at most 1 at a time" in note for note in notes)
-    assert [record.provenance["company"] for record in records] == [0, 0, 0]
+    assert [record.provenance["company"] for record in records] == [0, 0]
 
 
 @pytest.mark.timeout(900)
