@@ -39,17 +39,21 @@ class TerminalReporter:
 
     @contextmanager
     def watch(self, total: int) -> Iterator[Callable[[Progress], None]]:
-        news = News()
         if not can_redraw():
-            yield news.hear
+            yield News().hear
             return
         with redrawn(_Starting()) as show:
 
             def draw(progress: Progress) -> None:
-                news.tell_notes(progress)  # above the screen that is drawn anew
+                _tell_notes(progress)  # above the screen that is drawn anew
                 show(lambda: live_state(progress))
 
             yield draw
+
+
+def _tell_notes(progress: Progress) -> None:
+    for text in progress.take_notes():
+        say(text)
 
 
 class News:
@@ -57,17 +61,10 @@ class News:
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         self.told = set(known)
-        self.notes = 0  # that were told
-
-    def tell_notes(self, progress: Progress) -> None:
-        """Tell what has happened to the run."""
-        for text in progress.notes[self.notes :]:
-            say(text)
-        self.notes = len(progress.notes)
 
     def hear(self, progress: Progress) -> None:
         """Tell of the trials that this process has run."""
-        self.tell_notes(progress)
+        _tell_notes(progress)
         if len(progress.done) > len(self.told):
             new = [
                 trial_state(record, progress.metric) for key, record in progress.done.items() if key not in self.told

@@ -2,11 +2,12 @@
 
     execute         runs the trials of a plan that have no record yet
     queue           the order of trials: the one that a free process takes next
-    gpu_sharing     how trials share a GPU: the share of the next one, and how many run at a time
+    gpu_sharing     how trials share a GPU: the share of the next one, and how many run at a time, by main memory too
     ray_session     Ray, on this machine or in a cluster
     local_ray       Ray on this machine, for nobody else to reach or to read
     janitor         a program beside the driver, which leaves none of Ray's processes and files behind
     tune_adapters   answers to Tune: the next trial, when to stop, what becomes of a worker that died or hangs
+    tune_patches    what Tune does otherwise while a run lasts
     worker          one trial after the other, in a process of Ray
     record_writer   a process beside the driver, which writes the records that workers send
     file_transfer   images and weights, sent to machines that lack them

@@ -22,7 +22,7 @@ from resflow import atomic, provenance, workspace
 from resflow.errors import RecordError, ResflowError
 from resflow.records.record import Record
 from resflow.records.run import load_run
-from resflow.runner import file_transfer, gpu_sharing, ray_session, tune_adapters, worker
+from resflow.runner import file_transfer, gpu_sharing, ray_session, tune_adapters, tune_patches, worker
 from resflow.runner.progress import Progress, ProgressFile
 from resflow.runner.queue import TrialQueue, TrialSource
 from resflow.runner.record_writer import RecordWriter, start_beside_driver
@@ -223,8 +223,8 @@ def _run(
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             ),
         )
-        environments = nullcontext() if address else tune_adapters.no_environments()
-        with environments, tune_adapters.replaces_workers(watcher.on_shortage):
+        environments = nullcontext() if address else tune_patches.no_environments()
+        with environments, tune_patches.replaces_workers(watcher.on_shortage):
             tuner.fit()
         if watcher.refusal:
             raise watcher.refusal

@@ -220,7 +220,8 @@ class MeasuredSharing(Sharing):
     @property
     def _most(self) -> int:
         """The most trials that one GPU, and the cores and memory of its machine, have room for."""
-        return max((self.resources.fit({**node, "GPU": 1}) for node in self.nodes), default=1)
+        fit = max((self.resources.fit({**node, "GPU": 1}) for node in self.nodes), default=1)
+        return fit if self.bound is None else min(self.bound, fit)
 
 
 def make_sharing(like: Sequence[Trial], trials: Mapping[str, Trial], run: Path, address: str | None = None) -> Sharing:

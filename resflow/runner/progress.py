@@ -62,7 +62,7 @@ class Progress:
     most_at_a_time: int = 1  # trials that run together
     heard: dict[str, float] = field(default_factory=dict)  # when, by id of a running trial
     work: dict[str, float] = field(default_factory=dict)  # multiply-adds by id, of the known ones
-    notes: list[str] = field(default_factory=list)  # to be told as they come
+    notes: list[str] = field(default_factory=list)  # that nobody has been told yet
 
     def begin(self, trial_id: str) -> None:
         """Take note of a trial's start, or of its new start in another worker."""
@@ -84,6 +84,11 @@ class Progress:
         """Take note of a trial's record."""
         self.withdraw(trial_id)
         self.done[trial_id] = record
+
+    def take_notes(self) -> list[str]:
+        """Return what has happened to the run since the last look: whoever takes it tells it."""
+        notes, self.notes = self.notes, []
+        return notes
 
     def running_trials(self) -> tuple[RunningTrial, ...]:
         """Return the trials that run, the first started first."""

@@ -44,13 +44,12 @@ class NotebookReporter:
     @contextmanager
     def watch(self, total: int) -> Iterator[Callable[[Progress], Any]]:
         handle = display(HTML("<p>Starting Ray …</p>"), display_id=True)
-        last, told = 0.0, 0
+        last = 0.0
 
         def draw(progress: Progress) -> None:
-            nonlocal last, told
-            for text in progress.notes[told:]:
+            nonlocal last
+            for text in progress.take_notes():
                 self.note(text)
-            told = len(progress.notes)
             now = time.monotonic()
             if now - last >= PAUSE_S or len(progress.done) == total:
                 last = now

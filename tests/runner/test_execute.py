@@ -21,7 +21,7 @@ from resflow import provenance
 from resflow.errors import TrainingError
 from resflow.records.record import HISTORY_COLUMNS, Outcome, Record, read_record, write_record
 from resflow.records.run import Run, finished_records, load_run
-from resflow.runner import execute, local_ray, ray_session, tune_adapters
+from resflow.runner import execute, local_ray, ray_session, tune_adapters, tune_patches
 from resflow.runner.execute import Progress, RunPlace
 from resflow.runner.gpu_sharing import Sharing
 from resflow.runner.progress import ProgressFile
@@ -259,7 +259,7 @@ def test_trials_ask_for_no_environment_of_their_own() -> None:
     class Trainable:
         pass
 
-    with tune_adapters.no_environments():
+    with tune_patches.no_environments():
         inside = _ActorClassCache().get(Trainable)
     assert not inside._default_options.get("runtime_env")
     assert _ActorClassCache().get(Trainable)._default_options["runtime_env"]  # Tune's own way: what is left out

@@ -291,6 +291,7 @@ def test_a_trial_that_ran_out_of_memory_goes_on_alone_once() -> None:
         sharing.begin(trial.id)
     sharing.ran_out(trials[0])
     sharing.end(trials[0].id)
+    assert sharing.again
     assert sharing.places(nodes, 3) == 1  # nobody else starts before it, or beside it
     assert sharing.retry() == trials[0]
     config = sharing.config(trials[0])

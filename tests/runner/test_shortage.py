@@ -16,6 +16,7 @@ from ray._common.utils import get_system_memory
 from ray._private.utils import get_used_memory
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.execution.tune_controller import TuneController
+from ray.tune.search import Searcher
 from support import tiny, work
 
 from resflow.records.run import load_run
@@ -23,7 +24,9 @@ from resflow.runner import execute
 from resflow.runner.execute import RunPlace
 from resflow.runner.gpu_sharing import Sharing
 from resflow.runner.progress import Progress
-from resflow.runner.tune_adapters import WorkerLost, replaces_workers
+from resflow.runner.queue import TrialQueue
+from resflow.runner.tune_adapters import TrialSearcher
+from resflow.runner.tune_patches import WorkerLost, replaces_workers
 from resflow.study.resources import TrialResources
 
 cloudpickle.register_pickle_by_value(work)  # workers do not see the folder of tests
@@ -31,6 +34,7 @@ WORDS = """2 worker(s) were killed due to the node running low on memory. Memory
 Refer to the documentation"""
 SHORT = exceptions.OutOfMemoryError(WORDS)
 ROOM = 2 * 10**9  # bytes that the trials of a test may take before memory is short
+MOST = 8 * ROOM  # that they try to take
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,27 @@ def test_fewer_run_at_a_time_once_memory_has_run_short(running: int, shortages: 
             assert sharing.places(nodes, 8) <= left
             assert sharing.retry() is trial
             assert sharing.retry() is None
+
+
+def test_the_search_for_trials_is_over_once_none_can_come_back(folder: Path) -> None:
+    trials = [tiny.trial(folder, seed) for seed in (1, 2)]
+    source, sharing = TrialQueue(trials), Sharing(TrialResources(1))
+    searcher = TrialSearcher(source, sharing)
+    searcher.nodes = [{"CPU": 2}]
+    first, second = (searcher.suggest(name)["trial"] for name in "ab")
+    assert searcher.suggest("c") is None  # both are known to Tune, and none has begun yet
+    by_id = {trial.id: trial for trial in trials}
+    for trial_id in (first, second):
+        sharing.begin(trial_id)
+    sharing.ran_short(by_id[first])
+    searcher.on_trial_complete("a", error=True)
+    sharing.end(first)
+    assert searcher.suggest("c") is None  # one at a time
+    searcher.on_trial_complete("b")
+    sharing.end(second)
+    assert searcher.suggest("c")["trial"] == first
+    searcher.on_trial_complete("c")
+    assert searcher.suggest("d") == Searcher.FINISHED
 
 
 def failed_with(error: Exception, answer: bool) -> tuple[Any, list[Exception], list[Any]]:
@@ -119,7 +144,10 @@ def test_other_errors_are_left_to_tune() -> None:
 
 @pytest.fixture
 def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray's own monitor ends workers once ROOM more is taken than now."""
+    """Ray's own monitor ends workers once ROOM more is taken than now, be it by whom it may.
+
+    What else runs here takes and frees gigabytes meanwhile: trials take what is needed, and may be ended often.
+    """
     threshold = (get_used_memory() + ROOM) / get_system_memory()
     if threshold > 0.95:
         pytest.skip("needs 2 GB of free memory below Ray's own threshold")
@@ -129,15 +157,18 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("short_of_memory")
-def test_a_run_that_is_short_of_memory_goes_on_one_trial_at_a_time(folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_short_of_memory_goes_on_one_trial_at_a_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "RETRIES", 100)
     trials = [tiny.trial(folder, seed) for seed in (1, 2)]  # both at once, and none to come
     (tmp_path / "marks").mkdir()
     notes: list[str] = []
 
     def show(progress: Progress) -> None:
-        notes[:] = progress.notes
+        notes.extend(progress.take_notes())
 
-    act = partial(work.take_memory, place=tmp_path / "marks", most=2 * ROOM)
+    act = partial(work.take_memory, place=tmp_path / "marks", most=MOST)
     place = RunPlace(tmp_path / "run", tmp_path / "state")
     execute.execute(place, trials, {trial.id: folder for trial in trials}, show, work=act)
     records = load_run(tmp_path / "run").records
@@ -153,7 +184,7 @@ def test_a_trial_that_has_too_little_memory_alone_fails_with_that_reason(
 ) -> None:
     monkeypatch.setattr(execute, "RETRIES", 1)
     trial = tiny.trial(folder)
-    act = partial(work.take_all, most=2 * ROOM)
+    act = partial(work.take_all, most=MOST)
     place = RunPlace(tmp_path / "run", tmp_path / "state")
     (record,) = execute.execute(place, [trial], {trial.id: folder}, lambda progress: None, work=act)
     assert record.status == "failed"
